@@ -1,0 +1,1 @@
+"""uniap: the Python interface."""

@@ -1,0 +1,117 @@
+"""The public face for plugins: everything that a solver, cost model, executor or model plugin may import."""
+
+from __future__ import annotations
+
+from .artifact import decode, digest, encode, read, write, write_text
+from .cluster import Cluster, Device, Link, Node
+from .costs import (
+    Candidate,
+    CostModelPlugin,
+    CostTables,
+    LayerCosts,
+    Training,
+    check_candidate,
+    divide_batch,
+    stages,
+)
+from .errors import (
+    BadFile,
+    BadValue,
+    Inexpressible,
+    Infeasible,
+    LaunchFailed,
+    NotEnoughTime,
+    PluginError,
+    SolverFailed,
+    UniapError,
+    UnknownName,
+    Unverified,
+    UsageError,
+)
+from .events import Emit, Event, Incumbent, Note, Progress, silent
+from .execute import Capability, ExecutorPlugin
+from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .problem import (
+    Assignment,
+    EdgeTable,
+    Evaluation,
+    LayerTable,
+    Problem,
+    Stage,
+    time_per_iteration,
+)
+from .profile import CollectiveTiming, LayerTiming, Profile
+from .schedule import SCHEDULES, in_flight
+from .solve.plugin import Form, SolverPlugin
+from .solve.request import SolveRequest
+from .solve.result import RawResult, Result, Stop
+from .strategy import Strategy, StrategySpace, divisors
+
+__all__ = [
+    "Assignment",
+    "BadFile",
+    "BadValue",
+    "Candidate",
+    "Capability",
+    "Cluster",
+    "CollectiveTiming",
+    "CostModelPlugin",
+    "CostTables",
+    "Device",
+    "EdgeTable",
+    "Emit",
+    "Evaluation",
+    "Event",
+    "ExecutorPlugin",
+    "Flow",
+    "Form",
+    "Incumbent",
+    "Inexpressible",
+    "Infeasible",
+    "LaunchFailed",
+    "Layer",
+    "LayerCosts",
+    "LayerTable",
+    "LayerTiming",
+    "Length",
+    "Link",
+    "ModelGraph",
+    "Node",
+    "NotEnoughTime",
+    "Note",
+    "Operator",
+    "PluginError",
+    "Problem",
+    "Profile",
+    "Progress",
+    "RawResult",
+    "Result",
+    "SCHEDULES",
+    "Saved",
+    "SolveRequest",
+    "SolverFailed",
+    "SolverPlugin",
+    "Stage",
+    "Stop",
+    "Strategy",
+    "StrategySpace",
+    "TOKENS",
+    "Training",
+    "UniapError",
+    "UnknownName",
+    "Unverified",
+    "UsageError",
+    "check_candidate",
+    "decode",
+    "digest",
+    "divide_batch",
+    "divisors",
+    "encode",
+    "in_flight",
+    "read",
+    "silent",
+    "stages",
+    "time_per_iteration",
+    "write",
+    "write_text",
+]

@@ -1,0 +1,133 @@
+"""Every way uniap can say no, on one screen: code, cause, remedy.
+
+An error is a sentence for a person: what is wrong, where, and what to do next. The command line prints it
+without a traceback and exits with ``exit_code``:
+
+====  =======================================================
+code  meaning
+====  =======================================================
+1     the answer is "no" (infeasible, verification failed)
+2     bad input or usage
+3     a component (plugin, solver, executor) failed
+====  =======================================================
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UniapError(Exception):
+    """Base of all errors that uniap raises on purpose.
+
+    Parameters
+    ----------
+    cause
+        What is wrong, naming the thing at fault.
+    fix
+        What the reader can do about it.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, cause: str, fix: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.cause}\n  fix: {self.fix}" if self.fix else self.cause
+
+    def __reduce__(self) -> tuple[type[UniapError], tuple[str, str]]:
+        return type(self), (self.cause, self.fix)
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as the ``--json`` document of a failed command."""
+        return {"error": self.code, "cause": self.cause, "fix": self.fix}
+
+
+class UsageError(UniapError):
+    """A command or a function was called with arguments that make no sense."""
+
+    code = "usage"
+
+
+class UnknownName(UniapError):
+    """A model, cluster, plugin or strategy of that name does not exist."""
+
+    code = "unknown-name"
+
+
+class BadFile(UniapError):
+    """A file is missing, truncated, of another schema, or has a bad field."""
+
+    code = "bad-file"
+
+
+class BadValue(UniapError):
+    """A value is out of range: negative time, NaN, cyclic graph, indivisible batch."""
+
+    code = "bad-value"
+
+
+class Infeasible(UniapError):
+    """No plan satisfies the constraints; the cause names the binding one."""
+
+    code = "infeasible"
+    exit_code = 1
+
+
+class Unverified(UniapError):
+    """A plan's verdict is missing, failed, stale or edited: it may not reach a device."""
+
+    code = "unverified"
+    exit_code = 1
+
+
+class Inexpressible(UniapError):
+    """A plan cannot be run by the executor or runtime that was asked for."""
+
+    code = "inexpressible"
+    exit_code = 1
+
+
+class NotEnoughTime(UniapError):
+    """A time limit or an interrupt came before any plan was found."""
+
+    code = "no-plan-in-time"
+    exit_code = 1
+
+
+class PluginError(UniapError):
+    """A plugin is not installed, does not load, or its descriptor is malformed."""
+
+    code = "plugin"
+    exit_code = 3
+
+
+class SolverFailed(UniapError):
+    """A solver crashed, hung past its deadline, or ran out of memory."""
+
+    code = "solver-failed"
+    exit_code = 3
+
+
+class SolverLied(SolverFailed):
+    """A solver's claim (feasible, optimal, bound) does not survive the driver's check."""
+
+    code = "solver-lied"
+
+
+class Disagreement(UniapError):
+    """Two exact solvers prove different optima of one problem: one of them is wrong."""
+
+    code = "disagreement"
+    exit_code = 3
+
+
+class LaunchFailed(UniapError):
+    """An executor could not start, or a rank died while running."""
+
+    code = "launch-failed"
+    exit_code = 3

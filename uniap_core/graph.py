@@ -1,0 +1,272 @@
+"""The model as a DAG of layers, each a list of operators with their shapes.
+
+Counts are per sample and symbolic in the sequence length, so parameters are numbers and FLOPs and activation
+bytes are functions of batch and sequence. A cost model reads shapes; it never sees model code.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from . import artifact
+from .errors import BadValue
+
+if TYPE_CHECKING:
+    import os
+
+    import networkx as nx
+
+OperatorKind = Literal["gemm", "grouped_gemm", "attention", "norm", "pointwise", "embedding", "loss"]
+Split = Literal["none", "column", "row", "heads", "vocab", "experts"]
+
+
+class Length(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """Rows per sample: ``fixed + per_position * sequence`` (197 patches of an image; one row per token)."""
+
+    fixed: int = 0
+    per_position: int = 0
+
+    def at(self, sequence: int) -> int:
+        """Rows of one sample at this sequence length."""
+        return self.fixed + self.per_position * sequence
+
+
+TOKENS = Length(0, 1)
+"""One row per position of the sequence."""
+
+
+class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A tensor that an operator keeps for its backward pass.
+
+    Attributes
+    ----------
+    width
+        Elements per row.
+    bytes
+        Bytes per element, or 0 for the precision of activations (1 for a dropout mask, 4 for statistics).
+    split
+        True if tensor parallelism divides it; otherwise only sequence parallelism does.
+    selective
+        True if selective recomputation drops it (attention core; norms and pointwise work).
+    """
+
+    width: int
+    bytes: int = 0
+    split: bool = False
+    selective: bool = False
+
+
+class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One operator of a layer: its shape, how tensor parallelism splits it, and what it saves.
+
+    Attributes
+    ----------
+    kind
+        ``gemm``: (rows x inner) @ (inner x outer), ``count`` times. ``grouped_gemm``: the same over ``experts``
+        weight matrices, rows routed to ``top_k`` of them (``rows`` counts tokens once). ``attention``: rows are
+        queries, ``keys`` their keys, ``inner`` the head size. ``norm``, ``pointwise``: rows x inner, bound by
+        memory bandwidth. ``embedding``: rows looked up in (inner = vocabulary) x (outer = width). ``loss``:
+        softmax cross-entropy over rows x (inner = vocabulary).
+    split
+        ``column`` divides ``outer``, ``row`` divides ``inner`` (and reduces the output), ``heads`` divides heads,
+        ``vocab`` divides the vocabulary (padded up), ``experts`` divides by expert parallelism.
+    entry
+        True for an operator whose input enters a tensor-parallel region: backward all-reduces the gradient of its
+        input (rows x inner); under sequence parallelism forward gathers it and backward scatters.
+    parameters
+        Trainable elements, biases included.
+    tied
+        ``layer/operator`` whose weight this one shares; counted once in the model.
+    passes
+        Elements read and written per element of rows x inner in forward, for operators bound by memory.
+    """
+
+    name: str
+    kind: OperatorKind
+    rows: Length
+    inner: int = 1
+    outer: int = 1
+    count: int = 1
+    keys: Length = Length()
+    heads: int = 0
+    kv_heads: int = 0
+    causal: bool = False
+    experts: int = 0
+    top_k: int = 0
+    split: Split = "none"
+    entry: bool = False
+    parameters: int = 0
+    tied: str = ""
+    passes: float = 2.0
+    saved: tuple[Saved, ...] = ()
+
+    def flops(self, batch: float, sequence: int) -> float:
+        """Floating-point operations of one forward pass (a multiply-add is two; attention counted in full)."""
+        rows = batch * self.rows.at(sequence)
+        if self.kind == "gemm":
+            return 2.0 * rows * self.inner * self.outer * self.count
+        if self.kind == "grouped_gemm":
+            return 2.0 * rows * self.top_k * self.inner * self.outer * self.count
+        if self.kind == "attention":
+            return 4.0 * rows * self.keys.at(sequence) * self.heads * self.inner * self.count
+        return 0.0
+
+    def saved_bytes(self, batch: float, sequence: int, element_bytes: int) -> float:
+        """Bytes kept for backward, unsplit and without recomputation."""
+        rows = batch * self.rows.at(sequence) * self.count
+        return rows * sum(s.width * (s.bytes or element_bytes) for s in self.saved)
+
+
+class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A node of the graph: the unit that gets one stage and one strategy.
+
+    ``kind`` is a word for people and executors (embedding, encoder, decoder, patch, merge, head); ``module`` is the
+    path of the module in the torch model.
+    """
+
+    name: str
+    kind: str
+    operators: tuple[Operator, ...]
+    module: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """Trainable elements that the layer holds, tied ones included."""
+        return sum(op.parameters for op in self.operators)
+
+    @property
+    def own_parameters(self) -> int:
+        """Trainable elements that no earlier layer holds."""
+        return sum(op.parameters for op in self.operators if not op.tied)
+
+    def flops(self, batch: float, sequence: int) -> float:
+        """Floating-point operations of one forward pass."""
+        return sum(op.flops(batch, sequence) for op in self.operators)
+
+    def saved_bytes(self, batch: float, sequence: int, element_bytes: int = 2) -> float:
+        """Activation bytes kept for backward on one device without recomputation or tensor parallelism."""
+        return sum(op.saved_bytes(batch, sequence, element_bytes) for op in self.operators)
+
+    def signature(self) -> tuple[Operator, ...]:
+        """What a cost model may depend on: layers with equal signatures cost the same."""
+        return self.operators
+
+
+class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An edge: ``source`` feeds ``target`` with one tensor of rows x width elements.
+
+    Edges of one source that carry the same tensor share ``tensor``; it crosses a stage boundary once.
+    """
+
+    source: str
+    target: str
+    tensor: str
+    rows: Length
+    width: int
+
+    def elements(self, batch: float, sequence: int) -> float:
+        """Elements of the tensor for a batch."""
+        return batch * self.rows.at(sequence) * self.width
+
+
+class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, kw_only=True):
+    """The document ``uniap.graph/1``: a model's layers and the tensors between them.
+
+    Attributes
+    ----------
+    family
+        Which builder or runtime class it belongs to: llama, gpt, bert, t5, vit, swin, mixtral, or traced.
+    sequence
+        Positions per sample at which it is planned.
+    architecture
+        Hyper-parameters by name, for executors and exports.
+    source
+        Where the torch model comes from: ``zoo:NAME``, ``hf:PATH``, ``package.module:factory``, or empty.
+    """
+
+    schema: Literal["uniap.graph/1"] = "uniap.graph/1"
+    name: str
+    family: str
+    sequence: int
+    layers: tuple[Layer, ...]
+    edges: tuple[Flow, ...]
+    architecture: dict[str, int | float | str | bool] = {}
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    @cached_property
+    def network(self) -> nx.DiGraph:
+        """The networkx DAG: nodes are layer names with attribute ``layer``, edges have ``flows`` (a tuple)."""
+        import networkx as nx
+
+        dag = nx.DiGraph(name=self.name)
+        dag.add_nodes_from((layer.name, {"layer": layer}) for layer in self.layers)
+        for edge in self.edges:
+            carried = dag.edges[edge.source, edge.target]["flows"] if dag.has_edge(edge.source, edge.target) else ()
+            dag.add_edge(edge.source, edge.target, flows=(*carried, edge))
+        return dag
+
+    @property
+    def parameters(self) -> int:
+        """Trainable elements of the model, tied ones once."""
+        return sum(layer.own_parameters for layer in self.layers)
+
+    def flops(self, batch: float) -> float:
+        """Forward floating-point operations for a batch at the graph's sequence length."""
+        return sum(layer.flops(batch, self.sequence) for layer in self.layers)
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash."""
+        return artifact.digest(self)
+
+
+def validate(graph: ModelGraph) -> None:
+    """Check names, edges and acyclicity.
+
+    Raises
+    ------
+    BadValue
+        For repeated or unknown names, tensors with two producers, or a cycle (naming it).
+    """
+    names = [layer.name for layer in graph.layers]
+    known = set(names)
+    if not names:
+        raise BadValue(f"model {graph.name} has no layer", "give at least one layer")
+    if len(known) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadValue(f"model {graph.name} has two layers named {twice!r}", "give each layer a name of its own")
+    if graph.sequence < 1:
+        raise BadValue(f"model {graph.name} has sequence {graph.sequence}", "give at least 1 position")
+    producer: dict[str, str] = {}
+    waiting = dict.fromkeys(names, 0)
+    following: dict[str, list[str]] = {name: [] for name in names}
+    for edge in graph.edges:
+        for end in (edge.source, edge.target):
+            if end not in known:
+                raise BadValue(f"an edge of {graph.name} names the unknown layer {end!r}", "name a layer of the graph")
+        if producer.setdefault(edge.tensor, edge.source) != edge.source:
+            raise BadValue(f"tensor {edge.tensor!r} has two producers", "a tensor has one producer")
+        waiting[edge.target] += 1
+        following[edge.source].append(edge.target)
+    ready = [name for name in names if not waiting[name]]
+    for name in ready:
+        for target in following[name]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(target)
+    if len(ready) < len(names):
+        stuck = [name for name in names if waiting[name]]
+        raise BadValue(
+            f"the layers of {graph.name} form a cycle through {', '.join(stuck[:5])}", "data flow must be acyclic"
+        )
+
+
+def read(path: str | os.PathLike[str]) -> ModelGraph:
+    """Read a graph file strictly (see :func:`uniap_core.artifact.read` for what it raises)."""
+    return artifact.read(path, ModelGraph)
