@@ -31,6 +31,7 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .plan import Plan, check_seal
 from .problem import (
     Assignment,
     EdgeTable,
@@ -41,6 +42,7 @@ from .problem import (
     time_per_iteration,
 )
 from .profile import CollectiveTiming, LayerTiming, Profile
+from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .schedule import SCHEDULES, in_flight
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
@@ -48,6 +50,12 @@ from .solve.result import RawResult, Result, Stop
 from .strategy import Strategy, StrategySpace, divisors
 
 __all__ = [
+    "StagePlan",
+    "Proposal",
+    "Prediction",
+    "LayerPlan",
+    "check_seal",
+    "Plan",
     "Assignment",
     "BadFile",
     "BadValue",

@@ -108,7 +108,8 @@ def resolve(target: str) -> Callable[..., Any]:
     """
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return found
     except ImportError as error:
         raise PluginError(f"{target} does not import: {error}", "install what the plugin needs") from error
     except AttributeError:

@@ -79,14 +79,14 @@ def parse(name: str) -> Strategy:
     if match is None:
         raise BadValue(f"{name!r} is not a strategy", "write it like tp2-dp4-zero3-full-sp")
     part = match.groupdict()
-    return Strategy(
-        tp=int(part["tp"]),
-        dp=int(part["dp"]),
-        cp=int(part["cp"] or 1),
-        ep=int(part["ep"] or 1),
-        sharding=part["sharding"] or "none",
-        recompute=part["recompute"] or "none",
-        sequence_parallel=bool(part["sp"]),
+    return msgspec.convert(
+        {
+            **{degree: int(part[degree] or 1) for degree in ("tp", "dp", "cp", "ep")},
+            "sharding": part["sharding"] or "none",
+            "recompute": part["recompute"] or "none",
+            "sequence_parallel": bool(part["sp"]),
+        },
+        Strategy,
     )
 
 

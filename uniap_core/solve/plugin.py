@@ -41,6 +41,9 @@ class SolverPlugin:
         Import names it needs, found without importing.
     install
         The command that installs them.
+    bound
+        ``module:function`` of a cheap certified bound, ``lower_bound(problem) -> float`` (``inf`` if infeasible),
+        or empty.
     solve, probe, options
         ``module:attribute`` strings, resolved late. ``solve(program, request, emit) -> RawResult``;
         ``probe() -> str`` says version and licence, or raises; ``options`` is a msgspec struct, or empty.
@@ -59,6 +62,7 @@ class SolverPlugin:
     modules: tuple[str, ...] = ()
     install: str = ""
     options: str = ""
+    bound: str = ""
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -1,0 +1,1 @@
+"""The verifier: judges proposals by code of its own, independent of every solver and every lowering."""
