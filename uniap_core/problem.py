@@ -113,6 +113,8 @@ class Evaluation:
 def time_per_iteration(stage_s: tuple[float, ...], cross_s: tuple[float, ...], micro_batches: int) -> float:
     """``sum p + sum o + (c - 1) max(p, o)``, seconds."""
     terms = stage_s + cross_s
+    if micro_batches == 1:  # an impossible strategy makes a term infinite, and 0 * inf is not a number
+        return math.fsum(terms)
     return math.fsum(terms) + (micro_batches - 1) * max(terms)
 
 

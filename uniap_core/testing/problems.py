@@ -1,0 +1,267 @@
+"""Random problems: one constructor, fed by hypothesis (which shrinks) or by a seeded numpy generator (for bulk).
+
+Problems are built around a witness, an assignment chosen first, so nothing is ever drawn and thrown away: its
+strategies are possible, and memory is set from what it uses. All bytes are small integers times a unit, so that an
+assignment fits a limit exactly or misses it clearly, and no solver's tolerance decides what is feasible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, get_args
+
+import numpy as np
+from hypothesis import strategies as st
+
+from uniap_core.problem import Array, Assignment, EdgeTable, LayerTable, Problem, Stage
+from uniap_core.schedule import SCHEDULES, in_flight
+
+T = TypeVar("T")
+
+Shape = Literal["chain", "skip", "shared", "dag"]
+"""Chain; chain with skip edges; skip edges whose tensors are shared; any DAG, disconnected ones included."""
+
+Memory = Literal["ample", "tight", "exact", "short", "none"]
+"""No limit that binds; a little above the witness; exactly the witness; one unit below it; nothing fits."""
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+MEMORIES: tuple[Memory, ...] = get_args(Memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Inclusive ranges of what is drawn.
+
+    Attributes
+    ----------
+    layers, stages, strategies
+        Number of layers, of stages (never more than layers unless memory is ``none``), of strategies of a layer.
+    micro_batches
+        c.
+    grains
+        Times are integers from 0 to a grain: a small grain makes ties, a large one makes every sum distinct.
+    """
+
+    layers: tuple[int, int] = (1, 6)
+    stages: tuple[int, int] = (1, 4)
+    strategies: tuple[int, int] = (1, 4)
+    micro_batches: tuple[int, int] = (1, 8)
+    grains: tuple[int, ...] = (2, 50, 1_000_000)
+
+
+SMALL = Limits()
+"""What the enumeration oracle answers within milliseconds."""
+
+
+class Choices(Protocol):
+    """Where numbers come from."""
+
+    def integers(self, low: int, high: int, count: int) -> list[int]:
+        """``count`` integers, both ends included."""
+
+
+class _Drawn:
+    """Choices made by hypothesis."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+
+    def integers(self, low: int, high: int, count: int) -> list[int]:
+        return self._draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+
+
+class _Random:
+    """Choices made by a numpy generator."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def integers(self, low: int, high: int, count: int) -> list[int]:
+        return [int(n) for n in self._rng.integers(low, high, size=count, endpoint=True)]
+
+
+@st.composite
+def problems(
+    draw: st.DrawFn,
+    limits: Limits = SMALL,
+    shapes: tuple[Shape, ...] = SHAPES,
+    memories: tuple[Memory, ...] = MEMORIES,
+) -> Problem:
+    """Hypothesis strategy for problems.
+
+    Parameters
+    ----------
+    limits
+        Ranges of sizes.
+    shapes, memories
+        What to choose from; see :data:`Shape` and :data:`Memory`.
+    """
+    return _build(_Drawn(draw), limits, draw(st.sampled_from(shapes)), draw(st.sampled_from(memories)))
+
+
+def random_problem(
+    rng: np.random.Generator,
+    limits: Limits = SMALL,
+    *,
+    shape: Shape | None = None,
+    memory: Memory | None = None,
+) -> Problem:
+    """One random problem; ``None`` draws the shape or the memory limit too.
+
+    The same generator state gives the same problem.
+    """
+    drawn_shape, drawn_memory = SHAPES[rng.integers(len(SHAPES))], MEMORIES[rng.integers(len(MEMORIES))]
+    return _build(_Random(rng), limits, shape or drawn_shape, memory or drawn_memory)
+
+
+def hard_problem(layers: int = 60, stages: int = 4, strategies: int = 12, seed: int = 0) -> Problem:
+    """A large DAG with a tight memory limit: more than any solver finishes in a second or two."""
+    limits = Limits(
+        layers=(layers, layers),
+        stages=(stages, stages),
+        strategies=(strategies, strategies),
+        micro_batches=(8, 8),
+        grains=(1_000_000,),
+    )
+    return random_problem(np.random.default_rng(seed), limits, shape="shared", memory="tight")
+
+
+# --- construction -----------------------------------------------------------------------------------------------
+
+
+def _build(choices: Choices, limits: Limits, shape: Shape, memory: Memory) -> Problem:
+    count = _one(choices, *limits.layers)
+    depth = _one(choices, *limits.stages)
+    if memory != "none":
+        depth = min(depth, count)
+    micro_batches = _one(choices, *limits.micro_batches)
+    ragged, unequal, grain = _one(choices, 0, 1), _one(choices, 0, 1), _pick(choices, limits.grains)
+    sizes = choices.integers(*limits.strategies, count) if ragged else [_one(choices, *limits.strategies)] * count
+    witness = _witness(choices, sizes, depth)
+    position = _permutation(choices, count)  # of each layer of the topological order in the order of listing
+    unit = _pick(choices, (1e-3, 1.0, 1e-6))
+    times = [
+        _times(choices, size, depth, grain, unequal, witness.stage[u], witness.strategy[u])
+        for u, size in enumerate(sizes)
+    ]
+    layers: list[LayerTable] = [
+        LayerTable(
+            f"layer{u}",
+            tuple(f"s{k}" for k in range(size)),
+            times[u] * (unit / grain),
+            np.array(choices.integers(0, 40, size), dtype=float),
+            np.array(choices.integers(0, 20, size), dtype=float),
+        )
+        for u, size in enumerate(sizes)
+    ]
+    scale = _pick(choices, (0.1, 1.0, 3.0)) * unit / grain
+    edges = [
+        EdgeTable(
+            position[u],
+            position[v],
+            f"layer{u}.{tensor}",
+            _table(choices, grain, sizes[u], sizes[v]) * scale,
+            _table(choices, grain, sizes[u], sizes[v]) * scale,
+        )
+        for u, v, tensor in _edges(choices, count, shape)
+    ]
+    stages = _stages(choices, layers, witness, depth, micro_batches, memory)
+    byte = _pick(choices, (1.0, 1e6, 2.0**30))
+    listed = sorted(range(count), key=lambda u: position[u])
+    return Problem(
+        f"{shape}-{memory}",
+        micro_batches,
+        tuple(Stage(s.memory_bytes * byte, s.reserved_bytes * byte, s.in_flight) for s in stages),
+        tuple(_in_bytes(layers[u], byte) for u in listed),
+        tuple(edges),
+    )
+
+
+def _one(choices: Choices, low: int, high: int) -> int:
+    return choices.integers(low, high, 1)[0]
+
+
+def _pick(choices: Choices, options: tuple[T, ...]) -> T:
+    return options[_one(choices, 0, len(options) - 1)]
+
+
+def _table(choices: Choices, grain: int, rows: int, columns: int) -> Array:
+    return np.array(choices.integers(0, grain, rows * columns), dtype=float).reshape(rows, columns)
+
+
+def _permutation(choices: Choices, count: int) -> list[int]:
+    """Often the identity, otherwise any: layers need not be listed in topological order."""
+    order = list(range(count))
+    if _one(choices, 0, 2) == 2:
+        for last in range(count - 1, 0, -1):
+            swap = _one(choices, 0, last)
+            order[last], order[swap] = order[swap], order[last]
+    return order
+
+
+def _witness(choices: Choices, sizes: list[int], depth: int) -> Assignment:
+    """Consecutive, non-empty stages along the topological order (as far as there are layers)."""
+    spare = choices.integers(0, depth - 1, max(0, len(sizes) - depth))
+    stage = sorted([*range(min(depth, len(sizes))), *spare])
+    return Assignment(tuple(stage), tuple(_one(choices, 0, size - 1) for size in sizes))
+
+
+def _times(choices: Choices, size: int, depth: int, grain: int, unequal: int, stage: int, strategy: int) -> Array:
+    """Shape (P, K), equal on all stages or not, with impossible strategies but for the witness's."""
+    rows = _table(choices, grain, depth if unequal else 1, size)
+    if unequal:
+        impossible = np.array(choices.integers(0, 3, depth * size)).reshape(depth, size) == 3
+        impossible[stage, strategy] = False
+        rows[impossible] = np.inf
+    return np.array(np.broadcast_to(rows, (depth, size)))
+
+
+def _edges(choices: Choices, count: int, shape: Shape) -> list[tuple[int, int, int]]:
+    """Edges (u, v, tensor of u) along the topological order, at most two tensors per pair."""
+    pairs = [(u, v) for u in range(count) for v in range(u + 1, count)]
+    dice = choices.integers(0, 3, len(pairs))
+    chosen = [
+        (u, v)
+        for (u, v), die in zip(pairs, dice, strict=True)
+        if (v == u + 1 if shape == "chain" else die >= 2 if shape == "dag" else v == u + 1 or die == 3)
+    ]
+    numbered = [(u, v, v) for u, v in chosen]  # a tensor of its own
+    if shape in ("shared", "dag"):
+        dice = choices.integers(0, 3, len(chosen))
+        numbered = [(u, v, 0 if die < 3 else v) for (u, v), die in zip(chosen, dice, strict=True)]
+        numbered += [
+            (u, v, v) for (u, v, tensor), die in zip(list(numbered), reversed(dice), strict=True) if die == tensor == 0
+        ]
+    return numbered
+
+
+def _stages(
+    choices: Choices, layers: list[LayerTable], witness: Assignment, depth: int, micro_batches: int, memory: Memory
+) -> list[Stage]:
+    """Stages whose memory, in units, is the witness's use plus what the kind of limit says."""
+    kind = _pick(choices, (*SCHEDULES, "free"))
+    flights = [
+        _one(choices, 0, micro_batches) if kind == "free" else in_flight(kind, i, depth, micro_batches)
+        for i in range(depth)
+    ]
+    reserved = choices.integers(0, 10, depth)
+    spare = choices.integers(0, 30, depth)
+    stages = []
+    for i, flight in enumerate(flights):
+        on_stage = [(u, k) for u, (j, k) in enumerate(zip(witness.stage, witness.strategy, strict=True)) if i == j]
+        needs = [layer.state_bytes + flight * layer.stash_bytes for layer in layers]
+        used = reserved[i] + sum(float(needs[u][k]) for u, k in on_stage)
+        everything = reserved[i] + sum(float(need.max()) for need in needs)
+        limit = {
+            "ample": everything,
+            "tight": used + spare[i],
+            "exact": used,
+            "short": max(0.0, used - 1),
+            "none": 0.0,
+        }[memory]
+        stages.append(Stage(limit, float(reserved[i] + (memory == "none")), flight))
+    return stages
+
+
+def _in_bytes(layer: LayerTable, byte: float) -> LayerTable:
+    return LayerTable(layer.name, layer.strategies, layer.time_s, layer.state_bytes * byte, layer.stash_bytes * byte)
