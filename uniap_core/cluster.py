@@ -125,6 +125,12 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         """Devices of the smallest node: what a group inside a node may span."""
         return min(node.devices for node in self.nodes)
 
+    @property
+    def best_precision(self) -> str:
+        """The usual training precision of the devices: bf16, else fp16, else fp32."""
+        have = [set(node.device.peak_flops) for node in self.nodes]
+        return next((p for p in ("bf16", "fp16") if all(p in flops for flops in have)), "fp32")
+
     @cached_property
     def node_of(self) -> tuple[int, ...]:
         """Node index of each rank."""

@@ -200,11 +200,11 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         validate(self)
 
     @cached_property
-    def network(self) -> nx.DiGraph:
+    def network(self) -> nx.DiGraph[str]:
         """The networkx DAG: nodes are layer names with attribute ``layer``, edges have ``flows`` (a tuple)."""
         import networkx as nx
 
-        dag = nx.DiGraph(name=self.name)
+        dag: nx.DiGraph[str] = nx.DiGraph(name=self.name)
         dag.add_nodes_from((layer.name, {"layer": layer}) for layer in self.layers)
         for edge in self.edges:
             carried = dag.edges[edge.source, edge.target]["flows"] if dag.has_edge(edge.source, edge.target) else ()
@@ -270,3 +270,8 @@ def validate(graph: ModelGraph) -> None:
 def read(path: str | os.PathLike[str]) -> ModelGraph:
     """Read a graph file strictly (see :func:`uniap_core.artifact.read` for what it raises)."""
     return artifact.read(path, ModelGraph)
+
+
+def at_sequence(graph: ModelGraph, sequence: int) -> ModelGraph:
+    """The same model at another sequence length (rows that do not depend on it stay)."""
+    return msgspec.structs.replace(graph, sequence=sequence)

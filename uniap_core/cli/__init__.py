@@ -1,0 +1,79 @@
+"""The command line. Each command is a thin shell over a function of the library; heavy imports wait inside."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UniapError
+
+app = typer.Typer(
+    name="uniap",
+    help="Find the provably best way to train a model in parallel on a cluster.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+
+
+def command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Register a command: errors become one message and the exit code of their kind, never a traceback.
+
+    A command returns its exit code, ``None`` meaning 0.
+    """
+
+    @functools.wraps(function)
+    def shell(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = function(*args, **kwargs) or 0
+        except UniapError as error:
+            report_error(error, as_json=bool(kwargs.get("json")))
+            code = error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        except BrokenPipeError:
+            # The reader of a pipe went away (head, less): not an error of ours.
+            sys.stderr.close()
+            code = 0
+        raise typer.Exit(code)
+
+    app.command(name=function.__name__.removesuffix("_").replace("_", "-"))(shell)
+    return shell
+
+
+def report_error(error: UniapError, *, as_json: bool) -> None:
+    """Print an error for a person on stderr, or as the JSON document on stdout."""
+    if as_json:
+        from ..artifact import pretty
+
+        print(pretty(error.as_dict()), end="")
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error\\[{error.code}][/]: ", end="")
+    console.print(error.cause, markup=False)
+    if error.fix:
+        console.print("[bold]  fix[/]: ", end="")
+        console.print(error.fix, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a struct as the one JSON document of a command."""
+    from ..artifact import pretty
+
+    print(pretty(value), end="")
+
+
+def main() -> None:
+    """Run the command line."""
+    from . import lists, planning, solving  # noqa: F401  (importing registers the commands)
+
+    app()

@@ -1,0 +1,113 @@
+"""``uniap models``, ``uniap clusters``, ``uniap plugins``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .. import registry
+from . import Json, command, print_json
+
+
+@command
+def models(json: Json = False) -> None:
+    """List the models of the zoo and of installed model plugins."""
+    from dataclasses import asdict
+
+    from ..models import summaries
+
+    rows = summaries()
+    if json:
+        return print_json([asdict(row) for row in rows])
+    columns = ("name", "layers", "hidden", "sequence", "parameters", "what it is")
+    _table(
+        columns,
+        [
+            (row.name, str(row.layers), str(row.hidden), str(row.sequence), _count(row.parameters), row.summary)
+            for row in rows
+        ],
+    )
+    return None
+
+
+@command
+def clusters(json: Json = False) -> None:
+    """List device kinds and example clusters; any NODESxDEVICESxKIND works."""
+    from ..cluster import PRESETS, kinds
+
+    if json:
+        return print_json({"presets": PRESETS, "kinds": kinds()})
+    rows = []
+    for name, kind in kinds().items():
+        device = kind.device
+        best = max(device.peak_flops.get(p, 0.0) for p in ("bf16", "fp16", "fp32"))
+        rows.append(
+            (
+                name,
+                f"{device.memory_bytes / 2**30:.0f} GiB",
+                f"{best * device.matmul_ceiling / 1e12:.0f}",
+                f"{kind.link.kind} {kind.link.bandwidth_Bps / 1e9:.0f}",
+                f"{kind.inter.kind} {kind.inter.bandwidth_Bps / 1e9:.4g}",
+            )
+        )
+    _table(("kind", "memory", "matmul TFLOP/s", "in a node, GB/s", "between nodes, GB/s"), rows)
+    print("\npresets: " + ", ".join(PRESETS))
+    print("or any NODESxDEVICESxKIND (4x8xH100-80G), or a TOML file (docs/formats.md)")
+    return None
+
+
+@command
+def plugins(
+    probe: Annotated[bool, typer.Option("--probe", help="Also load each one and ask for version and licence.")] = False,
+    json: Json = False,
+) -> None:
+    """List solvers, cost models, executors and model sources, without importing them."""
+    rows = [_plugin_row(kind, row, probe) for kind in registry.GROUPS for row in registry.listing(kind)]
+    if json:
+        return print_json(rows)
+    _table(
+        ("kind", "name", "from", "status"), [(r["kind"], r["name"], r["distribution"], r["status"]) for r in rows]
+    )
+    return None
+
+
+def _plugin_row(kind: str, row: registry.Listing, probe: bool) -> dict[str, str]:
+    status = row.problem or "listed"
+    if probe and not row.problem:
+        status = _probe(kind, row.name)
+    return {
+        "kind": kind,
+        "name": row.name,
+        "target": row.target,
+        "distribution": row.distribution,
+        "status": status,
+    }
+
+
+def _probe(kind: str, name: str) -> str:
+    """Load a plugin and ask it; whatever it does wrong stays its own problem."""
+    try:
+        plugin: Any = registry.load(kind, name)
+        absent = registry.missing(getattr(plugin, "modules", ()))
+        if absent:
+            return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
+        ask = getattr(plugin, "probe", "")
+        return f"ok {registry.resolve(ask)()}" if ask else "ok"
+    except Exception as error:
+        return f"broken: {str(error).splitlines()[0]}"
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"

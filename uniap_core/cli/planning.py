@@ -1,0 +1,201 @@
+"""``uniap plan`` and ``uniap candidate``: from a model's name to a plan, or to the tables of one candidate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import Json, command, print_json
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..search import Search
+
+Model = Annotated[
+    str, typer.Argument(help="Zoo name, graph.json, hf:CONFIG, or package.module:factory.", show_default=False)
+]
+ClusterOption = Annotated[
+    str, typer.Option("--cluster", "-c", help="Preset like 4x8xH100-80G (nodes x devices x kind), or a TOML file.")
+]
+Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
+Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample [model's own].")]
+Precision = Annotated[str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 [best the devices have].")]
+Schedule = Annotated[str, typer.Option(help="Pipeline schedule: 1f1b or gpipe.")]
+CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
+ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
+Executor = Annotated[str | None, typer.Option(help="Narrow the space to what this executor can launch.")]
+PinList = Annotated[
+    list[str], typer.Option("--pin", help="Fix a choice: pp=4, 'tp<=4', 'layers.0-15:recompute=full', uniform.")
+]
+
+
+@command
+def plan(
+    model: Model,
+    cluster: ClusterOption,
+    batch: Batch,
+    seq: Sequence = None,
+    precision: Precision = None,
+    schedule: Schedule = "1f1b",
+    solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
+    cost_model: CostModel = "analytic",
+    profile: ProfileFile = None,
+    executor: Executor = None,
+    pin: PinList = [],  # noqa: B006
+    top: Annotated[int, typer.Option(min=1, help="How many of the best candidates to solve to the end.")] = 1,
+    time_limit: Annotated[float | None, typer.Option(min=0, help="Wall seconds for the whole sweep.")] = None,
+    gap: Annotated[float, typer.Option(min=0, help="Relative gap that counts as optimal.")] = 1e-9,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that solve candidates side by side.")] = 1,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Write the plan file here.")] = None,
+    json: Json = False,
+) -> None:
+    """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
+    from .. import plan as plans
+    from ..search import sweep
+
+    search = make_search(
+        model,
+        cluster,
+        batch,
+        seq=seq,
+        precision=precision,
+        schedule=schedule,
+        solver=solver,
+        cost_model=cost_model,
+        profile=profile,
+        executor=executor,
+        pins=pin,
+        top=top,
+        time_limit=time_limit,
+        gap=gap,
+        workers=workers,
+    )
+    with progress("planning", quiet=json) as emit:
+        found = sweep(search, emit)
+    if output:
+        plans.write(output, found.plan)
+    if json:
+        return print_json(found.plan if top == 1 else found.plans)
+    from rich.console import Console
+
+    from ..report.terminal import print_plan
+
+    console = Console(highlight=False)
+    print_plan(found.plan, console, found.seconds)
+    for number, other in enumerate(found.plans[1:], 2):
+        slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
+        console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
+        print_plan(other, console)
+    if output:
+        console.print(f"  [bold]written[/]   {output}")
+    return None
+
+
+@command
+def candidate(
+    model: Model,
+    cluster: ClusterOption,
+    batch: Batch,
+    pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages.")],
+    micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
+    seq: Sequence = None,
+    precision: Precision = None,
+    schedule: Schedule = "1f1b",
+    cost_model: CostModel = "analytic",
+    profile: ProfileFile = None,
+    executor: Executor = None,
+    pin: PinList = [],  # noqa: B006
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Write the problem file here.")] = None,
+    json: Json = False,
+) -> None:
+    """Price one candidate and write its tables as a problem file, for any solver."""
+    from .. import problem as problems
+    from ..costs import Candidate, check_candidate
+    from ..search import price
+
+    search = make_search(
+        model,
+        cluster,
+        batch,
+        seq=seq,
+        precision=precision,
+        schedule=schedule,
+        cost_model=cost_model,
+        profile=profile,
+        executor=executor,
+        pins=pin,
+    )
+    chosen = Candidate(pp, micro_batches, search.training)
+    check_candidate(search.cluster, chosen)
+    posed = price(search, chosen).problem
+    if output:
+        problems.write(output, posed)
+    if json:
+        return print_json(problems.to_file(posed))
+    sizes = sorted({len(layer.strategies) for layer in posed.layers})
+    count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    print(
+        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages, {count} strategies per layer, "
+        f"{len(posed.edges)} edges" + (f"; written to {output}" if output else "; give -o FILE to keep it")
+    )
+    return None
+
+
+def make_search(
+    model: str,
+    cluster: str,
+    batch: int,
+    *,
+    seq: int | None = None,
+    precision: str | None = None,
+    schedule: str = "1f1b",
+    solver: str = "dp",
+    cost_model: str = "analytic",
+    profile: str | None = None,
+    executor: str | None = None,
+    pins: list[str] | tuple[str, ...] = (),
+    top: int = 1,
+    time_limit: float | None = None,
+    gap: float = 1e-9,
+    workers: int = 1,
+) -> Search:
+    """The search that the options of a command describe.
+
+    Raises
+    ------
+    UniapError
+        If a name is unknown or a value makes no sense.
+    """
+    from .. import artifact, models, registry
+    from ..cluster import load
+    from ..costs import Training
+    from ..pins import Pins
+    from ..profile import Profile
+    from ..schedule import in_flight
+    from ..search import Search, narrow
+    from ..strategy import StrategySpace
+
+    in_flight(schedule, 0, 1, 1)
+    registry.load("solver", solver)
+    machine = load(cluster)
+    parsed = Pins.of(pins)
+    space = parsed.narrow(StrategySpace())
+    if executor is not None:
+        space = narrow(space, registry.load("executor", executor).capability)
+    return Search(
+        graph=models.load(model, seq),
+        cluster=machine,
+        training=Training(
+            global_batch=batch, precision=precision or machine.best_precision, schedule=schedule
+        ),
+        space=space,
+        pins=parsed,
+        profile=None if profile is None else artifact.read(profile, Profile),
+        cost_model=cost_model,
+        solver=solver,
+        time_limit_s=time_limit,
+        gap=gap,
+        workers=workers,
+        top=top,
+    )

@@ -1,0 +1,202 @@
+"""Pins: what the user decides, so that the rest is solved around it.
+
+A pin is ``KEY OP VALUE`` with an operator of ``=``, ``<=``, ``>=``, ``!=``, optionally for some layers only:
+``pp=4``, ``tp<=4``, ``layers.0-15:recompute=full``, ``block*:sharding=zero3``, ``uniform``.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import msgspec
+import numpy as np
+
+from .costs import CostTables, LayerCosts
+from .errors import BadValue, UsageError
+from .problem import Array, EdgeTable
+from .strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace
+
+CANDIDATE_KEYS = ("pp", "micro_batches", "c")
+DEGREES = ("tp", "dp", "cp", "ep")
+WORDS = {"sharding": SHARDINGS, "recompute": RECOMPUTES}
+OPERATORS: dict[str, Callable[[object, object], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,  # type: ignore[dict-item]
+    ">=": operator.ge,  # type: ignore[dict-item]
+}
+
+_PIN = re.compile(r"(?:(?P<where>[^:=<>!]+):)?(?P<key>[a-z_]+)\s*(?P<op><=|>=|!=|=)\s*(?P<value>[\w]+)")
+_RANGE = re.compile(r"layers\.(?:(?P<first>\d+)-(?P<last>\d+)|(?P<only>\d+)|\*)")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One parsed pin; ``where`` is a pattern of layer names, ``layers.A-B`` by position among blocks, or empty."""
+
+    text: str
+    key: str
+    op: str
+    value: int | str
+    where: str = ""
+
+    def holds(self, actual: int | str) -> bool:
+        """True if a value satisfies the pin."""
+        return OPERATORS[self.op](actual, self.value)
+
+
+def parse(text: str) -> Pin:
+    """Parse one pin.
+
+    Raises
+    ------
+    UsageError
+        If it is not a pin, with the grammar.
+    """
+    if text == "uniform":
+        return Pin(text, "uniform", "=", 1)
+    match = _PIN.fullmatch(text.strip())
+    keys = (*CANDIDATE_KEYS, *DEGREES, *WORDS, "strategy")
+    if match is None or match["key"] not in keys:
+        raise UsageError(
+            f"{text!r} is not a pin",
+            f"write [LAYERS:]KEY=VALUE with KEY of {', '.join(keys)}, e.g. pp=4, 'tp<=4', 'layers.0-15:recompute=full'",
+        )
+    key, op, value = match["key"], match["op"], match["value"]
+    key = {"c": "micro_batches"}.get(key, key)
+    where = (match["where"] or "").strip()
+    if key in CANDIDATE_KEYS and where:
+        raise UsageError(f"pin {text!r}: {key} is one number for the whole plan", "drop the layer pattern")
+    if key in WORDS:
+        if value not in WORDS[key] or op not in ("=", "!="):
+            raise UsageError(f"pin {text!r} is not understood", f"{key} is one of {', '.join(WORDS[key])}")
+        return Pin(text, key, op, value, where)
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"pin {text!r}: {value!r} is not a degree", "give a whole number, 1 or more")
+    return Pin(text, key, op, int(value), where)
+
+
+@dataclass(frozen=True)
+class Pins:
+    """All pins of a search; empty means free."""
+
+    pins: tuple[Pin, ...] = ()
+
+    @classmethod
+    def of(cls, texts: tuple[str, ...] | list[str]) -> Pins:
+        """Parse many pins."""
+        return cls(tuple(parse(text) for text in texts))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The pins as given."""
+        return tuple(pin.text for pin in self.pins)
+
+    def without(self, pin: Pin) -> Pins:
+        """The others: for pricing one pin."""
+        return Pins(tuple(other for other in self.pins if other is not pin))
+
+    def allows(self, pp: int, micro_batches: int) -> bool:
+        """True if a candidate agrees with the pins on pp and micro_batches."""
+        values = {"pp": pp, "micro_batches": micro_batches}
+        return all(pin.holds(values[pin.key]) for pin in self.pins if pin.key in values)
+
+    def narrow(self, space: StrategySpace) -> StrategySpace:
+        """The space with ``uniform`` applied; the other pins act on tables."""
+        if any(pin.key == "uniform" for pin in self.pins):
+            return msgspec.structs.replace(space, uniform=True)
+        return space
+
+    def restrict(self, tables: CostTables) -> CostTables:
+        """The tables with only the strategies that the pins leave.
+
+        Raises
+        ------
+        BadValue
+            If a layer has none left, naming it.
+        """
+        pins = [pin for pin in self.pins if pin.key in (*DEGREES, *WORDS)]
+        if not pins:
+            return tables
+        names = [layer.name for layer in tables.layers]
+        for pin in pins:
+            if pin.where and not any(_matches(pin.where, u, names) for u in range(len(names))):
+                raise UsageError(f"pin {pin.text!r} matches no layer", f"layers are {names[0]} ... {names[-1]}")
+        keep: dict[tuple[object, ...], Array] = {}
+        masks = []
+        for u, layer in enumerate(tables.layers):
+            mine = tuple(pin for pin in pins if not pin.where or _matches(pin.where, u, names))
+            key = (layer.strategies, mine)
+            if key not in keep:
+                keep[key] = np.flatnonzero([_satisfies(s, mine) for s in layer.strategies])
+            if not len(keep[key]):
+                reasons = ", ".join(pin.text for pin in mine)
+                raise BadValue(f"the pins {reasons} leave layer {layer.name} no strategy", "loosen one of them")
+            masks.append(keep[key])
+        return select(tables, masks)
+
+
+def select(tables: CostTables, chosen: list[Array]) -> CostTables:
+    """The tables with only some strategies of each layer; equal layers go on sharing arrays.
+
+    Parameters
+    ----------
+    chosen
+        Per layer, the indices of the strategies to keep.
+    """
+    layers: dict[tuple[int, int], LayerCosts] = {}
+    picked: dict[tuple[int, int, int], Array] = {}
+    kept = []
+    for layer, index in zip(tables.layers, chosen, strict=True):
+        key = (id(layer.forward_s), id(index))
+        if key not in layers:
+            layers[key] = _pick(layer, index)
+        kept.append(replace(layers[key], name=layer.name))
+
+    def crop(table: Array, edge: EdgeTable) -> Array:
+        rows, columns = chosen[edge.source], chosen[edge.target]
+        key = (id(table), id(rows), id(columns))
+        if key not in picked:
+            picked[key] = table[np.ix_(rows, columns)]
+        return picked[key]
+
+    edges = tuple(replace(e, reshard_s=crop(e.reshard_s, e), cross_s=crop(e.cross_s, e)) for e in tables.edges)
+    return replace(tables, layers=tuple(kept), edges=edges)
+
+
+def _pick(layer: LayerCosts, index: Array) -> LayerCosts:
+    return replace(
+        layer,
+        strategies=tuple(layer.strategies[k] for k in index),
+        forward_s=layer.forward_s[:, index],
+        backward_s=layer.backward_s[:, index],
+        iteration_s=layer.iteration_s[:, index],
+        state_bytes=layer.state_bytes[index],
+        stash_bytes=layer.stash_bytes[index],
+        time_parts_s={name: table[:, index] for name, table in layer.time_parts_s.items()},
+        state_parts_bytes={name: table[index] for name, table in layer.state_parts_bytes.items()},
+    )
+
+
+def _satisfies(strategy: Strategy, pins: tuple[Pin, ...]) -> bool:
+    return all(pin.holds(getattr(strategy, pin.key)) for pin in pins)
+
+
+def _matches(where: str, position: int, names: list[str]) -> bool:
+    """``layers.A-B`` counts the repeated blocks from 0 (names that end in a number); else a pattern of names."""
+    by_position = _RANGE.fullmatch(where)
+    if by_position is None:
+        return fnmatchcase(names[position], where)
+    blocks = [u for u, name in enumerate(names) if re.search(r"\d$", name)]
+    if position not in blocks:
+        return False
+    number = blocks.index(position)
+    if by_position["only"] is not None:
+        return number == int(by_position["only"])
+    if by_position["first"] is None:
+        return True
+    return int(by_position["first"]) <= number <= int(by_position["last"])

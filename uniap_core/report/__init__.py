@@ -1,0 +1,1 @@
+"""Plans for people: on a terminal and as a page."""

@@ -1,0 +1,83 @@
+"""A plan at a glance, in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from ..plan import Plan
+from ..proposal import StagePlan
+from .runs import runs, words
+from .shares import proof_line, time_shares
+
+BAR = 16
+MANY_STAGES = 8
+"""Past this many stages only the first, the last and those that differ are shown in full."""
+
+
+def print_plan(plan: Plan, console: Console, seconds: float | None = None) -> None:
+    """Print a plan: headline, stages, where the time goes, proof."""
+    for line in lines(plan, seconds):
+        console.print(line, soft_wrap=True)
+
+
+def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
+    """The lines of :func:`print_plan`."""
+    yield _headline(plan)
+    yield Text(
+        f"  {plan.pp} stage{'s' * (plan.pp > 1)} x {plan.micro_batches} micro-batch"
+        f"{'es' * (plan.micro_batches > 1)} of {plan.global_batch // plan.micro_batches}, {plan.schedule}"
+    )
+    yield Text(
+        f"  {_time(plan.predicted.iteration_time_s)} per iteration, {plan.predicted.samples_per_s:.4g} samples/s, "
+        f"{plan.predicted.tokens_per_s:.4g} tokens/s",
+        style="bold green",
+    )
+    yield Text()
+    yield from _stages(plan)
+    yield Text()
+    shares = sorted(time_shares(plan).items(), key=lambda item: -item[1])
+    shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
+    yield Text("  time      ", style="bold") + Text(", ".join(shown))
+    proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s)
+    yield Text("  proof     ", style="bold") + Text(proof)
+    checks = f"{len(plan.verdict.checks)} checks passed"
+    yield Text("  verified  ", style="bold") + Text(checks if seconds is None else f"{checks}, {seconds:.2f} s in all")
+
+
+def _headline(plan: Plan) -> Text:
+    title = Text(plan.model.name, style="bold")
+    return title + Text(
+        f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {plan.precision}"
+    )
+
+
+def _stages(plan: Plan) -> Iterator[Text]:
+    by_stage: dict[int, list[Text]] = {}
+    for run in runs(plan):
+        title = run.title if len(run.title) <= 24 else run.title[:23] + "…"
+        by_stage.setdefault(run.stage, []).append(Text(f"    {title:<24} {words(run.strategy)}"))
+    for i, stage in enumerate(plan.stages):
+        if plan.pp > MANY_STAGES and 2 <= i < plan.pp - 2:
+            if i == 2:
+                yield Text(f"  ... {plan.pp - 4} more stages (uniap report shows all) ...", style="dim")
+            continue
+        yield _stage_line(i, stage)
+        yield from by_stage[i]
+
+
+def _stage_line(i: int, stage: StagePlan) -> Text:
+    share = stage.memory_bytes / stage.memory_limit_bytes
+    filled = min(BAR, round(share * BAR))
+    color = "green" if share < 0.85 else "yellow" if share <= 0.98 else "red"
+    ranks = f"{stage.ranks[0]}-{stage.ranks[-1]}" if len(stage.ranks) > 1 else str(stage.ranks[0])
+    head = Text(f"  stage {i:<3}", style="bold") + Text(f"ranks {ranks:<12}{_time(stage.time_s):>9}  ")
+    bar = Text("█" * filled, style=color) + Text("░" * (BAR - filled), style="dim")
+    memory = f" {stage.memory_bytes / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
+    return head + bar + Text(memory)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds:.2e} s"
