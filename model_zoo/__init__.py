@@ -1,1 +1,18 @@
-"""The model zoo."""
+"""Models by name, as graphs of layers in pure Python.
+
+``MODELS`` is the plugin object of the entry point ``uniap.models``. Each family is a module with a public builder
+of the same name (``model_zoo.llama.llama(layers=..., hidden=..., ...)``).
+
+The ``architecture`` of a graph uses one vocabulary for all families: ``family``, ``layers`` (encoder blocks where
+there is a decoder too), ``decoder_layers``, ``hidden``, ``heads``, ``kv_heads``, ``head_size``, ``ffn``, ``vocab``,
+``positions`` (entries of a learned table, 0 if there is none), ``tied``, ``activation`` (gelu, relu, swiglu),
+``norm`` (layer, rms), ``experts``, ``top_k``, ``kernels`` (eager, fused); for images ``image``, ``patch``,
+``channels``, ``classes``, ``window``, and for Swin ``depths`` and ``stage_heads`` as ``2/2/42/2``.
+"""
+
+from __future__ import annotations
+
+from . import catalogue as MODELS
+from .catalogue import build, names, summary
+
+__all__ = ["MODELS", "build", "names", "summary"]

@@ -1,0 +1,229 @@
+"""The models known by name, and families with free parameters such as ``gpt:layers=24,hidden=2048,heads=16``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from msgspec import structs
+
+from uniap_core.errors import BadValue, UnknownName
+from uniap_core.graph import ModelGraph
+
+from .operators import KERNELS
+
+FAMILIES = ("bert", "t5", "vit", "swin", "llama", "gpt", "mixtral")
+"""Families; each is a module of this package with a builder of the same name."""
+
+KEYS = {"seq": "sequence", "positions": "positions_learned"}
+"""Short spellings of a family's parameters."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named model.
+
+    Attributes
+    ----------
+    published
+        Parameters as its authors (or the source named) give them.
+    source
+        Where its hyper-parameters come from.
+    """
+
+    name: str
+    family: str
+    parameters: dict[str, Any]
+    published: str
+    source: str
+
+    @property
+    def summary(self) -> str:
+        """One line: family, depth, width, parameters and where they are published."""
+        p = self.parameters
+        layers, width = p.get("layers", p.get("depths")), p.get("hidden", p.get("width"))
+        depth = "/".join(map(str, layers)) if isinstance(layers, tuple) else str(layers)
+        if "decoder_layers" in p:
+            depth += f"+{p['decoder_layers']}"
+        return f"{self.family}, {depth} layers, hidden {width}, {self.published} parameters ({self.source})"
+
+
+def _entries() -> tuple[Entry, ...]:
+    uniap = "UniAP, arXiv 2307.16375"
+    llama1, llama2, llama3 = "Touvron et al. 2023a", "Touvron et al. 2023b", "Llama team 2024"
+    gpt2, gpt3 = "Radford et al. 2019", "Brown et al. 2020"
+    huge = {"layers": 32, "hidden": 1280, "heads": 16}
+
+    def llama(name: str, layers: int, hidden: int, heads: int, ffn: int, count: str, source: str, **more: int) -> Entry:
+        sizes = {"layers": layers, "hidden": hidden, "heads": heads, "ffn": ffn, "sequence": 2048} | more
+        return Entry(name, "llama", sizes, count, source)
+
+    def gpt(name: str, layers: int, hidden: int, heads: int, count: str, source: str, positions: int) -> Entry:
+        sizes = {"layers": layers, "hidden": hidden, "heads": heads, "sequence": positions}
+        return Entry(name, "gpt", sizes, count, source)
+
+    third = {"kv_heads": 8, "vocab": 128256, "sequence": 8192}
+    return (
+        Entry("bert-huge", "bert", huge, "672 M", uniap),
+        Entry("bert-large", "bert", {"layers": 24, "hidden": 1024, "heads": 16}, "340 M", "Devlin et al. 2019"),
+        Entry("bert-base", "bert", {"layers": 12, "hidden": 768, "heads": 12}, "110 M", "Devlin et al. 2019"),
+        Entry(
+            "t5-large",
+            "t5",
+            {"layers": 24, "decoder_layers": 24, "hidden": 1024, "heads": 16, "ffn": 4096},
+            "737 M",
+            uniap,
+        ),
+        Entry("vit-huge", "vit", huge | {"image": 224, "patch": 16}, "632 M", uniap),
+        Entry(
+            "swin-huge",
+            "swin",
+            {"depths": (2, 2, 42, 2), "width": 320, "heads": (8, 16, 32, 64), "window": 7},
+            "1.02 B",
+            uniap,
+        ),
+        llama("llama-7b", 32, 4096, 32, 11008, "6.7 B", llama1),
+        llama("llama-13b", 40, 5120, 40, 13824, "13.0 B", llama1),
+        llama("llama2-7b", 32, 4096, 32, 11008, "6.7 B", llama2, sequence=4096),
+        llama("llama2-13b", 40, 5120, 40, 13824, "13.0 B", llama2, sequence=4096),
+        llama("llama2-70b", 80, 8192, 64, 28672, "69 B", llama2, kv_heads=8, sequence=4096),
+        llama("llama3-8b", 32, 4096, 32, 14336, "8 B", llama3, **third),
+        llama("llama3-70b", 80, 8192, 64, 28672, "70.6 B", llama3, **third),
+        llama("llama3-405b", 126, 16384, 128, 53248, "405 B", llama3, **third),
+        Entry(
+            "mixtral-8x7b",
+            "mixtral",
+            {"layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "ffn": 14336, "experts": 8, "top_k": 2},
+            "46.7 B",
+            "Jiang et al. 2024",
+        ),
+        gpt("gpt2", 12, 768, 12, "124 M", gpt2, 1024),
+        gpt("gpt2-medium", 24, 1024, 16, "355 M", gpt2, 1024),
+        gpt("gpt2-large", 36, 1280, 20, "774 M", gpt2, 1024),
+        gpt("gpt2-xl", 48, 1600, 25, "1.56 B", gpt2, 1024),
+        gpt("gpt3-1.3b", 24, 2048, 16, "1.3 B", gpt3, 2048),
+        gpt("gpt3-2.7b", 32, 2560, 32, "2.7 B", gpt3, 2048),
+        gpt("gpt3-6.7b", 32, 4096, 32, "6.7 B", gpt3, 2048),
+        gpt("gpt3-13b", 40, 5120, 40, "13 B", gpt3, 2048),
+        gpt("gpt3-175b", 96, 12288, 96, "175 B", gpt3, 2048),
+    )
+
+
+ENTRIES = {entry.name: entry for entry in _entries()}
+"""The named models in the order in which they are listed."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of the zoo's models."""
+    return tuple(ENTRIES)
+
+
+def summary(name: str) -> str:
+    """One line about a named model."""
+    return ENTRIES[name].summary
+
+
+@cache
+def build(name: str, sequence: int | None = None) -> ModelGraph:
+    """The graph of a model.
+
+    Parameters
+    ----------
+    name
+        One of :func:`names`, or a family with parameters: ``gpt:layers=24,hidden=2048,heads=16,seq=2048``.
+    sequence
+        Positions per sample (default: the model's own).
+
+    Raises
+    ------
+    UnknownName
+        For an unknown model or parameter; lists the known ones.
+    BadValue
+        For a parameter that is missing, given twice, not a number, or makes no sense.
+    """
+    family, colon, text = name.partition(":")
+    if colon:
+        parameters = parse(family, text)
+    elif name in ENTRIES:
+        family, parameters = ENTRIES[name].family, dict(ENTRIES[name].parameters)
+    else:
+        close = difflib.get_close_matches(name, ENTRIES, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        known = (
+            f"known: {', '.join(ENTRIES)}; or {', '.join(FAMILIES)} with parameters, as in llama:layers=..,hidden=.."
+        )
+        raise UnknownName(f"there is no model named {name!r}", hint + known)
+    if sequence is not None:
+        if "sequence" not in _signature(family):
+            raise BadValue(f"{name} takes images, not sequences of {sequence}", "leave the sequence out")
+        if sequence < 1:
+            raise BadValue(f"{name}: sequence is {sequence}", "give at least 1 position")
+        if not colon and "positions_learned" in _signature(family):
+            parameters["positions_learned"] = positions_learned(family, parameters)
+        parameters["sequence"] = sequence
+    graph: ModelGraph = _builder(family)(**parameters, name=name)
+    return structs.replace(graph, source=f"zoo:{name}")
+
+
+def positions_learned(family: str, parameters: dict[str, Any]) -> int:
+    """Entries of a named model's position table, which a longer sequence must not stretch."""
+    default = {"bert": 512}.get(family, 1024)
+    return int(parameters.get("positions_learned") or parameters.get("sequence") or default)
+
+
+def parse(family: str, text: str) -> dict[str, Any]:
+    """The parameters of a family from ``key=value,key=value``.
+
+    Raises
+    ------
+    UnknownName
+        For an unknown family or key.
+    BadValue
+        For a value that does not parse, or a parameter given twice or missing.
+    """
+    if family not in FAMILIES:
+        raise UnknownName(f"there is no model family {family!r}", f"known: {', '.join(FAMILIES)}")
+    signature = _signature(family)
+    known = [next((short for short, key in KEYS.items() if key == long), long) for long in signature]
+    parameters: dict[str, Any] = {}
+    for item in filter(None, text.split(",")):
+        spelled, _, value = (part.strip() for part in item.partition("="))
+        key = KEYS.get(spelled, spelled)
+        if key not in signature:
+            raise UnknownName(f"{family} has no parameter {spelled!r}", f"known: {', '.join(known)}")
+        if key in parameters:
+            raise BadValue(f"{family}: {spelled} is given twice", "give it once")
+        parameters[key] = _value(family, spelled, value, signature[key])
+    lacking = [k for k, p in signature.items() if p.default is inspect.Parameter.empty and k not in parameters]
+    if lacking:
+        raise BadValue(f"{family}: {', '.join(lacking)} not given", f"write {family}:{lacking[0]}=...,...")
+    return parameters
+
+
+def _value(family: str, key: str, text: str, parameter: inspect.Parameter) -> Any:
+    kind = str(parameter.annotation)
+    if "Kernels" in kind and text not in KERNELS:
+        raise BadValue(f"{family}: there are no {key} {text!r}", f"choose one of {', '.join(KERNELS)}")
+    try:
+        if kind == "int":
+            return int(text)
+        if kind == "bool":
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if kind.startswith("tuple"):
+            return tuple(int(part) for part in text.split("/"))
+    except (ValueError, KeyError):
+        shape = {"int": "a whole number", "bool": "true or false"}.get(kind, "whole numbers like 2/2/6/2")
+        raise BadValue(f"{family}: {key}={text} is not {shape}", f"write {key} as {shape}") from None
+    return text
+
+
+def _signature(family: str) -> dict[str, inspect.Parameter]:
+    return {key: p for key, p in inspect.signature(_builder(family)).parameters.items() if key != "name"}
+
+
+def _builder(family: str) -> Any:
+    return getattr(importlib.import_module(f"model_zoo.{family}"), family)
