@@ -41,12 +41,13 @@ from .problem import (
     Stage,
     time_per_iteration,
 )
+from .program.ir import Program
 from .profile import CollectiveTiming, LayerTiming, Profile
 from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .schedule import SCHEDULES, in_flight
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
-from .solve.result import RawResult, Result, Stop
+from .solve.result import Found, RawResult, Result, Stop
 from .strategy import Strategy, StrategySpace, divisors
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Event",
     "ExecutorPlugin",
     "Flow",
+    "Found",
     "Form",
     "Incumbent",
     "Inexpressible",
@@ -91,6 +93,7 @@ __all__ = [
     "PluginError",
     "Problem",
     "Profile",
+    "Program",
     "Progress",
     "RawResult",
     "Result",

@@ -119,6 +119,60 @@ class SolverLied(SolverFailed):
     code = "solver-lied"
 
 
+class InfeasibleAnswer(SolverLied):
+    """A solver's assignment violates a constraint of the problem."""
+
+    code = "solver-lied-feasible"
+
+
+class WrongObjective(SolverLied):
+    """A solver's assignment costs more than the solver says."""
+
+    code = "solver-lied-objective"
+
+
+class WrongBound(SolverLied):
+    """A solver's lower bound is above the objective of a feasible assignment."""
+
+    code = "solver-lied-bound"
+
+
+class UnprovenOptimum(SolverLied):
+    """A solver says "optimal" and its bound leaves a gap, or it has no assignment, or it is not an exact solver."""
+
+    code = "solver-lied-optimal"
+
+
+class FalseInfeasible(SolverLied):
+    """A solver says "infeasible" of a problem with a known feasible assignment."""
+
+    code = "solver-lied-infeasible"
+
+
+class MalformedAnswer(SolverFailed):
+    """A solver's answer is not a ``RawResult``, or has the wrong length or type inside."""
+
+    code = "solver-malformed"
+
+
+class SolverCrashed(SolverFailed):
+    """A solver raised an error or its process died."""
+
+    code = "solver-crashed"
+
+
+class SolverHung(SolverFailed):
+    """A solver did not stop at its time limit and was killed."""
+
+    code = "solver-hung"
+
+
+class SolverOutOfMemory(SolverFailed):
+    """A solver's process met its memory cap or was killed by the system for memory."""
+
+    code = "solver-out-of-memory"
+
+
 class Disagreement(UniapError):
     """Two exact solvers prove different optima of one problem: one of them is wrong."""
 

@@ -6,17 +6,11 @@ entry point (group ``uniap.solvers``) points at its :class:`SolverPlugin`.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
+from ..program.form import Form
 
-class Form(enum.StrEnum):
-    """The forms of a problem, from its own words down to integers; a plugin takes one, the ladder gives it."""
-
-    PROBLEM = "problem"
-    QUADRATIC = "quadratic"
-    MILP = "milp"
-    INTEGER = "integer"
+__all__ = ["Form", "SolverPlugin"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+import numpy as np
 
+from ..errors import BadFile, SolverFailed
 from ..events import Incumbent
-from ..problem import Assignment
+from ..problem import Assignment, Problem
 
 
 class Stop(enum.StrEnum):
@@ -45,8 +47,9 @@ class RawResult:
         The best assignment, for plugins that take the problem itself.
     values
         The best point, one value per column, for plugins that take a program.
-    bound_s
-        Proven lower bound in the objective's units, or ``None``. With ``infeasible`` under a cutoff: the cutoff.
+    objective_s, bound_s
+        What the solver says of its point, and its proven lower bound (with ``infeasible`` under a cutoff: the
+        cutoff), or ``None``; in seconds, or in the program's units for plugins that take a program.
     raw_status
         The solver's own words.
     version
@@ -57,11 +60,22 @@ class RawResult:
 
     stop: Stop
     assignment: Assignment | None = None
-    values: Sequence[float] | None = None
+    values: Sequence[float] | np.ndarray | None = None
+    objective_s: float | None = None
     bound_s: float | None = None
     raw_status: str = ""
     version: str = ""
     statistics: dict[str, int | float | str] = field(default_factory=dict)
+
+
+class Found(Incumbent, frozen=True, tag="found", kw_only=True):
+    """An incumbent with the point itself, for plugins to emit: it survives even if the solver does not.
+
+    Either ``assignment`` (plugins that take the problem) or ``values``, one per column (those that take a program).
+    """
+
+    assignment: Assignment | None = None
+    values: Sequence[float] | np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +83,8 @@ class Result:
     """A checked answer: the assignment was evaluated, the stop reason and the bound were held against it.
 
     ``bound_s`` is ``None`` if there is none, or the problem is infeasible without a cutoff; ``gap`` is
-    ``(objective - bound) / objective``.
+    ``(objective - bound) / objective``. ``failure`` says what went wrong with the solver itself, for callers who
+    want to raise it.
     """
 
     problem: str
@@ -85,6 +100,7 @@ class Result:
     raw_status: str
     trajectory: tuple[Incumbent, ...] = ()
     statistics: dict[str, int | float | str] = field(default_factory=dict)
+    failure: SolverFailed | None = None
 
     @property
     def gap(self) -> float | None:
@@ -128,3 +144,78 @@ class ResultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     trajectory: list[TrajectoryPoint]
     form: str = "problem"
     statistics: dict[str, int | float | str] = {}
+
+
+def to_file(result: Result, problem: Problem) -> ResultFile:
+    """The document that describes a result of ``problem``."""
+    return ResultFile(
+        problem=result.problem,
+        solver=result.solver,
+        version=result.version,
+        stop=result.stop,
+        objective_s=result.objective_s,
+        bound_s=result.bound_s,
+        gap=result.gap,
+        assignment=_placed(result.assignment, problem),
+        build_s=result.build_s,
+        solve_s=result.solve_s,
+        raw_status=result.raw_status,
+        trajectory=[TrajectoryPoint(e.t_s, e.objective_s, e.bound_s) for e in result.trajectory],
+        form=result.form,
+        statistics=dict(result.statistics),
+    )
+
+
+def from_file(document: ResultFile, problem: Problem) -> Result:
+    """The result that a document describes. Its claims are read, not checked: that is the verifier's work.
+
+    Raises
+    ------
+    BadFile
+        If the document is of another problem, or places layers or strategies that this problem does not have.
+    """
+    if document.problem != problem.hash:
+        raise BadFile(
+            f"the result is of problem {document.problem[:19]}... and this is {problem.name!r}, {problem.hash[:19]}...",
+            "give the problem file that was solved",
+        )
+    return Result(
+        problem=document.problem,
+        solver=document.solver,
+        version=document.version,
+        form=document.form,
+        stop=document.stop,
+        objective_s=document.objective_s,
+        bound_s=document.bound_s,
+        assignment=_assignment(document.assignment, problem),
+        build_s=document.build_s,
+        solve_s=document.solve_s,
+        raw_status=document.raw_status,
+        trajectory=tuple(Incumbent(p.t_s, p.objective_s, p.bound_s) for p in document.trajectory),
+        statistics=dict(document.statistics),
+    )
+
+
+def _placed(assignment: Assignment | None, problem: Problem) -> list[PlacedLayer] | None:
+    if assignment is None:
+        return None
+    chosen = zip(problem.layers, assignment.stage, assignment.strategy, strict=True)
+    return [PlacedLayer(layer.name, i, layer.strategies[k]) for layer, i, k in chosen]
+
+
+def _assignment(placed: list[PlacedLayer] | None, problem: Problem) -> Assignment | None:
+    if placed is None:
+        return None
+    by_name = {p.layer: p for p in placed}
+    if len(by_name) != len(placed) or set(by_name) != {layer.name for layer in problem.layers}:
+        raise BadFile("the result does not place every layer of the problem once", "solve the problem again")
+    strategy = []
+    for layer in problem.layers:
+        name = by_name[layer.name].strategy
+        if name not in layer.strategies:
+            raise BadFile(
+                f"the result gives layer {layer.name} the strategy {name!r}, which it does not have",
+                f"it has {', '.join(layer.strategies)}",
+            )
+        strategy.append(layer.strategies.index(name))
+    return Assignment(tuple(by_name[layer.name].stage for layer in problem.layers), tuple(strategy))

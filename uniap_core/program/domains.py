@@ -1,0 +1,106 @@
+"""Which stages each layer can be on, and how many boundaries an edge can cross: exact reductions before posing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..problem import MEMORY_TOLERANCE, Problem
+from .ir import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """What remains possible.
+
+    Attributes
+    ----------
+    member
+        Per layer (P, K) bool: stages and strategies that no constraint excludes.
+    reach
+        Per edge, the largest possible difference of stages of its ends.
+    edges
+        Pairs (source, target) of which the order of stages follows for all edges (transitive reduction).
+    """
+
+    member: tuple[Array, ...]
+    reach: tuple[int, ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+def domains(problem: Problem) -> Domains:
+    """Reduce the problem's domains; a layer with an empty domain proves the problem infeasible.
+
+    A strategy leaves a stage where it is impossible or its own memory alone does not fit. A layer leaves stage i
+    if its ancestors and the layers that may precede it cannot fill the stages before i (no stage is empty), likewise
+    after it, or if no stage is left in order for a neighbor. An edge reaches over as many stages as there are
+    layers that may lie strictly between its ends, plus one.
+    """
+    above, below = _closure(problem)
+    count, depth = len(problem.layers), problem.depth
+    member = [_own(problem, u) for u in range(count)]
+    for u in range(count):
+        # Layers that may stand on stages before (after) u's: all but its descendants (ancestors) and itself.
+        before, after = count - 1 - below[u].bit_count(), count - 1 - above[u].bit_count()
+        for i in range(depth):
+            if before < i or after < depth - 1 - i:
+                member[u][i] = False
+    _propagate(problem, member)
+    everything = (1 << count) - 1
+    reach = []
+    for edge in problem.edges:
+        outside = above[edge.source] | below[edge.target] | 1 << edge.source | 1 << edge.target
+        reach.append(min(depth - 1, 1 + (everything & ~outside).bit_count()))
+    return Domains(tuple(member), tuple(reach), _reduction(problem, above, below))
+
+
+def _own(problem: Problem, u: int) -> Array:
+    layer = problem.layers[u]
+    possible: Array = np.isfinite(layer.time_s)
+    for i, stage in enumerate(problem.stages):
+        need = stage.reserved_bytes + layer.state_bytes + stage.in_flight * layer.stash_bytes
+        possible[i] &= need <= stage.memory_bytes * (1 + MEMORY_TOLERANCE)
+    return possible
+
+
+def _propagate(problem: Problem, member: list[Array]) -> None:
+    """Order: v no earlier than the first stage of any u before it; u no later than the last stage of any v."""
+    stages = np.arange(problem.depth)[:, None]
+    into: list[list[int]] = [[] for _ in member]
+    out: list[list[int]] = [[] for _ in member]
+    for edge in problem.edges:
+        into[edge.target].append(edge.source)
+        out[edge.source].append(edge.target)
+    for v in problem.order:
+        first = max((_first(member[u]) for u in into[v]), default=0)
+        member[v] &= stages >= first
+    for u in reversed(problem.order):
+        last = min((_last(member[v]) for v in out[u]), default=problem.depth)
+        member[u] &= stages <= last
+
+
+def _first(member: Array) -> int:
+    used = np.flatnonzero(member.any(axis=1))
+    return int(used[0]) if len(used) else len(member)
+
+
+def _last(member: Array) -> int:
+    used = np.flatnonzero(member.any(axis=1))
+    return int(used[-1]) if len(used) else -1
+
+
+def _closure(problem: Problem) -> tuple[list[int], list[int]]:
+    """Ancestors and descendants of each layer, as bit sets."""
+    above, below = [0] * len(problem.layers), [0] * len(problem.layers)
+    rank = {u: position for position, u in enumerate(problem.order)}
+    for edge in sorted(problem.edges, key=lambda e: rank[e.source]):
+        above[edge.target] |= above[edge.source] | 1 << edge.source
+    for edge in sorted(problem.edges, key=lambda e: -rank[e.target]):
+        below[edge.source] |= below[edge.target] | 1 << edge.target
+    return above, below
+
+
+def _reduction(problem: Problem, above: list[int], below: list[int]) -> tuple[tuple[int, int], ...]:
+    pairs = sorted({(edge.source, edge.target) for edge in problem.edges})
+    return tuple((u, v) for u, v in pairs if not below[u] & above[v])

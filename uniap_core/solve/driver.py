@@ -1,0 +1,353 @@
+"""Solve one problem with one plugin: lower it, run the plugin where it cannot do harm, check all that it says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from .. import problem as problems
+from .. import registry
+from ..errors import BadValue, MalformedAnswer, PluginError, SolverCrashed, SolverFailed, UniapError, UsageError
+from ..events import Emit, Event, Incumbent, Note, silent
+from ..problem import Assignment, Problem
+from ..program.ir import with_row
+from ..program.ladder import Lowered, lower, next_lower
+from . import process
+from .channel import Finished, Job, Report, finished, report_of, unpack
+from .judge import Claim, judge
+from .plugin import Form, SolverPlugin
+from .request import SolveRequest
+from .result import Result, Stop
+
+MEMORY_CUTS = 20
+"""Points rejected for memory within the solver's tolerance are cut off and solved again, at most so often."""
+
+
+def solve(
+    problem: Problem,
+    solver: str | SolverPlugin,
+    request: SolveRequest = SolveRequest(),  # noqa: B008 - frozen
+    emit: Emit = silent,
+    form: Form | str | None = None,
+    pose: str = "joint",
+) -> Result:
+    """Solve a problem and check the answer.
+
+    A plugin's crash, hang or memory kill ends as a result with that stop reason, its ``failure`` set, and the best
+    incumbent that was reported before.
+
+    Parameters
+    ----------
+    problem
+        What to solve.
+    solver
+        A plugin's name, or its descriptor.
+    request
+        Limits, tolerances and hints.
+    emit
+        Called with :class:`~uniap_core.events.Incumbent` and :class:`~uniap_core.events.Note` events.
+    form
+        A form that the plugin accepts; its native one by default. If that one is larger than the solver's licence
+        allows, the next lower form is tried, with a note; a form that is asked for here is not replaced.
+    pose
+        The formulation for plugins that take a program: ``"joint"`` or ``"paper"``.
+
+    Raises
+    ------
+    UnknownName, PluginError
+        If the plugin does not exist, does not load, or lacks its library.
+    UsageError, BadValue
+        For a form it does not take, an option it does not have, or a warm start that is not feasible.
+    SolverLied
+        If a claim does not survive the check; each kind of claim has its own subclass.
+    """
+    plugin = registry.load("solver", solver) if isinstance(solver, str) else solver
+    _check_plugin(plugin)
+    _check_request(problem, plugin, request)
+    chosen = _check_form(plugin, form)
+    session = _Session(problem, plugin, request, emit, time.monotonic())
+    while True:
+        result = session.run(chosen, pose)
+        lower_form = next_lower(chosen, plugin.forms) if form is None and result.stop is Stop.LICENSE else None
+        if lower_form is None:
+            return result
+        emit(Note(session.elapsed(), f"{plugin.name}: {result.raw_status}; solving the {lower_form} form instead"))
+        session.statistics["fallback"] = f"{chosen} form: {result.raw_status}"
+        chosen = lower_form
+
+
+def probe(solver: str | SolverPlugin) -> str:
+    """Version and licence of a solver, in its plugin's words.
+
+    Raises
+    ------
+    UnknownName, PluginError
+        If it is not there or does not work.
+    """
+    plugin = registry.load("solver", solver) if isinstance(solver, str) else solver
+    _check_plugin(plugin)
+    return str(registry.resolve(plugin.probe)()) if plugin.inline else process.probe(plugin.probe)
+
+
+@dataclass(eq=False)
+class _Session:
+    """One call of :func:`solve`: its clock, what was found so far."""
+
+    problem: Problem
+    plugin: SolverPlugin
+    request: SolveRequest
+    emit: Emit
+    began: float
+    best: Assignment | None = None
+    best_s: float | None = None
+    bound_s: float | None = None
+    trajectory: list[Incumbent] = field(default_factory=list)
+    statistics: dict[str, int | float | str] = field(default_factory=dict)
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.request.time_limit_s is None else self.began + self.request.time_limit_s
+
+    def run(self, form: Form, pose: str) -> Result:
+        """Lower to a form, run, judge."""
+        worker = None if self.plugin.inline else process.hire(self.plugin.solve)
+        try:
+            began, lowered = time.monotonic(), None
+            if form is not Form.PROBLEM:
+                lowered = self._lower(form, pose)
+            build_s = time.monotonic() - began
+        except BaseException:
+            if worker is not None:
+                process.release(self.plugin.solve, worker)
+            raise
+        if lowered is not None and not lowered.program.solvable:
+            if worker is not None:
+                process.release(self.plugin.solve, worker)
+            answer = Finished(stop=Stop.INFEASIBLE, raw_status="some layer has no possible stage and strategy")
+            return self._result(form, lowered, answer, None, build_s, 0.0)
+        began = time.monotonic()
+        outcome = self._ask(worker, lowered)
+        for _ in range(MEMORY_CUTS):
+            cut = None if lowered is None else self._memory_cut(lowered, outcome)
+            if cut is None:
+                break
+            lowered = cut
+            worker = None if self.plugin.inline else process.hire(self.plugin.solve)
+            outcome = self._ask(worker, lowered)
+        seconds = time.monotonic() - began
+        if isinstance(outcome, process.Death):
+            answer = Finished(stop=outcome.stop, raw_status=str(outcome.failure.cause))
+            return self._result(form, lowered, answer, outcome.failure, build_s, seconds)
+        self.statistics["startup_s"] = round(max(0.0, seconds - outcome.seconds), 6)
+        return self._result(form, lowered, outcome, None, build_s, outcome.seconds)
+
+    def _lower(self, form: Form, pose: str) -> Lowered:
+        lowered = lower(self.problem, form, pose)
+        program, request = lowered.program, self.request
+        if not program.solvable:
+            return lowered
+        if request.warm_start is not None:
+            lowered = lowered.started(request.warm_start)
+        size = program.size
+        self.statistics.update(columns=size.columns, rows=size.rows, nonzeros=size.nonzeros, products=size.products)
+        if request.cutoff_s is not None:
+            limit = (request.cutoff_s + program.error_s) / program.unit_s
+            objective = program.cost.nonzero()[0]
+            program = with_row(lowered.program, objective, program.cost[objective], limit)
+            lowered = replace(lowered, program=program)
+        return lowered
+
+    def _ask(self, worker: process.Worker | None, lowered: Lowered | None) -> Finished | process.Death:
+        request = msgspec.structs.replace(self.request, warm_start=None if lowered else self.request.warm_start)
+        if worker is None:
+            return self._ask_inline(request, lowered)
+        job = Job(
+            target=self.plugin.solve,
+            request=request,
+            problem=None if lowered else problems.to_file(self.problem),
+            program=lowered.program if lowered else None,
+            deadline=self.deadline,
+        )
+        try:
+            return process.run(worker, job, lambda report: self._hear(report, lowered))
+        except KeyboardInterrupt:
+            return process.Death(Stop.INTERRUPTED, SolverFailed("interrupted"))
+
+    def _ask_inline(self, request: SolveRequest, lowered: Lowered | None) -> Finished | process.Death:
+        def emit(event: Event) -> None:
+            report = report_of(event)
+            if report is not None:
+                self._hear(report, lowered)
+
+        if request.time_limit_s is not None:
+            request = msgspec.structs.replace(request, time_limit_s=max(0.0, request.time_limit_s - self.elapsed()))
+        began = time.monotonic()
+        try:
+            raw = registry.resolve(self.plugin.solve)(lowered.program if lowered else self.problem, request, emit)
+            return finished(raw, time.monotonic() - began)
+        except (TypeError, ValueError, msgspec.ValidationError) as error:
+            return process.Death(Stop.CRASH, MalformedAnswer(f"{self.plugin.name}: {error}"))
+        except UniapError:
+            raise
+        except Exception as error:
+            cause = f"{self.plugin.name} raised {type(error).__name__}: {error}"
+            return process.Death(Stop.CRASH, SolverCrashed(cause))
+
+    def _hear(self, report: Report, lowered: Lowered | None) -> None:
+        """Take a report: evaluate its assignment, keep what is better, tell the caller."""
+        if report.note is not None:
+            self.emit(Note(self.elapsed(), report.note))
+            return
+        better = False
+        assignment = report.assignment
+        if lowered is not None:
+            values = None if report.values is None else unpack(report.values)
+            assignment = None if values is None else lowered.up(values)
+        if assignment is not None:
+            evaluation = self.problem.evaluate(assignment)
+            if evaluation.feasible and (self.best_s is None or evaluation.objective_s < self.best_s):
+                self.best, self.best_s, better = assignment, evaluation.objective_s, True
+        bound = _seconds(report.bound, lowered, bound=True)
+        if bound is not None and (self.bound_s is None or bound > self.bound_s):
+            self.bound_s, better = bound, True
+        if better:
+            self._record()
+
+    def _record(self) -> None:
+        point = Incumbent(self.elapsed(), self.best_s, self.bound_s)
+        self.trajectory.append(point)
+        self.emit(point)
+
+    def _memory_cut(self, lowered: Lowered, outcome: Finished | process.Death) -> Lowered | None:
+        """The program without a point that exceeds some stage's memory by less than a solver's tolerance."""
+        if isinstance(outcome, process.Death) or outcome.values is None:
+            return None
+        program, point = lowered.program, unpack(outcome.values)
+        if len(point) != len(program.cost):
+            return None
+        assignment = lowered.up(point)
+        evaluation = self.problem.evaluate(assignment)
+        for i, (stage, used) in enumerate(zip(self.problem.stages, evaluation.memory_bytes, strict=True)):
+            if stage.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= stage.memory_bytes * (1 + 1e-5):
+                here = [g for g, s in enumerate(assignment.stage) if s == i]
+                choice = lowered.posed.choose(assignment)
+                columns = program.group_column[program.group_start[here] + choice[here]]
+                self.statistics["memory_cuts"] = int(self.statistics.get("memory_cuts", 0)) + 1
+                return replace(lowered, program=with_row(program, columns, 1.0, len(here) - 1.0))
+        return None
+
+    def _result(
+        self,
+        form: Form,
+        lowered: Lowered | None,
+        answer: Finished,
+        failure: SolverFailed | None,
+        build_s: float,
+        solve_s: float,
+    ) -> Result:
+        claim = self._claim(lowered, answer, failure)
+        verdict = judge(self.problem, self.request, claim, self.best)
+        last = self.trajectory[-1] if self.trajectory else None
+        if last is None or (last.objective_s, last.bound_s) != (verdict.objective_s, verdict.bound_s):
+            self.best_s, self.bound_s = verdict.objective_s, verdict.bound_s
+            self._record()
+        return Result(
+            problem=self.problem.hash,
+            solver=self.plugin.name,
+            version=answer.version,
+            form=str(form),
+            stop=verdict.stop,
+            objective_s=verdict.objective_s,
+            bound_s=verdict.bound_s,
+            assignment=verdict.assignment,
+            build_s=build_s,
+            solve_s=solve_s,
+            raw_status="; ".join(filter(None, (answer.raw_status, verdict.note))),
+            trajectory=tuple(self.trajectory),
+            statistics={**answer.statistics, **self.statistics},
+            failure=failure,
+        )
+
+    def _claim(self, lowered: Lowered | None, answer: Finished, failure: SolverFailed | None) -> Claim:
+        assignment = answer.assignment
+        if lowered is not None and answer.values is not None:
+            point = unpack(answer.values)
+            if point.shape != lowered.program.cost.shape:
+                raise MalformedAnswer(
+                    f"{self.plugin.name} returned {point.shape} values for {len(lowered.program.cost)} columns"
+                )
+            assignment = lowered.up(point)
+        bound = _seconds(answer.bound_s, lowered, bound=True)
+        return Claim(
+            solver=self.plugin.name,
+            exact=self.plugin.exact,
+            rounded=lowered is not None,
+            stop=answer.stop,
+            assignment=assignment,
+            objective_s=_seconds(answer.objective_s, lowered),
+            bound_s=self.bound_s if bound is None and failure is not None else bound,
+        )
+
+
+def _seconds(value: float | None, lowered: Lowered | None, *, bound: bool = False) -> float | None:
+    """A value in a program's units as seconds; a bound less the error of rounding."""
+    if value is None or lowered is None:
+        return value
+    return value * lowered.program.unit_s - (lowered.program.error_s if bound else 0.0)
+
+
+def _check_plugin(plugin: SolverPlugin) -> None:
+    if not isinstance(plugin, SolverPlugin):
+        raise PluginError(
+            f"a solver's entry point must name a SolverPlugin, not a {type(plugin).__name__}", "correct the descriptor"
+        )
+    fields = {"name": str, "summary": str, "takes": Form, "solve": str, "probe": str, "options": str, "install": str}
+    for name, kind in fields.items():
+        if not isinstance(getattr(plugin, name), kind):
+            raise PluginError(
+                f"solver {plugin.name!r}: its descriptor's {name} is {getattr(plugin, name)!r}, not a {kind.__name__}",
+                "correct the descriptor",
+            )
+    absent = registry.missing(plugin.modules)
+    if absent:
+        raise PluginError(f"solver {plugin.name!r} needs {', '.join(absent)}, not installed here", plugin.install)
+
+
+def _check_form(plugin: SolverPlugin, form: Form | str | None) -> Form:
+    try:
+        chosen = plugin.takes if form is None else Form(form)
+    except ValueError:
+        raise UsageError(f"there is no form {form!r}", f"choose one of {', '.join(Form)}") from None
+    if chosen not in plugin.forms:
+        raise UsageError(
+            f"solver {plugin.name!r} does not take the {chosen} form", f"it takes {', '.join(plugin.forms)}"
+        )
+    return chosen
+
+
+def _check_request(problem: Problem, plugin: SolverPlugin, request: SolveRequest) -> None:
+    for name in ("time_limit_s", "gap", "memory_limit_bytes"):
+        value = getattr(request, name)
+        if value is not None and not value >= 0:
+            raise BadValue(f"{name} is {value}", "give a number that is 0 or more")
+    if request.threads < 1:
+        raise BadValue(f"threads is {request.threads}", "give at least 1")
+    if request.options and not plugin.options:
+        raise UsageError(f"solver {plugin.name!r} has no options of its own", "remove them")
+    if plugin.options:
+        kind: Any = registry.resolve(plugin.options)
+        try:
+            msgspec.convert(request.options, kind)
+        except msgspec.ValidationError as error:
+            known = ", ".join(kind.__struct_fields__)
+            raise UsageError(f"options of solver {plugin.name!r}: {error}", f"it has: {known}") from None
+    if request.warm_start is not None:
+        evaluation = problem.evaluate(request.warm_start)
+        if not evaluation.feasible:
+            raise BadValue(f"the warm start is not feasible: {evaluation.violations[0]}", "give a feasible one")
