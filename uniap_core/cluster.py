@@ -53,6 +53,11 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Bandwidth of its memory, bytes/s.
     launch_s
         Time of the smallest kernel, seconds.
+    sms
+        Multiprocessors (compute units): matrix products run in waves over them.
+    generation
+        Which calibrated constants of a cost model apply: pascal, volta, turing, ampere, ada, hopper, blackwell, cdna2,
+        cdna3 or cdna4.
     source
         Where the figures come from.
     """
@@ -63,6 +68,8 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     memory_Bps: float
     matmul_ceiling: float = 0.85
     launch_s: float = 4e-6
+    sms: int = 108
+    generation: str = ""
     source: str = ""
 
     def ceiling_flops(self, precision: str) -> float:
@@ -203,6 +210,8 @@ def _kind(name: str, row: dict[str, Any]) -> Kind:
         memory_Bps=row.pop("memory_GBps") * 1e9,
         matmul_ceiling=row.pop("matmul_ceiling"),
         launch_s=row.pop("launch_us", 4.0) * 1e-6,
+        sms=row.pop("sms"),
+        generation=row.pop("generation"),
         source=row.pop("source"),
     )
     for end in ("link", "inter"):

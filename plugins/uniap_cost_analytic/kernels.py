@@ -1,0 +1,214 @@
+"""Time of one operator on one device: rooflines over compute, memory and kernel launch.
+
+A matrix product runs in tiles spread over the multiprocessors in waves (NVIDIA, "Matrix Multiplication Background
+User's Guide", tile and wave quantization); everything else is bound by memory (Williams et al. 2009, roofline).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from uniap_core.api import Device, Operator, Training
+
+from .constants import Constants
+
+TILES = ((256, 128, 1.0), (128, 128, 0.95), (128, 64, 0.78), (64, 64, 0.55))
+"""Output tiles of matrix kernels, with the share of the ceiling each can reach (its reuse of operands)."""
+
+TILE_DEPTH = 96
+"""Depth of the inner dimension that filling and draining a tile costs."""
+
+ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 2, "fp32": 4, "tf32": 4}
+"""Bytes of an activation element by precision (fp8 trains with bf16 activations between its products)."""
+
+
+class Engine(NamedTuple):
+    """A device as kernels see it."""
+
+    flops: float
+    """FLOP/s of large matrix products outside fp8 (attention, embedding gradients)."""
+    linear_flops: float
+    """FLOP/s of large matrix products of linear layers."""
+    peak_flops: float
+    memory_Bps: float
+    launch_s: float
+    sms: int
+    element_bytes: int
+    fp8: bool
+
+
+class Cut(NamedTuple):
+    """How much of a layer one device holds: samples, sequence length, and the parallel degrees."""
+
+    samples: float
+    sequence: int
+    tp: int
+    cp: int
+    ep: int
+    sequence_parallel: bool
+
+
+class Work(NamedTuple):
+    """Seconds of one operator on one device, and how many kernels its forward and backward issue."""
+
+    forward_s: float
+    backward_s: float
+    kernels: int
+    backward_kernels: int
+
+
+def engine(device: Device, training: Training, constants: Constants) -> Engine:
+    """The engine of a device for a training.
+
+    Raises
+    ------
+    BadValue
+        If the device has no figure for the precision.
+    """
+    share = device.matmul_ceiling * constants.matmul_share
+    linear = device.ceiling_flops(training.precision) * constants.matmul_share
+    plain = "bf16" if training.precision == "fp8" else training.precision
+    peak = device.peak_flops.get(plain, device.peak_flops[training.precision])
+    return Engine(
+        peak * share,
+        linear,
+        peak,
+        device.memory_Bps * constants.memory_share,
+        device.launch_s,
+        device.sms,
+        ELEMENT_BYTES[training.precision],
+        training.precision == "fp8",
+    )
+
+
+@lru_cache(maxsize=65536)
+def matmul_s(rows: float, inner: float, outer: float, count: float, flops: float, e: Engine) -> float:
+    """Seconds of ``count`` products (rows x inner) @ (inner x outer), FLOP/s ceiling ``flops``.
+
+    The best of a few tile sizes and splits of the inner dimension; never faster than moving the operands.
+    """
+    if min(rows, inner, outer, count) <= 0:
+        return 0.0
+    best = math.inf
+    per_sm = flops / e.sms
+    for height, width, share in TILES:
+        tiles = math.ceil(rows / height) * math.ceil(outer / width) * count
+        work = 2.0 * height * width / (per_sm * share)
+        for split in (1, 2, 4, 8) if tiles < e.sms else (1,):
+            waves = math.ceil(tiles * split / e.sms)
+            best = min(best, waves * work * (inner / split + TILE_DEPTH))
+    moved = (rows * inner + inner * outer + rows * outer) * count * e.element_bytes
+    return max(best, moved / e.memory_Bps) + e.launch_s
+
+
+def streamed_s(moved_bytes: float, e: Engine) -> float:
+    """Seconds of an operator bound by memory."""
+    return moved_bytes / e.memory_Bps + e.launch_s
+
+
+def work(op: Operator, cut: Cut, e: Engine, training: Training, constants: Constants) -> Work:
+    """Time one operator on one device of a stage.
+
+    Parameters
+    ----------
+    op
+        The whole operator.
+    cut
+        What one device holds of it.
+    """
+    rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
+    match op.kind:
+        case "gemm":
+            return _linear(op, rows, cut, e)
+        case "grouped_gemm":
+            return _grouped(op, rows, cut, e)
+        case "attention":
+            return _attention(op, rows, cut, e, training, constants)
+        case "embedding":
+            width = rows * op.outer * e.element_bytes
+            table = op.inner * op.outer / (cut.tp if op.split == "vocab" else 1) * e.element_bytes
+            return Work(streamed_s(2 * width, e), streamed_s(3 * width + table, e), 3, 4)
+        case "loss":
+            logits = rows * op.inner / (cut.tp if op.split == "vocab" else 1)
+            forward = streamed_s(logits * (e.element_bytes + 4 * 5), e)
+            return Work(forward, streamed_s(logits * (e.element_bytes + 4 * 2), e), 10, 4)
+        case _:
+            return _streaming(op, rows, cut, e)
+
+
+def _linear(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
+    """Forward product, and the two of backward: by the input and by the weight."""
+    inner = op.inner / (cut.tp if op.split == "row" else 1)
+    outer = op.outer / (cut.tp if op.split in ("column", "vocab") else 1)
+    if op.split == "heads":
+        outer = op.outer / cut.tp
+    flops = e.linear_flops if op.split != "vocab" else e.flops
+    forward = matmul_s(rows, inner, outer, op.count, flops, e)
+    backward = matmul_s(rows, outer, inner, op.count, flops, e) + matmul_s(inner, rows, outer, op.count, flops, e)
+    if e.fp8 and op.split != "vocab":
+        # Casts of the input and of the output's gradient, both ways round (transposes for backward).
+        forward += streamed_s(3 * rows * inner * op.count, e)
+        backward += streamed_s(4 * rows * outer * op.count, e)
+    return Work(forward, backward, 2, 3)
+
+
+def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
+    """Products of the experts that a device holds; rows are routed evenly."""
+    local = max(1.0, op.experts / cut.ep)
+    each = rows * cut.ep * op.top_k / max(1, op.experts)
+    inner = op.inner if op.entry else op.inner / cut.tp
+    outer = op.outer / cut.tp if op.entry else op.outer
+    count = local * op.count
+    forward = matmul_s(each, inner, outer, count, e.linear_flops, e)
+    backward = matmul_s(each, outer, inner, count, e.linear_flops, e)
+    backward += matmul_s(inner, each, outer, count, e.linear_flops, e)
+    # Permuting tokens into expert order and back.
+    shuffle = streamed_s(2 * rows * op.top_k * (op.inner if op.entry else op.outer) * e.element_bytes, e)
+    return Work(forward + shuffle, backward + shuffle, 4, 6)
+
+
+def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Training, constants: Constants) -> Work:
+    """Fused attention at its measured share of the peak, or two batched products with a softmax in memory.
+
+    Causal masking halves the fused kernel's work only (Dao 2023, arXiv 2307.08691: backward does 2.5 times the
+    forward's FLOPs).
+    """
+    heads = op.heads * op.count / (cut.tp if op.split == "heads" else 1)
+    keys = op.keys.at(cut.sequence)
+    queries = op.rows.at(cut.sequence) / cut.cp
+    if training.flash_attention:
+        flops = 4.0 * rows * keys * heads * op.inner * (0.5 if op.causal else 1.0)
+        moved = rows * heads * op.inner * 4 * e.element_bytes
+        speed = e.peak_flops * constants.attention_share * _head_share(op.inner)
+        forward = max(flops / speed, moved / e.memory_Bps) + e.launch_s
+        backward = max(2.5 * flops / (speed * constants.attention_backward), 2 * moved / e.memory_Bps) + 2 * e.launch_s
+        return Work(forward, backward, 3, 4)
+    batch = rows / queries * heads
+    scores = batch * queries * keys * e.element_bytes
+    products = matmul_s(queries, op.inner, keys, batch, e.flops, e)
+    products += matmul_s(queries, keys, op.inner, batch, e.flops, e)
+    softmax = streamed_s(scores * (4 + 2.5 * training.dropout), e)
+    return Work(products + softmax, 2 * products + 1.25 * softmax, 8, 10)
+
+
+def _head_share(head: int) -> float:
+    """Fused attention keeps the tensor cores less busy with small heads (Dao 2023, figures 4 to 7: 64 vs 128)."""
+    return min(1.0, 0.5 + head / 256)
+
+
+def _streaming(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
+    share = cut.tp if op.split != "none" or cut.sequence_parallel else 1
+    moved = rows * op.inner * op.count / share * op.passes * e.element_bytes
+    # Eager chains of small kernels move about four elements each.
+    kernels = max(1, round(op.passes / 4))
+    backward = (1.5 if op.kind == "norm" else 1.25) * moved
+    return Work(
+        moved / e.memory_Bps + kernels * e.launch_s, backward / e.memory_Bps + kernels * e.launch_s, kernels, kernels
+    )
+
+
+def active(op: Operator, training: Training) -> bool:
+    """Whether an operator runs: those of dropout only in training with dropout."""
+    return training.dropout or not op.name.startswith("dropout")

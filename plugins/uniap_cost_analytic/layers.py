@@ -1,0 +1,248 @@
+"""Time of one layer under one strategy: compute, collectives, overlap, and what happens once per iteration."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from uniap_core.api import Operator, Strategy, Training
+
+from .constants import Constants
+from .kernels import Cut, Engine, work
+from .links import Group, collective_s
+from .memory import Recipe, local_parameters, recomputes
+
+
+class Place(NamedTuple):
+    """A stage as a strategy sees it: its device, and the groups of ranks that work together."""
+
+    engine: Engine
+    tensor: Group
+    context: Group
+    expert: Group
+    data: Group
+    """Ranks that hold the same parameters: data and context parallel together."""
+    expert_data: Group
+
+
+class LayoutCosts(NamedTuple):
+    """One forward and one backward pass on one device, without recomputation and data parallelism.
+
+    ``selective_s`` is the forward time of what selective recomputation runs again. Communication of tensor
+    parallelism is apart from that of context and expert parallelism. ``kernels`` count forward and backward.
+    """
+
+    forward_s: float
+    backward_s: float
+    selective_s: float
+    tensor_forward_s: float
+    tensor_backward_s: float
+    other_forward_s: float
+    other_backward_s: float
+    kernels: int
+    backward_kernels: int
+
+
+class Times(NamedTuple):
+    """Seconds of a layer under a strategy; ``parts`` in the order of :data:`uniap_core.costs.TIME_PARTS`."""
+
+    forward_s: float
+    backward_s: float
+    iteration_s: float
+    parts: tuple[float, float, float, float, float]
+
+
+def layout_costs(
+    operators: tuple[Operator, ...], cut: Cut, place: Place, training: Training, constants: Constants
+) -> LayoutCosts:
+    """Add up a layer's operators and the collectives between them."""
+    forward = backward = selective = 0.0
+    tensor_f = tensor_b = other_f = other_b = 0.0
+    kernels = backward_kernels = 0
+    for op in operators:
+        w = work(op, cut, place.engine, training, constants)
+        forward += w.forward_s
+        backward += w.backward_s
+        kernels += w.kernels
+        backward_kernels += w.backward_kernels
+        if op.kind in ("attention", "norm", "pointwise"):
+            selective += w.forward_s
+        f, b, issued = _tensor_parallel(op, cut, place, constants)
+        tensor_f, tensor_b = tensor_f + f, tensor_b + b
+        f, b = _context_and_experts(op, cut, place, w.forward_s, constants)
+        other_f, other_b = other_f + f, other_b + b
+        kernels += issued
+        backward_kernels += issued
+    return LayoutCosts(forward, backward, selective, tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels)
+
+
+def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants) -> tuple[float, float, int]:
+    """Collectives of tensor parallelism, forward and backward, and their number.
+
+    Leaving a region all-reduces in forward, entering one all-reduces in backward (Shoeybi et al. 2019,
+    arXiv 1909.08053). Sequence parallelism turns each into a reduce-scatter and an all-gather of the same volume, and
+    gathers the input once more in backward, behind the product by the input (Korthikanti et al. 2022,
+    arXiv 2205.05198, section 4.2.2).
+    """
+    group = place.tensor
+    if group.size == 1:
+        return 0.0, 0.0, 0
+    e = place.engine
+    rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * max(1, op.count)
+    leaves = op.split == "row" or (op.kind == "embedding" and op.split == "vocab")
+    leaves |= op.kind == "grouped_gemm" and not op.entry
+    forward = backward = 0.0
+    issued = 0
+    if leaves:
+        size = rows * op.outer * e.element_bytes * (op.top_k if op.kind == "grouped_gemm" else 1)
+        issued += 1
+        if cut.sequence_parallel:
+            forward += collective_s("reduce_scatter", size, group, constants)
+            backward += collective_s("all_gather", size, group, constants)
+        else:
+            forward += collective_s("all_reduce", size, group, constants)
+    if op.entry:
+        size = rows * op.inner * e.element_bytes * (op.top_k if op.kind == "grouped_gemm" else 1)
+        issued += 1
+        if cut.sequence_parallel:
+            forward += collective_s("all_gather", size, group, constants)
+            backward += collective_s("reduce_scatter", size, group, constants)
+        else:
+            backward += collective_s("all_reduce", size, group, constants)
+    if op.kind == "loss" and op.split == "vocab":
+        # Vocabulary-parallel cross-entropy: maximum, sum and target, one float per row each.
+        forward += 3 * collective_s("all_reduce", rows * 4, group, constants)
+        issued += 3
+    return forward, backward, issued
+
+
+def _context_and_experts(
+    op: Operator, cut: Cut, place: Place, attention_s: float, constants: Constants
+) -> tuple[float, float]:
+    """Collectives of context and expert parallelism, forward and backward.
+
+    Ring attention passes keys and values round behind the attention itself (Liu et al. 2023, arXiv 2310.01889);
+    experts exchange their rows twice in each direction (Lepikhin et al. 2020, GShard).
+    """
+    e = place.engine
+    rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
+    if op.kind == "attention" and cut.cp > 1:
+        width = 2 * (op.kv_heads or op.heads) * op.inner * op.count / (cut.tp if op.split == "heads" else 1)
+        size = cut.samples * op.keys.at(cut.sequence) * width * e.element_bytes
+        passed = collective_s("all_gather", size, place.context, constants)
+        return exposed_s(passed, attention_s, constants), exposed_s(2 * passed, 2.5 * attention_s, constants)
+    if op.kind == "grouped_gemm" and cut.ep > 1:
+        width = op.inner if op.entry else op.outer
+        share = cut.tp if cut.sequence_parallel else 1
+        exchanged = collective_s(
+            "all_to_all", rows * op.top_k * width * e.element_bytes / share, place.expert, constants
+        )
+        return exchanged, exchanged
+    return 0.0, 0.0
+
+
+def exposed_s(communication_s: float, compute_s: float, constants: Constants) -> float:
+    """What communication adds to compute that runs beside it.
+
+    Only the share ``overlap`` can hide; while both run, both are slower by ``contention``, so a hidden second still
+    costs ``contention - 1`` (Hetu-Galvatron, cost_model: max + (k - 1) min).
+    """
+    hidden = min(communication_s * constants.overlap, compute_s)
+    return communication_s - hidden + (constants.contention - 1) * hidden
+
+
+def price_layer(
+    operators: tuple[Operator, ...],
+    costs: LayoutCosts,
+    strategy: Strategy,
+    place: Place,
+    recipe: Recipe,
+    constants: Constants,
+    micro_batches: int,
+    *,
+    copies: bool,
+) -> Times:
+    """Add recomputation, data parallelism and the optimizer to the costs of a layout.
+
+    Parameters
+    ----------
+    copies
+        Whether a tied weight is a copy on another stage, with state and gradients of its own.
+
+    Notes
+    -----
+    Gradients (ZeRO, Rajbhandari et al. 2020, arXiv 1910.02054; FSDP, Zhao et al. 2023, arXiv 2304.11277):
+
+    - none: one all-reduce per iteration, behind the last backward.
+    - zero1: one reduce-scatter per iteration behind the last backward, and one all-gather of updated parameters.
+    - zero2: a reduce-scatter behind every micro-batch's backward (only a shard of the sum is kept, so nothing whole
+      may be accumulated), and one all-gather per iteration.
+    - zero3: parameters gathered behind every forward and backward, gradients reduce-scattered behind every backward.
+    """
+    again = again_tensor = 0.0
+    again_kernels = 0
+    if recomputes(operators):
+        if strategy.recompute == "full":
+            again, again_tensor, again_kernels = costs.forward_s, costs.tensor_forward_s, costs.kernels
+            again += costs.other_forward_s
+        elif strategy.recompute == "selective":
+            again, again_kernels = costs.selective_s, 8 if costs.selective_s else 0
+    parameters = local_parameters(operators, strategy, copies=copies)
+    forward = costs.forward_s + costs.tensor_forward_s + costs.other_forward_s
+    backward = costs.backward_s + costs.tensor_backward_s + costs.other_backward_s + again + again_tensor
+    # A host that issues kernels more slowly than the device runs them sets the pace.
+    waits = max(0.0, costs.kernels * constants.host_s - forward)
+    issued = costs.backward_kernels * constants.host_backward_s + again_kernels * constants.host_s
+    waits_b = max(0.0, issued - backward)
+    forward, backward = forward + waits, backward + waits_b
+
+    gather, reduce_each, reduce_last, gather_last = _gradients(strategy, parameters, place, recipe, constants)
+    data_forward = exposed_s(gather, forward, constants)
+    data_backward = exposed_s(gather + reduce_each, backward, constants)
+    data_last = exposed_s(reduce_last, backward, constants) + exposed_s(gather_last, forward, constants)
+    update = _update_s(strategy, parameters, place, recipe, constants)
+
+    iteration = data_last + update
+    other = costs.other_forward_s + costs.other_backward_s + waits + waits_b + update / micro_batches
+    parts = (
+        costs.forward_s + costs.backward_s,
+        again,
+        costs.tensor_forward_s + costs.tensor_backward_s + again_tensor,
+        data_forward + data_backward + data_last / micro_batches,
+        other,
+    )
+    return Times(forward + data_forward, backward + data_backward, iteration, parts)
+
+
+def _gradients(
+    strategy: Strategy, parameters: tuple[float, float], place: Place, recipe: Recipe, constants: Constants
+) -> tuple[float, float, float, float]:
+    """Seconds of: gather before each pass, reduce after each backward, reduce once, gather once."""
+    total = [0.0, 0.0, 0.0, 0.0]
+    for count, group in zip(parameters, (place.data, place.expert_data), strict=True):
+        if group.size == 1 or not count:
+            continue
+        weights, gradients = count * recipe.gathered, count * recipe.reduced
+        match strategy.sharding:
+            case "none":
+                total[2] += collective_s("all_reduce", gradients, group, constants)
+            case "zero1":
+                total[2] += collective_s("reduce_scatter", gradients, group, constants)
+                total[3] += collective_s("all_gather", weights, group, constants)
+            case "zero2":
+                total[1] += collective_s("reduce_scatter", gradients, group, constants)
+                total[3] += collective_s("all_gather", weights, group, constants)
+            case _:
+                total[0] += collective_s("all_gather", weights, group, constants)
+                total[1] += collective_s("reduce_scatter", gradients, group, constants)
+    return total[0], total[1], total[2], total[3]
+
+
+def _update_s(
+    strategy: Strategy, parameters: tuple[float, float], place: Place, recipe: Recipe, constants: Constants
+) -> float:
+    """The optimizer streams its states once; ZeRO updates one shard on each rank."""
+    elements = 0.0
+    for count, group in zip(parameters, (place.data, place.expert_data), strict=True):
+        elements += count / (group.size if strategy.sharding != "none" else 1)
+    bandwidth = place.engine.memory_Bps / constants.memory_share * constants.optimizer_share
+    return elements * recipe.touched / bandwidth

@@ -1,0 +1,152 @@
+"""Bytes: model states, stashed activations, and what a device needs beside them.
+
+States follow ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054, figure 1) and Megatron-LM's distributed optimizer
+(docs/source/api-guide/dist_optimizer.md): 18 bytes a parameter in bf16 with fp32 gradients, 16 in fp16 and fp32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from uniap_core.api import Length, Operator, Strategy, Training
+
+from .kernels import ELEMENT_BYTES, Cut
+
+
+class Recipe(NamedTuple):
+    """Bytes per parameter of a precision recipe.
+
+    Attributes
+    ----------
+    weight, gradient, optimizer
+        Kept on the device while nothing is sharded; ``optimizer`` includes the fp32 master copy.
+    gathered, reduced
+        Moved per parameter by an all-gather of weights and a reduction of gradients.
+    touched
+        Read and written by the optimizer's update, gradient norm and clipping included.
+    """
+
+    weight: float
+    gradient: float
+    optimizer: float
+    gathered: float
+    reduced: float
+    touched: float
+
+
+def recipe(training: Training) -> Recipe:
+    """The recipe of a precision and optimizer (Adam keeps two moments, momentum SGD one, in fp32)."""
+    moments = 4.0 if training.optimizer == "sgd" else 8.0
+    if training.precision in ("fp32", "tf32"):
+        return Recipe(4, 4, moments, 4, 4, 4 + 8 + 2 * moments + 4)
+    gradient = 2 if training.precision == "fp16" else 4
+    return Recipe(2, gradient, 4 + moments, 2, gradient, gradient + 8 + 2 * moments + 2 + gradient)
+
+
+def recomputes(operators: tuple[Operator, ...]) -> bool:
+    """Whether recomputation applies: embeddings and heads are never recomputed (Megatron-LM, torchtitan)."""
+    return not any(op.kind in ("embedding", "loss") for op in operators)
+
+
+def local_parameters(operators: tuple[Operator, ...], strategy: Strategy, *, copies: bool) -> tuple[float, float]:
+    """Dense and expert parameters of a layer on one device, before any sharding."""
+    dense = experts = 0.0
+    for op in operators:
+        if op.tied and not copies:
+            continue
+        if op.kind == "grouped_gemm":
+            experts += op.parameters / (strategy.tp * strategy.ep)
+        else:
+            dense += op.parameters / (strategy.tp if op.split != "none" else 1)
+    return dense, experts
+
+
+def state_bytes(parameters: tuple[float, float], strategy: Strategy, recipe: Recipe) -> tuple[float, float, float]:
+    """Parameters, gradients and optimizer states on one device, bytes."""
+    ranks = strategy.dp * strategy.cp
+    weights = gradients = optimizer = 0.0
+    for count, shards in zip(parameters, (ranks, ranks // strategy.ep), strict=True):
+        weights += count * recipe.weight / (shards if strategy.sharding == "zero3" else 1)
+        gradients += count * recipe.gradient / (shards if strategy.sharding in ("zero2", "zero3") else 1)
+        optimizer += count * recipe.optimizer / (shards if strategy.sharding != "none" else 1)
+    return weights, gradients, optimizer
+
+
+def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) -> float:
+    """Bytes that one operator keeps for backward on one device, per micro-batch.
+
+    Without fused attention the probabilities stay (with dropout also its mask and result): the ``5 a s / h`` term of
+    Korthikanti et al. 2022 (arXiv 2205.05198), equation 1.
+    """
+    element = ELEMENT_BYTES[training.precision]
+    rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * op.count
+    total = 0.0
+    for saved in op.saved:
+        if selective and saved.selective:
+            continue
+        share = cut.tp if saved.split or cut.sequence_parallel else 1
+        total += rows * saved.width * (saved.bytes or element) / share
+    if op.kind == "attention" and not training.flash_attention and not selective:
+        heads = op.heads / (cut.tp if op.split == "heads" else 1)
+        total += rows * heads * op.keys.at(cut.sequence) * (element + training.dropout * (element + 1))
+    return total
+
+
+def stash_bytes(
+    operators: tuple[Operator, ...],
+    inputs: tuple[tuple[Length, int], ...],
+    cut: Cut,
+    strategy: Strategy,
+    training: Training,
+) -> float:
+    """Bytes of a layer's stashed activations per micro-batch in flight.
+
+    Full recomputation keeps the layer's inputs (Chen et al. 2016, arXiv 1604.06174).
+    """
+    everything = sum(saved_bytes(op, cut, training, selective=False) for op in operators)
+    if strategy.recompute == "none" or not recomputes(operators):
+        return everything
+    if strategy.recompute == "selective":
+        return sum(saved_bytes(op, cut, training, selective=True) for op in operators)
+    share = cut.cp * (cut.tp if cut.sequence_parallel else 1)
+    element = ELEMENT_BYTES[training.precision]
+    kept = sum(cut.samples * rows.at(cut.sequence) * width * element for rows, width in inputs) / share
+    return min(everything, kept)
+
+
+def transient_bytes(
+    operators: tuple[Operator, ...],
+    cut: Cut,
+    strategy: Strategy,
+    parameters: tuple[float, float],
+    recipe: Recipe,
+    training: Training,
+) -> float:
+    """Bytes that a layer needs only while it runs, and no two layers at once.
+
+    The recomputed activations of one layer; the gradients that flow through its widest operator; the float logits and
+    their gradient; under zero3 two gathered layers (this and the prefetched) and whole gradients; under zero2 those.
+    """
+    element = ELEMENT_BYTES[training.precision]
+    running = 0.0
+    for op in operators:
+        rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
+        share = cut.tp if op.split != "none" or cut.sequence_parallel else 1
+        if op.kind == "loss":
+            running = max(running, rows * op.inner * (4 + element) / share)
+        elif op.kind in ("gemm", "grouped_gemm", "pointwise"):
+            width = max(op.inner, op.outer) * (op.top_k or 1)
+            running = max(running, 2 * rows * width * element / share)
+    if recomputes(operators) and strategy.recompute != "none":
+        again = sum(
+            saved_bytes(op, cut, training, selective=False)
+            - (saved_bytes(op, cut, training, selective=True) if strategy.recompute == "selective" else 0.0)
+            for op in operators
+        )
+        running += again
+    whole = sum(parameters) if strategy.dp * strategy.cp > 1 else 0.0
+    if strategy.sharding == "zero3":
+        running += whole * (2 * recipe.gathered + recipe.gathered)
+    elif strategy.sharding == "zero2":
+        running += whole * recipe.gathered
+    return running

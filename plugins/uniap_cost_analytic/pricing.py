@@ -1,0 +1,381 @@
+"""``price``: a candidate's cost tables from shapes, rooflines and byte counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from uniap_core.api import (
+    BadValue,
+    Candidate,
+    Cluster,
+    CostTables,
+    Device,
+    EdgeTable,
+    Flow,
+    Layer,
+    LayerCosts,
+    Length,
+    ModelGraph,
+    Operator,
+    Profile,
+    Strategy,
+    StrategySpace,
+    check_candidate,
+    divide_batch,
+    stages,
+)
+
+from . import COST_MODEL
+from .constants import Constants, constants_of
+from .edges import aligned, edge_tables
+from .kernels import Cut, active, engine
+from .layers import LayoutCosts, Place, layout_costs, price_layer
+from .links import Group, stage_group
+from .memory import local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+
+CONTEXT_BYTES = 1.0 * 2**30
+"""CUDA context, cuBLAS workspaces and NCCL buffers: outside the allocator (nvidia-smi minus reserved)."""
+
+WORKSPACE_SHARE = 0.1
+"""Most of a device's memory that is set aside for what layers need while they run; strategies that need more are
+charged the rest as if all layers needed it at once (an upper bound that keeps the memory row linear)."""
+
+MARGIN_SHARE = 0.04
+"""Share of a device's memory kept free for fragmentation and for what the estimate misses."""
+
+TIME_PARTS = ("compute", "recompute", "tensor_parallel", "data_parallel", "other")
+STATE_PARTS = ("parameters", "gradients", "optimizer")
+
+Inputs = tuple[tuple[Length, int], ...]
+
+
+class Site(NamedTuple):
+    """Stages that are alike: one of them stands for all."""
+
+    first: int
+    ranks: int
+    device: Device
+
+
+class Priced(NamedTuple):
+    """The arrays that all layers of one signature share."""
+
+    strategies: tuple[Strategy, ...]
+    costs: LayerCosts
+    transient: np.ndarray
+
+
+def price(
+    graph: ModelGraph,
+    cluster: Cluster,
+    space: StrategySpace,
+    candidate: Candidate,
+    profile: Profile | None = None,
+) -> CostTables:
+    """Price one candidate analytically.
+
+    Memory is an upper bound: the reserve of each stage includes a margin and the largest transient need of any layer
+    that may lie there. A profile, if given, is not used (``profiled`` uses it).
+
+    Raises
+    ------
+    BadValue
+        If the candidate does not fit the cluster, a device has no figure for the precision, or no strategy of the
+        space fits a layer (naming the layer and why).
+    """
+    return Pricing(graph, cluster, space, candidate).tables()
+
+
+class Pricing:
+    """One candidate being priced: sites, signatures and shared arrays.
+
+    Parameters
+    ----------
+    constants
+        By device generation, to override what is shipped (calibration does).
+    """
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        cluster: Cluster,
+        space: StrategySpace,
+        candidate: Candidate,
+        constants: Mapping[str, Constants] | None = None,
+    ) -> None:
+        check_candidate(cluster, candidate)
+        self.graph, self.cluster, self.candidate = graph, cluster, candidate
+        self.training = candidate.training
+        self.recipe = recipe(self.training)
+        self.override = constants or {}
+        self.sites = _sites(cluster, candidate.pp)
+        self.ranks = cluster.devices // candidate.pp
+        self.options = space.strategies(self.ranks, cluster.node_size)
+        if not self.options:
+            raise BadValue(
+                f"no strategy of the space uses {self.ranks} devices ({candidate.name} on {cluster.name})",
+                "allow more tensor, context or data parallel degrees, or another number of stages",
+            )
+        self.places: dict[tuple[int, tuple[int, int, int, int]], Place] = {}
+
+    # --- what a device of a stage is -------------------------------------------------------------------------
+
+    def constants(self, device: Device) -> Constants:
+        """The constants of a device's generation."""
+        return self.override.get(device.generation) or constants_of(device.generation)
+
+    def place(self, site: int, strategy: Strategy) -> Place:
+        """The device and the groups of a strategy on a stage."""
+        key = site, (strategy.tp, strategy.dp, strategy.cp, strategy.ep)
+        if key not in self.places:
+            first, ranks, device = self.sites[site]
+            constants = self.constants(device)
+            tp, dp, cp, ep = key[1]
+
+            def group(stride: int, size: int) -> Group:
+                return stage_group(self.cluster, first, ranks, stride, size, constants)
+
+            self.places[key] = Place(
+                engine(device, self.training, constants),
+                group(1, tp),
+                group(tp, cp),
+                group(tp, ep),
+                group(tp, dp * cp),
+                group(tp * ep, dp * cp // ep),
+            )
+        return self.places[key]
+
+    # --- layers -----------------------------------------------------------------------------------------------
+
+    def tables(self) -> CostTables:
+        """The cost tables."""
+        inputs, ends = _inputs(self.graph), _ends(self.graph)
+        shared: dict[tuple[tuple[Operator, ...], Inputs, str], Priced] = {}
+        priced = []
+        for layer in self.graph.layers:
+            key = layer.signature(), inputs[layer.name], ends[layer.name]
+            if key not in shared:
+                shared[key] = self._layer(layer, key[1])
+            priced.append(shared[key])
+        reserves, parts = self._reserves([(p.transient, end) for (_, _, end), p in shared.items()])
+        states = {id(p): self._charged(p, end, parts["workspace"]) for (_, _, end), p in shared.items()}
+        layers = tuple(
+            LayerCosts(
+                layer.name,
+                p.strategies,
+                p.costs.forward_s,
+                p.costs.backward_s,
+                p.costs.iteration_s,
+                *states[id(p)],
+                p.costs.time_parts_s,
+                p.costs.state_parts_bytes,
+            )
+            for layer, p in zip(self.graph.layers, priced, strict=True)
+        )
+        memory = [
+            min(self.cluster.device(r).memory_bytes for r in self.cluster.stage_ranks(i, self.candidate.pp))
+            for i in range(self.candidate.pp)
+        ]
+        return CostTables(
+            f"{COST_MODEL.name}/{COST_MODEL.version}",
+            self.candidate,
+            stages(memory, reserves, self.candidate),
+            layers,
+            self._edges(layers),
+            parts,
+        )
+
+    def _layer(self, layer: Layer, inputs: Inputs) -> Priced:
+        fitting = []
+        reasons: dict[str, None] = {}
+        for strategy in self.options:
+            reason = misfit(layer, strategy, self.candidate, self.graph.sequence)
+            if reason:
+                reasons[reason] = None
+            else:
+                fitting.append(strategy)
+        if not fitting:
+            raise BadValue(
+                f"layer {layer.name} has no strategy for {self.candidate.name} on {self.cluster.name}: "
+                + "; ".join(list(reasons)[:3]),
+                "allow other tensor, context or data parallel degrees, or change the batch or the micro-batches",
+            )
+        layer = msgspec.structs.replace(
+            layer, operators=tuple(op for op in layer.operators if active(op, self.training))
+        )
+        operators = layer.operators
+        copies = self.candidate.pp > 1
+        times = np.empty((3, len(self.sites), len(fitting)))
+        parts = np.empty((5, len(self.sites), len(fitting)))
+        layouts: dict[tuple[int, tuple[object, ...]], LayoutCosts] = {}
+        for j, strategy in enumerate(fitting):
+            cut = self.cut(strategy)
+            for i in range(len(self.sites)):
+                place = self.place(i, strategy)
+                constants = self.constants(self.sites[i].device)
+                if (i, cut) not in layouts:
+                    layouts[i, cut] = layout_costs(operators, cut, place, self.training, constants)
+                priced = price_layer(
+                    operators,
+                    layouts[i, cut],
+                    strategy,
+                    place,
+                    self.recipe,
+                    constants,
+                    self.candidate.micro_batches,
+                    copies=copies,
+                )
+                times[:, i, j] = priced[:3]
+                parts[:, i, j] = priced.parts
+        return Priced(
+            tuple(fitting), self._arrays(layer, inputs, fitting, times, parts), self._transient(layer, fitting)
+        )
+
+    def cut(self, strategy: Strategy) -> Cut:
+        """What one device holds of a layer."""
+        samples = self.candidate.micro_batch / strategy.dp
+        return Cut(samples, self.graph.sequence, strategy.tp, strategy.cp, strategy.ep, strategy.sequence_parallel)
+
+    def _arrays(
+        self, layer: Layer, inputs: Inputs, fitting: list[Strategy], times: np.ndarray, parts: np.ndarray
+    ) -> LayerCosts:
+        depth = self.candidate.pp
+        rows = np.arange(depth) if len(self.sites) > 1 else np.zeros(depth, dtype=int)
+        copies = depth > 1
+        states = np.array(
+            [state_bytes(local_parameters(layer.operators, s, copies=copies), s, self.recipe) for s in fitting]
+        ).T
+        stash = np.array([stash_bytes(layer.operators, inputs, self.cut(s), s, self.training) for s in fitting])
+        return LayerCosts(
+            layer.name,
+            tuple(fitting),
+            times[0][rows],
+            times[1][rows],
+            times[2][rows],
+            states.sum(axis=0),
+            stash,
+            {name: part[rows] for name, part in zip(TIME_PARTS, parts, strict=True)},
+            dict(zip(STATE_PARTS, states, strict=True)),
+        )
+
+    def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
+        copies = self.candidate.pp > 1
+        return np.array(
+            [
+                transient_bytes(
+                    layer.operators,
+                    self.cut(s),
+                    s,
+                    local_parameters(layer.operators, s, copies=copies),
+                    self.recipe,
+                    self.training,
+                )
+                for s in fitting
+            ]
+        )
+
+    # --- memory -----------------------------------------------------------------------------------------------
+
+    def _reserves(self, transients: list[tuple[np.ndarray, str]]) -> tuple[list[float], dict[str, tuple[float, ...]]]:
+        """Reserve of each stage and its parts."""
+        depth = self.candidate.pp
+        parts: dict[str, list[float]] = {"context": [], "workspace": [], "margin": []}
+        for i in range(depth):
+            memory = min(self.cluster.device(r).memory_bytes for r in self.cluster.stage_ranks(i, depth))
+            needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
+            least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
+            parts["context"].append(CONTEXT_BYTES)
+            parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
+            parts["margin"].append(MARGIN_SHARE * memory)
+        return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
+
+    def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """State and stash, with what a strategy needs beyond the workspace added to its state."""
+        depth = self.candidate.pp
+        smallest = min(w for i, w in enumerate(workspace) if _may_lie(end, i, depth))
+        excess = np.maximum(0.0, priced.transient - smallest)
+        if excess.any():
+            priced.costs.state_parts_bytes["parameters"][...] += excess
+            return priced.costs.state_bytes + excess, priced.costs.stash_bytes
+        return priced.costs.state_bytes, priced.costs.stash_bytes
+
+    # --- edges ------------------------------------------------------------------------------------------------
+
+    def _edges(self, layers: tuple[LayerCosts, ...]) -> tuple[EdgeTable, ...]:
+        index = {layer.name: u for u, layer in enumerate(layers)}
+        shared: dict[tuple[Length, int, tuple[Strategy, ...], tuple[Strategy, ...]], tuple[np.ndarray, np.ndarray]] = {}
+        slowest = self.constants(self.sites[0].device)
+        edges = []
+        for flow in self.graph.edges:
+            u, v = index[flow.source], index[flow.target]
+            key = flow.rows, flow.width, layers[u].strategies, layers[v].strategies
+            if key not in shared:
+                shared[key] = edge_tables(
+                    flow, self.graph.sequence, key[2], key[3], self.cluster, self.candidate, slowest
+                )
+            edges.append(EdgeTable(u, v, flow.tensor, *shared[key]))
+        return tuple(edges)
+
+
+def _sites(cluster: Cluster, depth: int) -> tuple[Site, ...]:
+    ranks = cluster.devices // depth
+    if cluster.homogeneous and aligned(cluster, depth):
+        return (Site(0, ranks, cluster.device(0)),)
+    return tuple(Site(i * ranks, ranks, _slowest(cluster, i, depth)) for i in range(depth))
+
+
+def _slowest(cluster: Cluster, stage: int, depth: int) -> Device:
+    """The device that holds the others of its stage up."""
+    found = {cluster.device(rank).name: cluster.device(rank) for rank in cluster.stage_ranks(stage, depth)}
+    return min(found.values(), key=lambda d: max(d.peak_flops.values()) * d.matmul_ceiling)
+
+
+def _inputs(graph: ModelGraph) -> dict[str, Inputs]:
+    found: dict[str, dict[str, Flow]] = {layer.name: {} for layer in graph.layers}
+    for flow in graph.edges:
+        found[flow.target][flow.tensor] = flow
+    return {name: tuple((f.rows, f.width) for f in flows.values()) for name, flows in found.items()}
+
+
+def _ends(graph: ModelGraph) -> dict[str, str]:
+    """The only source of a graph lies on the first stage, its only sink on the last: every stage has a layer."""
+    sources = {layer.name for layer in graph.layers} - {flow.target for flow in graph.edges}
+    sinks = {layer.name for layer in graph.layers} - {flow.source for flow in graph.edges}
+    ends = dict.fromkeys((layer.name for layer in graph.layers), "")
+    if len(sources) == 1 and len(graph.layers) > 1:
+        ends[sources.pop()] = "first"
+    if len(sinks) == 1 and len(graph.layers) > 1:
+        ends[sinks.pop()] = "last"
+    return ends
+
+
+def _may_lie(end: str, stage: int, depth: int) -> bool:
+    return {"first": stage == 0, "last": stage == depth - 1}.get(end, True)
+
+
+def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int) -> str:
+    """Why a layer cannot use a strategy, or an empty string.
+
+    Heads, key-value heads and widths must divide by tp, experts by ep, the sequence by 2 cp (causal balance), the
+    micro-batch by dp; a vocabulary is padded.
+    """
+    if divide_batch(candidate, strategy) is None:
+        return f"the micro-batch of {candidate.micro_batch} does not divide by dp {strategy.dp}"
+    tp = strategy.tp
+    for op in layer.operators:
+        width = op.outer if op.kind in ("gemm", "grouped_gemm") else op.inner
+        if op.split == "column" and width % tp:
+            return f"width {width} of {op.name} does not divide by tp {tp}"
+        if op.split == "row" and op.inner % tp:
+            return f"width {op.inner} of {op.name} does not divide by tp {tp}"
+        if op.kind == "attention" and op.split == "heads" and (op.heads % tp or (op.kv_heads or op.heads) % tp):
+            return f"{op.heads} heads ({op.kv_heads or op.heads} of keys) of {op.name} do not divide by tp {tp}"
+        if strategy.cp > 1 and (op.rows.per_position == 0 or sequence % (2 * strategy.cp)):
+            return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
+        if op.experts and op.experts % strategy.ep:
+            return f"{op.experts} experts of {op.name} do not divide by ep {strategy.ep}"
+    return ""

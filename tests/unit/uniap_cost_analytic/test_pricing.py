@@ -1,0 +1,223 @@
+"""The analytic cost model: complete, consistent, and monotone where physics is."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uniap_cost_analytic.pricing import price
+
+from model_zoo.gpt import gpt
+from model_zoo.llama import llama
+from uniap_core import cluster as clusters
+from uniap_core.api import (
+    Assignment,
+    BadValue,
+    Candidate,
+    Cluster,
+    CostTables,
+    ModelGraph,
+    StrategySpace,
+    Training,
+)
+
+GIB = 2**30
+
+
+def small(layers: int = 4, **changes: int) -> ModelGraph:
+    shape = {"hidden": 1024, "heads": 16, "kv_heads": 8, "ffn": 2816, "vocab": 32000, "sequence": 1024} | changes
+    return llama(layers=layers, **shape)
+
+
+def tables(
+    graph: ModelGraph | None = None,
+    cluster: Cluster | str = "8xA100-80G",
+    pp: int = 1,
+    c: int = 1,
+    batch: int = 16,
+    space: StrategySpace | None = None,
+    **training: object,
+) -> CostTables:
+    where = clusters.load(cluster) if isinstance(cluster, str) else cluster
+    candidate = Candidate(pp, c, Training(global_batch=batch, **training))
+    return price(graph or small(), where, space or StrategySpace(), candidate)
+
+
+def by_name(costs: CostTables, layer: int = 1) -> dict[str, dict[str, float]]:
+    row = costs.layers[layer]
+    c = costs.candidate.micro_batches
+    return {
+        s.name: {
+            "time": float(row.forward_s[0, k] + row.backward_s[0, k] + row.iteration_s[0, k] / c),
+            "forward": float(row.forward_s[0, k]),
+            "backward": float(row.backward_s[0, k]),
+            "iteration": float(row.iteration_s[0, k]),
+            "state": float(row.state_bytes[k]),
+            "stash": float(row.stash_bytes[k]),
+        }
+        for k, s in enumerate(row.strategies)
+    }
+
+
+def with_links(cluster: Cluster, factor: float) -> Cluster:
+    def faster(link: object) -> object:
+        return msgspec.structs.replace(link, bandwidth_Bps=link.bandwidth_Bps * factor)
+
+    nodes = tuple(msgspec.structs.replace(node, link=faster(node.link)) for node in cluster.nodes)
+    return msgspec.structs.replace(cluster, nodes=nodes, inter=faster(cluster.inter))
+
+
+@pytest.mark.parametrize("cluster", ["8xA100-80G", "2x4xTITANXp-12G", "2x8xH100-80G"])
+@pytest.mark.parametrize("pp", [1, 2, 4])
+def test_every_candidate_poses_a_valid_problem(cluster: str, pp: int) -> None:
+    precision = "fp16" if "TITAN" in cluster else "bf16"
+    costs = tables(cluster=cluster, pp=pp, c=2, precision=precision)
+    problem = costs.problem  # validates shapes, signs and finiteness
+    assert problem.depth == pp
+    for layer in costs.layers:
+        parts = sum(layer.time_parts_s.values())
+        total = layer.forward_s + layer.backward_s + layer.iteration_s / 2
+        np.testing.assert_allclose(parts, total, rtol=1e-9)
+        np.testing.assert_allclose(sum(layer.state_parts_bytes.values()), layer.state_bytes, rtol=1e-9)
+    reserved = np.sum(list(costs.reserved_parts_bytes.values()), axis=0)
+    np.testing.assert_allclose(reserved, [stage.reserved_bytes for stage in costs.stages])
+
+
+def test_identical_layers_share_arrays() -> None:
+    costs = tables()
+    one, two = costs.problem.layers[1], costs.problem.layers[2]
+    assert one.time_s is two.time_s
+    assert one.state_bytes is two.state_bytes
+    assert costs.edges[1].reshard_s is costs.edges[2].reshard_s
+
+
+def test_a_plan_can_be_evaluated() -> None:
+    costs = tables(pp=2, c=4)
+    problem = costs.problem
+    assignment = Assignment((0, 0, 0, 1, 1, 1), (0,) * 6)
+    result = problem.evaluate(assignment)
+    assert result.feasible
+    assert 0.001 < result.objective_s < 1
+
+
+def test_state_bytes_follow_zero() -> None:
+    found = by_name(tables(space=StrategySpace(tp=(1,), recomputes=("none",))))
+    parameters = small().layers[1].parameters
+    assert found["tp1-dp8"]["state"] == pytest.approx(18 * parameters)
+    assert found["tp1-dp8-zero1"]["state"] == pytest.approx((2 + 4 + 12 / 8) * parameters)
+    assert found["tp1-dp8-zero2"]["state"] == pytest.approx((2 + 4 / 8 + 12 / 8) * parameters)
+    ordered = [found[name]["state"] for name in ("tp1-dp8", "tp1-dp8-zero1", "tp1-dp8-zero2", "tp1-dp8-zero3")]
+    assert ordered == sorted(ordered, reverse=True)
+
+
+def test_fp32_and_fp16_recipes() -> None:
+    parameters = small().layers[1].parameters
+    for precision in ("fp32", "fp16"):
+        found = by_name(tables(space=StrategySpace(tp=(1,)), precision=precision))
+        assert found["tp1-dp8"]["state"] == pytest.approx(16 * parameters)
+
+
+def test_recomputation_saves_memory_and_costs_time() -> None:
+    found = by_name(tables())
+    for base in ("tp1-dp8", "tp2-dp4-sp", "tp8-dp1-sp"):
+        none, some, full = (
+            found[base],
+            found[f"{base}-selective".replace("-sp-selective", "-selective-sp")],
+            found[f"{base}-full".replace("-sp-full", "-full-sp")],
+        )
+        assert none["stash"] > some["stash"] > full["stash"]
+        assert none["backward"] < some["backward"] < full["backward"]
+
+
+def test_tied_embedding_costs_state_only_on_another_stage() -> None:
+    model = gpt(layers=2, hidden=1024, heads=16, vocab=50304, sequence=1024)
+    alone = by_name(tables(model, pp=1), layer=3)["tp1-dp8"]["state"]
+    apart = by_name(tables(model, pp=2, cluster="2x8xA100-80G"), layer=3)["tp1-dp8"]["state"]
+    assert apart - alone == pytest.approx(18 * 50304 * 1024)
+
+
+def test_sequence_parallelism_saves_activations() -> None:
+    spread = by_name(tables(space=StrategySpace(tp=(4,))))["tp4-dp2-sp"]["stash"]
+    whole = by_name(tables(space=StrategySpace(tp=(4,), sequence_parallel=False)))["tp4-dp2"]["stash"]
+    assert spread < whole
+
+
+def test_materialized_attention_keeps_probabilities() -> None:
+    flash = by_name(tables())["tp1-dp8"]["stash"]
+    plain = by_name(tables(flash_attention=False))["tp1-dp8"]["stash"]
+    assert plain - flash >= 2 * 16 * 1024 * 1024 * 2
+
+
+def test_layouts_that_do_not_divide_are_left_out() -> None:
+    costs = tables(small(kv_heads=2), batch=4)
+    assert {s.tp for s in costs.layers[1].strategies} == {2}
+    assert {s.tp for s in costs.layers[0].strategies} == {2, 4, 8}
+
+
+def test_no_strategy_names_layer_and_cause() -> None:
+    with pytest.raises(BadValue, match=r"layers.0.*micro-batch of 1 does not divide by dp"):
+        tables(small(kv_heads=1), batch=1)
+    with pytest.raises(BadValue, match="no bf16 figure"):
+        tables(cluster="8xV100-32G")
+    with pytest.raises(BadValue, match="do not divide"):
+        tables(pp=3)
+
+
+def test_unequal_devices_have_times_per_stage() -> None:
+    text = """
+    name = "mixed"
+    [[nodes]]
+    kind = "A100-80G"
+    devices = 4
+    [[nodes]]
+    kind = "RTX3090"
+    devices = 4
+    """
+    costs = tables(cluster=clusters.from_toml(text), pp=2, c=2)
+    fast, slow = costs.layers[1].forward_s
+    assert (fast < slow).all()
+    assert costs.stages[0].memory_bytes > costs.stages[1].memory_bytes
+
+
+@pytest.mark.parametrize("name", ["8xA100-80G", "2x8xH100-80G", "2x4xTITANXp-12G"])
+@given(factor=st.floats(1.01, 20))
+@settings(max_examples=5, deadline=None)
+def test_more_bandwidth_is_never_slower(name: str, factor: float) -> None:
+    slow = clusters.load(name)
+    fast = with_links(slow, factor)
+    precision = slow.best_precision
+    for pp in (1, 2):
+        a, b = (tables(cluster=c, pp=pp, c=2, precision=precision) for c in (slow, fast))
+        for x, y in zip(a.problem.layers, b.problem.layers, strict=True):
+            assert (y.time_s <= x.time_s * (1 + 1e-12)).all()
+        for e, f in zip(a.edges, b.edges, strict=True):
+            assert (f.reshard_s <= e.reshard_s * (1 + 1e-12)).all()
+            assert (f.cross_s <= e.cross_s * (1 + 1e-12)).all()
+
+
+@given(st.sampled_from([8, 16, 32, 64]), st.sampled_from(["bf16", "fp32", "tf32"]))
+@settings(max_examples=8, deadline=None)
+def test_more_batch_is_never_faster_nor_smaller(batch: int, precision: str) -> None:
+    less, more = (tables(batch=b, precision=precision) for b in (batch, 2 * batch))
+    for x, y in zip(less.problem.layers, more.problem.layers, strict=True):
+        common = [name for name in x.strategies if name in y.strategies]
+        i, j = ([t.strategies.index(name) for name in common] for t in (x, y))
+        assert (x.time_s[:, i] <= y.time_s[:, j] * (1 + 1e-12)).all()
+        assert (x.stash_bytes[i] <= y.stash_bytes[j]).all()
+
+
+def test_pipeline_boundaries_over_a_network_cost_more() -> None:
+    near = tables(cluster="8xA100-80G", pp=2, c=2).edges[1].cross_s
+    far = tables(cluster="2x4xA100-80G", pp=2, c=2).edges[1].cross_s
+    assert (near > 0).all()
+    assert far.min() >= near.min()
+
+
+def test_resharding_is_free_only_between_equal_layouts() -> None:
+    costs = tables()
+    edge, layer = costs.edges[1], costs.layers[1]
+    for i, a in enumerate(layer.strategies):
+        for j, b in enumerate(layer.strategies):
+            assert (edge.reshard_s[i, j] == 0) == (a.layout == b.layout)
