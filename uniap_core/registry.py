@@ -90,7 +90,7 @@ def load(kind: str, name: str) -> Any:
     from stevedore.exception import NoMatches
 
     try:
-        return DriverManager(group, name, invoke_on_load=False, warn_on_missing_entrypoint=False).driver
+        return DriverManager(group, name, invoke_on_load=False).driver
     except NoMatches:
         # stevedore's on-disk cache can be older than the installation; the entry point itself is not.
         return _resolve_entry(kind, name, row.target)
