@@ -12,7 +12,17 @@ there is a decoder too), ``decoder_layers``, ``hidden``, ``heads``, ``kv_heads``
 
 from __future__ import annotations
 
-from . import catalogue as MODELS
-from .catalogue import build, names, summary
+from uniap_core.models import ModelPlugin
+
+from .catalogue import FAMILIES, build, names, summary
+
+MODELS = ModelPlugin(
+    name="zoo",
+    summary="published models and families with free parameters",
+    names="model_zoo:names",
+    describe="model_zoo:summary",
+    build="model_zoo:build",
+    handles=f"({'|'.join(FAMILIES)}):.*",
+)
 
 __all__ = ["MODELS", "build", "names", "summary"]

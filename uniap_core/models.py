@@ -13,19 +13,6 @@ from .graph import ModelGraph
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSummary:
-    """One line of ``uniap models``."""
-
-    name: str
-    family: str
-    layers: int
-    hidden: int
-    sequence: int
-    parameters: int
-    summary: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelPlugin:
     """Descriptor of a source of models (group ``uniap.models``): plain data, functions as ``module:attribute``.
 
@@ -33,8 +20,8 @@ class ModelPlugin:
     ----------
     handles
         Regular expression of the names it builds besides the listed ones.
-    listing
-        ``() -> tuple[ModelSummary, ...]``, or empty if it has no list.
+    names, describe
+        ``() -> tuple[str, ...]`` and ``(name) -> str``, or empty if it lists nothing.
     build
         ``(name, sequence or None) -> ModelGraph``.
     """
@@ -42,19 +29,33 @@ class ModelPlugin:
     name: str
     summary: str
     build: str
-    listing: str = ""
+    names: str = ""
+    describe: str = ""
     handles: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 
 
-def summaries() -> tuple[ModelSummary, ...]:
-    """All models that plugins list."""
-    rows: list[ModelSummary] = []
+@dataclass(frozen=True)
+class ModelRow:
+    """One line of ``uniap models``."""
+
+    name: str
+    layers: int
+    sequence: int
+    parameters: int
+    summary: str
+
+
+def rows() -> tuple[ModelRow, ...]:
+    """All models that plugins list, built to count them."""
+    found = []
     for plugin in _plugins():
-        if plugin.listing:
-            rows += registry.resolve(plugin.listing)()
-    return tuple(rows)
+        for name in _names(plugin):
+            graph = registry.resolve(plugin.build)(name, None)
+            text = registry.resolve(plugin.describe)(name) if plugin.describe else plugin.summary
+            found.append(ModelRow(name, len(graph.layers), graph.sequence, graph.parameters, text))
+    return tuple(found)
 
 
 def load(model: str, sequence: int | None = None) -> ModelGraph:
@@ -79,23 +80,23 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
         graph = graphs.read(model)
         return graph if sequence is None else graphs.at_sequence(graph, sequence)
     for plugin in _plugins():
-        if _lists(plugin, model) or (plugin.handles and re.fullmatch(plugin.handles, model)):
-            return _build(plugin)(model, sequence)
-    known = [row.name for row in summaries()]
+        if model in _names(plugin) or (plugin.handles and re.fullmatch(plugin.handles, model)):
+            return _builder(plugin)(model, sequence)
     import difflib
 
+    known = [name for plugin in _plugins() for name in _names(plugin)]
     close = difflib.get_close_matches(model, known, 3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
     raise UnknownName(
         f"there is no model named {model!r}", f"{hint} Or give graph.json, hf:config.json or package.module:factory"
     )
 
 
-def _lists(plugin: ModelPlugin, model: str) -> bool:
-    return bool(plugin.listing) and any(row.name == model for row in registry.resolve(plugin.listing)())
+def _names(plugin: ModelPlugin) -> tuple[str, ...]:
+    return tuple(registry.resolve(plugin.names)()) if plugin.names else ()
 
 
-def _build(plugin: ModelPlugin) -> Callable[[str, int | None], ModelGraph]:
+def _builder(plugin: ModelPlugin) -> Callable[[str, int | None], ModelGraph]:
     absent = registry.missing(plugin.modules)
     if absent:
         raise PluginError(f"the {plugin.name} models need {', '.join(absent)}", plugin.install)

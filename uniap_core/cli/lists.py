@@ -15,19 +15,17 @@ def models(json: Json = False) -> None:
     """List the models of the zoo and of installed model plugins."""
     from dataclasses import asdict
 
-    from ..models import summaries
+    from ..models import rows
 
-    rows = summaries()
+    found = rows()
     if json:
-        return print_json([asdict(row) for row in rows])
-    columns = ("name", "layers", "hidden", "sequence", "parameters", "what it is")
+        return print_json([asdict(row) for row in found])
     _table(
-        columns,
-        [
-            (row.name, str(row.layers), str(row.hidden), str(row.sequence), _count(row.parameters), row.summary)
-            for row in rows
-        ],
+        ("name", "parameters", "sequence", "what it is"),
+        [(row.name, _count(row.parameters), str(row.sequence), row.summary) for row in found],
     )
+    print("or a family with parameters (gpt:layers=24,hidden=2048,heads=16), graph.json, hf:config.json,")
+    print("or package.module:factory")
     return None
 
 
