@@ -1,0 +1,21 @@
+"""The project's own exact solver: label-setting dynamic programming under certified bounds."""
+
+from uniap_core.api import Form, SolverPlugin
+
+SOLVER = SolverPlugin(
+    name="dp",
+    summary="exact dynamic program over stages with certified bounds; proven optima in milliseconds",
+    takes=Form.PROBLEM,
+    solve="uniap_dp.solve:solve",
+    probe="uniap_dp.solve:probe",
+    exact=True,
+    warm_start=True,
+    callbacks=True,
+    inline=True,
+    modules=("numba", "numpy"),
+    install="pip install uniap",
+    options="uniap_dp.options:DpOptions",
+)
+
+LOWER_BOUND = "uniap_dp.bounds:lower_bound"
+"""``lower_bound(problem) -> float``: a cheap certified bound, ``inf`` if proven infeasible; for ordering candidates."""

@@ -1,0 +1,20 @@
+"""Options of the exact solver."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Memory budgets; past one of them the answer stays correct and its gap honest.
+
+    Attributes
+    ----------
+    max_labels
+        Labels (16 bytes each) that one stage table, and the program over stages, may hold at a time.
+    max_states
+        Lattice states (downsets with carried strategies) beyond which a DAG is ``unsupported``.
+    """
+
+    max_labels: int = 16_000_000
+    max_states: int = 2_000_000
