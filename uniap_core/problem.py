@@ -222,14 +222,19 @@ def _validate(problem: Problem) -> None:
                 raise BadValue(f"stages[{i}].{name} is {value}", "give a finite number of bytes, 0 or more")
         if stage.in_flight < 0:
             raise BadValue(f"stages[{i}].in_flight is {stage.in_flight}", "give 0 or more micro-batches")
-    seen: set[str] = set()
+    _check_names(problem.layers)
     for layer in problem.layers:
-        if layer.name in seen:
-            raise BadValue(f"two layers are named {layer.name!r}", "give each layer a name of its own")
-        seen.add(layer.name)
         _validate_layer(layer, problem.depth)
     _validate_edges(problem)
     _topological_order(len(problem.layers), problem.edges, [layer.name for layer in problem.layers])
+
+
+def _check_names(layers: tuple[LayerTable, ...]) -> None:
+    seen: set[str] = set()
+    for layer in layers:
+        if layer.name in seen:
+            raise BadValue(f"two layers are named {layer.name!r}", "give each layer a name of its own")
+        seen.add(layer.name)
 
 
 def _validate_layer(layer: LayerTable, depth: int) -> None:
@@ -383,6 +388,7 @@ def from_file(document: ProblemFile) -> Problem:
     """The problem that a decoded document describes."""
     stages = tuple(Stage(s.memory_bytes, s.reserved_bytes, s.in_flight) for s in document.stages)
     layers = tuple(_layer_from_file(layer, len(stages)) for layer in document.layers)
+    _check_names(layers)
     index = {layer.name: u for u, layer in enumerate(layers)}
     edges = []
     for number, edge in enumerate(document.edges):
