@@ -29,7 +29,7 @@ from .errors import (
     UsageError,
 )
 from .events import Emit, Event, Incumbent, Note, Progress, silent
-from .execute import Capability, ExecutorPlugin
+from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .plan import Plan, check_seal
 from .problem import (
@@ -51,6 +51,10 @@ from .solve.result import Found, RawResult, Result, Stop
 from .strategy import Strategy, StrategySpace, divisors
 
 __all__ = [
+    "StageReport",
+    "RunReport",
+    "RankLayout",
+    "Job",
     "StagePlan",
     "Proposal",
     "Prediction",
