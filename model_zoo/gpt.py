@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from uniap_core.graph import TOKENS, Layer, Length, ModelGraph, Operator
+from uniap_core.graph import TOKENS, Layer, ModelGraph
 
 from . import operators as op
+from .blocks import mlp, self_attention
 from .checks import divides, positions, positive
 
 
@@ -60,7 +61,7 @@ def gpt(
         ),
         "transformer.wte",
     )
-    operators = (*self_attention(hidden, heads, causal=True), *mlp(hidden, ffn))
+    operators = (*self_attention(hidden, heads, causal=True, dropout=True), *mlp(hidden, ffn, dropout=True))
     blocks = [Layer(f"layers.{i}", "decoder", operators, f"transformer.h.{i}") for i in range(layers)]
     head = Layer(
         "head",
@@ -94,28 +95,4 @@ def gpt(
             "norm": "layer",
             "kernels": kernels,
         },
-    )
-
-
-def self_attention(hidden: int, heads: int, *, causal: bool, rows: Length = TOKENS) -> tuple[Operator, ...]:
-    """Pre-norm attention with biases: norm, projections, attention, output projection, dropout, residual."""
-    return (
-        op.layer_norm("norm_attention", hidden, rows),
-        op.linear("qkv", hidden, 3 * hidden, rows=rows, split="column", entry=True, bias=True),
-        op.attention("attention", heads, hidden // heads, rows=rows, keys=rows, causal=causal),
-        op.linear("out", hidden, hidden, rows=rows, split="row", bias=True),
-        op.dropout("attention", hidden, rows=rows),
-        op.residual("residual_attention", hidden, rows),
-    )
-
-
-def mlp(hidden: int, ffn: int, rows: Length = TOKENS) -> tuple[Operator, ...]:
-    """Pre-norm MLP with biases: norm, up, GELU, down, dropout, residual."""
-    return (
-        op.layer_norm("norm_mlp", hidden, rows),
-        op.linear("up", hidden, ffn, rows=rows, split="column", entry=True, bias=True),
-        op.activation("gelu", ffn, rows),
-        op.linear("down", ffn, hidden, rows=rows, split="row", bias=True, selective=True),
-        op.dropout("mlp", hidden, rows=rows),
-        op.residual("residual_mlp", hidden, rows),
     )
