@@ -156,7 +156,7 @@ def stages(memory_bytes: list[float], reserved_bytes: list[float], candidate: Ca
     """The stages of a candidate with the in-flight counts of its schedule."""
     c, schedule = candidate.micro_batches, candidate.training.schedule
     return tuple(
-        Stage(memory, reserved, in_flight(schedule, i, candidate.pp, c))
+        Stage(float(memory), float(reserved), in_flight(schedule, i, candidate.pp, c))
         for i, (memory, reserved) in enumerate(zip(memory_bytes, reserved_bytes, strict=True))
     )
 

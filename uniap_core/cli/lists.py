@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -64,9 +65,7 @@ def plugins(
     rows = [_plugin_row(kind, row, probe) for kind in registry.GROUPS for row in registry.listing(kind)]
     if json:
         return print_json(rows)
-    _table(
-        ("kind", "name", "from", "status"), [(r["kind"], r["name"], r["distribution"], r["status"]) for r in rows]
-    )
+    _table(("kind", "name", "from", "status"), [(r["kind"], r["name"], r["distribution"], r["status"]) for r in rows])
     return None
 
 
@@ -96,7 +95,7 @@ def _probe(kind: str, name: str) -> str:
         return f"broken: {str(error).splitlines()[0]}"
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import Json, command, print_json
 from .progress import progress
-
-if TYPE_CHECKING:
-    from ..search import Search
 
 Model = Annotated[
     str, typer.Argument(help="Zoo name, graph.json, hf:CONFIG, or package.module:factory.", show_default=False)
@@ -52,9 +49,9 @@ def plan(
 ) -> None:
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
     from .. import plan as plans
-    from ..search import sweep
+    from ..search import make, sweep
 
-    search = make_search(
+    search = make(
         model,
         cluster,
         batch,
@@ -112,9 +109,9 @@ def candidate(
     """Price one candidate and write its tables as a problem file, for any solver."""
     from .. import problem as problems
     from ..costs import Candidate, check_candidate
-    from ..search import price
+    from ..search import make, price
 
-    search = make_search(
+    search = make(
         model,
         cluster,
         batch,
@@ -140,62 +137,3 @@ def candidate(
         f"{len(posed.edges)} edges" + (f"; written to {output}" if output else "; give -o FILE to keep it")
     )
     return None
-
-
-def make_search(
-    model: str,
-    cluster: str,
-    batch: int,
-    *,
-    seq: int | None = None,
-    precision: str | None = None,
-    schedule: str = "1f1b",
-    solver: str = "dp",
-    cost_model: str = "analytic",
-    profile: str | None = None,
-    executor: str | None = None,
-    pins: list[str] | tuple[str, ...] = (),
-    top: int = 1,
-    time_limit: float | None = None,
-    gap: float = 1e-9,
-    workers: int = 1,
-) -> Search:
-    """The search that the options of a command describe.
-
-    Raises
-    ------
-    UniapError
-        If a name is unknown or a value makes no sense.
-    """
-    from .. import artifact, models, registry
-    from ..cluster import load
-    from ..costs import Training
-    from ..pins import Pins
-    from ..profile import Profile
-    from ..schedule import in_flight
-    from ..search import Search, narrow
-    from ..strategy import StrategySpace
-
-    in_flight(schedule, 0, 1, 1)
-    registry.load("solver", solver)
-    machine = load(cluster)
-    parsed = Pins.of(pins)
-    space = parsed.narrow(StrategySpace())
-    if executor is not None:
-        space = narrow(space, registry.load("executor", executor).capability)
-    return Search(
-        graph=models.load(model, seq),
-        cluster=machine,
-        training=Training(
-            global_batch=batch, precision=precision or machine.best_precision, schedule=schedule
-        ),
-        space=space,
-        pins=parsed,
-        profile=None if profile is None else artifact.read(profile, Profile),
-        cost_model=cost_model,
-        solver=solver,
-        time_limit_s=time_limit,
-        gap=gap,
-        workers=workers,
-        top=top,
-    )

@@ -61,24 +61,27 @@ def solve(
 def verify(
     subject: Annotated[str, typer.Argument(help="A plan file, or a problem file with --result.", show_default=False)],
     result: Annotated[str | None, typer.Option(help="A uniap.result/1 file of that problem.")] = None,
-    cross_check: Annotated[str | None, typer.Option(help="Solve again by this solver: nothing better may exist.")] = None,
+    cross_check: Annotated[str | None, typer.Option(help="Solve again by this solver, to find nothing better.")] = None,
     profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
     json: Json = False,
 ) -> int:
     """Check a plan or a result by code that is independent of every solver. Exit 1 if it fails."""
-    from .. import artifact, verify as verifier
+    from .. import artifact
+    from .. import verify as verifier
 
     if result is not None:
         from .. import problem as problems
-        from ..solve.result import ResultFile
+        from ..solve.result import ResultFile, from_file
 
-        verdict = verifier.verify_result(problems.read(subject), artifact.read(result, ResultFile))
+        posed = problems.read(subject)
+        verdict = verifier.verify_result(posed, from_file(artifact.read(result, ResultFile), posed))
     else:
-        from ..compare import verify_plan
+        from .. import plan as plans
         from ..profile import Profile
+        from ..search import verify_plan
 
         measured = None if profile is None else artifact.read(profile, Profile)
-        verdict = verify_plan(subject, profile=measured, cross_check=cross_check)
+        verdict = verify_plan(plans.read(subject), profile=measured, cross_check=cross_check)
     if json:
         print_json(verdict)
     else:

@@ -10,65 +10,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import msgspec
-import numpy as np
-
-from . import diagnose, registry
-from .cluster import Cluster
-from .costs import Candidate, CostModelPlugin, CostTables, Training
-from .errors import BadValue, Infeasible, NotEnoughTime, SolverFailed, UniapError, UsageError
-from .events import Emit, Note, Progress, silent
-from .execute import Capability
-from .graph import ModelGraph
-from .pins import Pins, select
-from .plan import Plan, seal
-from .problem import Assignment, Problem
-from .profile import Profile
-from .proposal import CandidateProof, Outcome, Proposal, propose
-from .solve.driver import solve
-from .solve.plugin import SolverPlugin
-from .solve.request import SolveRequest
-from .solve.result import Result, Stop
-from .strategy import StrategySpace, divisors
-from .verify import verify
+from .. import diagnose, registry
+from ..costs import CostTables
+from ..errors import BadValue, Infeasible, NotEnoughTime, SolverFailed, UniapError
+from ..events import Emit, Note, Progress, silent
+from ..plan import Plan, seal
+from ..problem import Assignment, Problem
+from ..proposal import CandidateProof, Outcome, propose
+from ..solve.driver import solve
+from ..solve.request import SolveRequest
+from ..solve.result import Result, Stop
+from ..verify import verify
+from .pricing import Priced, bounded
+from .request import TIE, Search, candidates
 
 FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
 """Who gets a candidate that the chosen solver calls unsupported: the first of these that is installed."""
-
-TIE = 1e-9
-"""Relative difference below which two times per iteration count as equal."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What is searched for and how.
-
-    Attributes
-    ----------
-    space, pins
-        The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
-    time_limit_s
-        Wall seconds for the whole sweep; what is open then is reported with its bound.
-    top
-        How many of the best candidates to solve to their own optimum.
-    workers
-        Processes that solve candidates side by side.
-    """
-
-    graph: ModelGraph
-    cluster: Cluster
-    training: Training
-    space: StrategySpace = field(default_factory=StrategySpace)
-    pins: Pins = field(default_factory=Pins)
-    profile: Profile | None = None
-    cost_model: str = "analytic"
-    solver: str = "dp"
-    time_limit_s: float | None = None
-    gap: float = TIE
-    workers: int = 1
-    top: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,22 +51,10 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class _Priced:
-    """A candidate with its tables, a lower bound and why it is out, if it is."""
-
-    candidate: Candidate
-    variants: tuple[CostTables, ...] = ()
-    bound_s: float = math.inf
-    shortage: diagnose.Shortage | None = None
-    impossible: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class _Attempt:
     """What solving a candidate gave: the best assignment over its variants and a bound over all of them."""
 
-    priced: _Priced
+    priced: Priced
     outcome: Outcome
     bound_s: float | None
     objective_s: float | None = None
@@ -116,66 +63,6 @@ class _Attempt:
     solver: str = ""
     seconds: float = 0.0
     note: str = ""
-
-
-def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
-    """The part of a space that an executor can launch.
-
-    Raises
-    ------
-    UsageError
-        If nothing is left.
-    """
-    shardings = tuple(s for s in space.shardings if s in capability.shardings)
-    recomputes = tuple(r for r in space.recomputes if r in capability.recomputes)
-    if not shardings or not recomputes:
-        raise UsageError("the executor can launch none of the pinned strategies", "drop a pin or the executor")
-    sequence_parallel = space.sequence_parallel
-    if capability.sequence_parallel is not None and sequence_parallel is None:
-        sequence_parallel = capability.sequence_parallel
-    return msgspec.structs.replace(
-        space,
-        shardings=shardings,
-        recomputes=recomputes,
-        uniform=space.uniform or capability.uniform,
-        sequence_parallel=sequence_parallel,
-    )
-
-
-def candidates(search: Search) -> tuple[Candidate, ...]:
-    """Every (pp, c): pp divides the devices and leaves no stage empty, c divides the batch; pins applied.
-
-    Raises
-    ------
-    UsageError
-        If the pins leave none.
-    """
-    depths = [pp for pp in divisors(search.cluster.devices) if pp <= len(search.graph.layers)]
-    counts = divisors(search.training.global_batch)
-    found = tuple(Candidate(pp, c, search.training) for pp in depths for c in counts if search.pins.allows(pp, c))
-    if not found:
-        raise UsageError(
-            f"the pins {', '.join(search.pins.texts)} leave no candidate",
-            f"pp divides {search.cluster.devices} ({', '.join(map(str, depths))}); micro_batches divides "
-            f"{search.training.global_batch}",
-        )
-    return found
-
-
-def price(search: Search, candidate: Candidate) -> CostTables:
-    """The tables of one candidate, pins applied.
-
-    Raises
-    ------
-    BadValue
-        If it cannot be priced: indivisible, or some layer has no strategy.
-    """
-    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
-    _check_batch(search, candidate)
-    tables: CostTables = registry.resolve(plugin.price)(
-        search.graph, search.cluster, search.space, candidate, search.profile
-    )
-    return search.pins.restrict(tables)
 
 
 def sweep(search: Search, emit: Emit = silent) -> Sweep:
@@ -194,13 +81,13 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
         If the verifier rejects the answer (a defect of a solver or a cost model).
     """
     started = time.perf_counter()
-    priced: list[_Priced] = []
+    priced: list[Priced] = []
     attempts: list[_Attempt] = []
     interrupted = False
     try:
         for candidate in (todo := candidates(search)):
-            priced.append(_price(search, candidate))
-            emit(Progress(_since(started), len(priced), len(todo), f"pricing {candidate.name}"))
+            priced.append(bounded(search, candidate))
+            emit(Progress(since(started), len(priced), len(todo), f"pricing {candidate.name}"))
         for attempt in _solve_all(search, priced, started, emit):
             attempts.append(attempt)
     except KeyboardInterrupt:
@@ -211,99 +98,13 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     plans = _plans(search, attempts, proof)
     if not plans:
         raise _no_plan(search, attempts, interrupted)
-    return Sweep(plans, proof, _since(started), interrupted)
-
-
-def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
-    """Price a plan's candidate again, as it was priced when it was planned: for verification.
-
-    Parameters
-    ----------
-    plan
-        A plan or a proposal; its model, cluster, space and pins are in it.
-    profile
-        The measurements it was priced from, if any.
-
-    Raises
-    ------
-    UnknownName, PluginError
-        If its cost model is not installed.
-    BadValue
-        If the candidate cannot be priced (any more).
-    """
-    search = Search(
-        graph=plan.model,
-        cluster=plan.cluster,
-        training=plan.training,
-        space=plan.space,
-        pins=Pins.of(plan.pins),
-        profile=profile,
-        cost_model=plan.cost_model.partition("/")[0],
-    )
-    tables = price(search, plan.candidate)
-    if not plan.space.uniform:
-        return tables
-    common = {layer.strategy for layer in plan.layers}
-    return next((t for t in _variants(search, tables) if {t.layers[0].strategies[0]} == common), tables)
-
-
-# --- pricing and bounds -----------------------------------------------------------------------------------------
-
-
-def _check_batch(search: Search, candidate: Candidate) -> None:
-    """Refuse in microseconds what no strategy can serve: the micro-batch has fewer samples than every dp."""
-    devices = search.cluster.devices // candidate.pp
-    strategies = search.space.strategies(devices, search.cluster.node_size)
-    if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
-        least = min((s.dp for s in strategies), default=devices)
-        raise BadValue(
-            f"a micro-batch of {candidate.micro_batch} does not divide over dp of {least} or more",
-            "use fewer micro-batches, a larger batch, or a wider tensor parallel pin",
-        )
-
-
-def _price(search: Search, candidate: Candidate) -> _Priced:
-    started = time.perf_counter()
-    try:
-        variants = _variants(search, price(search, candidate))
-    except BadValue as error:
-        return _Priced(candidate, impossible=error.cause, seconds=_since(started))
-    short = [diagnose.shortage(tables.problem) for tables in variants]
-    if all(s is not None and s.certain for s in short):
-        worst = min((s for s in short if s is not None), key=lambda s: s.factor)
-        return _Priced(candidate, variants, shortage=worst, seconds=_since(started))
-    fitting = tuple(tables for tables, s in zip(variants, short, strict=True) if s is None or not s.certain)
-    bound = min(_lower_bound(search, tables.problem) for tables in fitting)
-    return _Priced(candidate, fitting, bound, seconds=_since(started))
-
-
-def _variants(search: Search, tables: CostTables) -> tuple[CostTables, ...]:
-    """The tables themselves, or in a uniform space one table per strategy that all layers have."""
-    if not search.space.uniform:
-        return (tables,)
-    common = [s for s in tables.layers[0].strategies if all(s in layer.strategies for layer in tables.layers)]
-    if not common:
-        raise BadValue("no strategy is possible for all layers at once", "drop the uniform pin or the executor")
-    return tuple(select(tables, [np.array([layer.strategies.index(s)]) for layer in tables.layers]) for s in common)
-
-
-def _lower_bound(search: Search, problem: Problem) -> float:
-    plugin: SolverPlugin = registry.load("solver", search.solver)
-    simple = simple_bound(problem)
-    return max(simple, float(registry.resolve(plugin.bound)(problem))) if plugin.bound else simple
-
-
-def simple_bound(problem: Problem) -> float:
-    """A bound from the cheapest strategy of every layer anywhere: ``S + (c - 1) max(S / P, largest layer)``."""
-    cheapest = [float(layer.time_s.min()) for layer in problem.layers]
-    total = math.fsum(cheapest)
-    return (total + (problem.micro_batches - 1) * max(total / problem.depth, *cheapest)) * (1 - 1e-12)
+    return Sweep(plans, proof, since(started), interrupted)
 
 
 # --- solving ----------------------------------------------------------------------------------------------------
 
 
-def _solve_all(search: Search, priced: list[_Priced], started: float, emit: Emit) -> Iterator[_Attempt]:
+def _solve_all(search: Search, priced: list[Priced], started: float, emit: Emit) -> Iterator[_Attempt]:
     """Attempts in the order of the bounds; a wave of ``workers`` candidates shares one cutoff."""
     queue = sorted((p for p in priced if p.bound_s < math.inf), key=lambda p: p.bound_s)
     best: list[float] = []
@@ -317,18 +118,18 @@ def _solve_all(search: Search, priced: list[_Priced], started: float, emit: Emit
             done += 1
             bound = min([p.bound_s for p in queue] + best[:1])
             label = f"{attempt.priced.candidate.name}: {attempt.outcome}"
-            emit(Progress(_since(started), done, len(priced), label, best[0] if best else None, bound))
+            emit(Progress(since(started), done, len(priced), label, best[0] if best else None, bound))
             yield attempt
 
 
-def _solve_wave(search: Search, wave: list[_Priced], cutoff: float, started: float, emit: Emit) -> Iterator[_Attempt]:
+def _solve_wave(search: Search, wave: list[Priced], cutoff: float, started: float, emit: Emit) -> Iterator[_Attempt]:
     open_ones = []
     for priced in wave:
         if priced.bound_s >= cutoff * (1 - TIE):
             yield _Attempt(priced, "pruned", priced.bound_s, note="by its lower bound")
         else:
             open_ones.append(priced)
-    left = None if search.time_limit_s is None else search.time_limit_s - _since(started)
+    left = None if search.time_limit_s is None else search.time_limit_s - since(started)
     if left is not None and left <= 0:
         yield from (_Attempt(p, "limit", p.bound_s, note="time limit") for p in open_ones)
     elif search.workers == 1 or len(open_ones) <= 1:
@@ -341,7 +142,7 @@ def _solve_wave(search: Search, wave: list[_Priced], cutoff: float, started: flo
 
 
 def _attempt(
-    search: Search, priced: _Priced, cutoff: float, time_limit_s: float | None, emit: Emit = silent
+    search: Search, priced: Priced, cutoff: float, time_limit_s: float | None, emit: Emit = silent
 ) -> _Attempt:
     """Solve one candidate: its variants one after the other, each with the best so far as its cutoff."""
     started = time.perf_counter()
@@ -378,7 +179,7 @@ def _attempt(
         assignment=best[0].assignment if best else None,
         tables=best[1] if best else None,
         solver=best[0].solver if best else search.solver,
-        seconds=_since(started),
+        seconds=since(started),
         note=limits[0] if limits else {"pruned": "by the cutoff", "infeasible": "no assignment fits"}.get(outcome, ""),
     )
 
@@ -403,7 +204,7 @@ def _solve(solver: str, problem: Problem, request: SolveRequest, emit: Emit) -> 
 # --- what came of it --------------------------------------------------------------------------------------------
 
 
-def _unsolved(priced: _Priced) -> _Attempt:
+def _unsolved(priced: Priced) -> _Attempt:
     if priced.impossible:
         return _Attempt(priced, "impossible", None, note=priced.impossible)
     if priced.shortage is not None:
@@ -474,5 +275,6 @@ def _no_plan(search: Search, attempts: list[_Attempt], interrupted: bool) -> Uni
     return Infeasible(f"{title}: no plan fits: {'; '.join(reasons[:2])}", "more memory, devices, or fewer pins")
 
 
-def _since(started: float) -> float:
+def since(started: float) -> float:
+    """Seconds since a reading of the performance counter."""
     return time.perf_counter() - started

@@ -1,0 +1,145 @@
+"""What is searched for: a model, a cluster, a batch, and the freedom of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from .. import artifact, models, registry
+from .. import cluster as clusters
+from ..cluster import Cluster
+from ..costs import Candidate, Training
+from ..errors import UsageError
+from ..execute import Capability
+from ..graph import ModelGraph
+from ..pins import Pins
+from ..profile import Profile
+from ..schedule import in_flight
+from ..strategy import StrategySpace, divisors
+
+TIE = 1e-9
+"""Relative difference below which two times per iteration count as equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched for and how.
+
+    Attributes
+    ----------
+    space, pins
+        The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
+    time_limit_s
+        Wall seconds for the whole sweep; what is open then is reported with its bound.
+    top
+        How many of the best candidates to solve to their own optimum.
+    workers
+        Processes that solve candidates side by side.
+    """
+
+    graph: ModelGraph
+    cluster: Cluster
+    training: Training
+    space: StrategySpace = field(default_factory=StrategySpace)
+    pins: Pins = field(default_factory=Pins)
+    profile: Profile | None = None
+    cost_model: str = "analytic"
+    solver: str = "dp"
+    time_limit_s: float | None = None
+    gap: float = TIE
+    workers: int = 1
+    top: int = 1
+
+
+def make(
+    model: str | ModelGraph,
+    cluster: str | Cluster,
+    batch: int,
+    *,
+    seq: int | None = None,
+    precision: str | None = None,
+    schedule: str = "1f1b",
+    solver: str = "dp",
+    cost_model: str = "analytic",
+    profile: Profile | str | None = None,
+    executor: str | None = None,
+    pins: Sequence[str] = (),
+    top: int = 1,
+    time_limit: float | None = None,
+    gap: float = TIE,
+    workers: int = 1,
+) -> Search:
+    """The search that a command line or a call describes, by names.
+
+    Raises
+    ------
+    UniapError
+        If a name is unknown or a value makes no sense.
+    """
+    in_flight(schedule, 0, 1, 1)
+    registry.load("solver", solver)
+    machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
+    parsed = Pins.of(tuple(pins))
+    space = parsed.narrow(StrategySpace())
+    if executor is not None:
+        space = narrow(space, registry.load("executor", executor).capability)
+    return Search(
+        graph=models.load(model, seq) if isinstance(model, str) else model,
+        cluster=machine,
+        training=Training(global_batch=batch, precision=precision or machine.best_precision, schedule=schedule),
+        space=space,
+        pins=parsed,
+        profile=artifact.read(profile, Profile) if isinstance(profile, str) else profile,
+        cost_model=cost_model,
+        solver=solver,
+        time_limit_s=time_limit,
+        gap=gap,
+        workers=workers,
+        top=top,
+    )
+
+
+def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
+    """The part of a space that an executor can launch.
+
+    Raises
+    ------
+    UsageError
+        If nothing is left.
+    """
+    shardings = tuple(s for s in space.shardings if s in capability.shardings)
+    recomputes = tuple(r for r in space.recomputes if r in capability.recomputes)
+    if not shardings or not recomputes:
+        raise UsageError("the executor can launch none of the pinned strategies", "drop a pin or the executor")
+    sequence_parallel = space.sequence_parallel
+    if capability.sequence_parallel is not None and sequence_parallel is None:
+        sequence_parallel = capability.sequence_parallel
+    return msgspec.structs.replace(
+        space,
+        shardings=shardings,
+        recomputes=recomputes,
+        uniform=space.uniform or capability.uniform,
+        sequence_parallel=sequence_parallel,
+    )
+
+
+def candidates(search: Search) -> tuple[Candidate, ...]:
+    """Every (pp, c): pp divides the devices and leaves no stage empty, c divides the batch; pins applied.
+
+    Raises
+    ------
+    UsageError
+        If the pins leave none.
+    """
+    depths = [pp for pp in divisors(search.cluster.devices) if pp <= len(search.graph.layers)]
+    counts = divisors(search.training.global_batch)
+    found = tuple(Candidate(pp, c, search.training) for pp in depths for c in counts if search.pins.allows(pp, c))
+    if not found:
+        raise UsageError(
+            f"the pins {', '.join(search.pins.texts)} leave no candidate",
+            f"pp divides {search.cluster.devices} ({', '.join(map(str, depths))}); micro_batches divides "
+            f"{search.training.global_batch}",
+        )
+    return found
