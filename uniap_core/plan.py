@@ -9,7 +9,7 @@ import msgspec
 
 from . import artifact
 from .errors import Unverified
-from .proposal import CandidateProof, Proposal
+from .proposal import CandidateProof, Proposal, subject
 from .verify.verdict import Verdict
 
 
@@ -30,11 +30,6 @@ class Plan(Proposal, frozen=True, forbid_unknown_fields=True, kw_only=True):
     proof: tuple[CandidateProof, ...]
     verdict: Verdict
     seal: str
-
-
-def subject(proposal: Proposal) -> str:
-    """Hash of what a verdict is about: the proposal's own fields."""
-    return artifact.digest([getattr(proposal, name) for name in Proposal.__struct_fields__])
 
 
 def seal(proposal: Proposal, proof: tuple[CandidateProof, ...], verdict: Verdict) -> Plan:

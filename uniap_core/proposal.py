@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from . import artifact
 from .cluster import Cluster
 from .costs import Candidate, CostTables, Training
 from .graph import ModelGraph
@@ -127,6 +128,11 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def candidate(self) -> Candidate:
         """The candidate that it belongs to."""
         return Candidate(self.pp, self.micro_batches, self.training)
+
+
+def subject(proposal: Proposal) -> str:
+    """Hash of what a verdict is about: the proposal's own fields."""
+    return artifact.digest([getattr(proposal, name) for name in Proposal.__struct_fields__])
 
 
 def propose(

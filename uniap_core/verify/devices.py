@@ -1,0 +1,134 @@
+"""Structure on the devices: ranks, degrees, divisibility, and groups that stay inside a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..graph import Layer
+from ..proposal import LayerPlan, Proposal
+from .verdict import Check, conclude
+
+
+def checks(proposal: Proposal) -> list[Check]:
+    """All checks of a proposal on its devices; its layers are known and placed in range."""
+    return [ranks(proposal), degrees(proposal), batch(proposal), divisibility(proposal), nodes(proposal)]
+
+
+def ranks(proposal: Proposal) -> Check:
+    """The ranks of all stages partition the cluster, in the equal, consecutive blocks that were priced."""
+    total, depth = proposal.cluster.devices, len(proposal.stages)
+    owner: dict[int, int] = {}
+    faults = []
+    for i, stage in enumerate(proposal.stages):
+        for rank in stage.ranks:
+            if not 0 <= rank < total:
+                faults.append(f"stage {i} names rank {rank}, and ranks are 0 to {total - 1}")
+            elif rank in owner:
+                faults.append(f"rank {rank} is on stages {owner[rank]} and {i}")
+            else:
+                owner[rank] = i
+    idle = [rank for rank in range(total) if rank not in owner]
+    if idle:
+        faults.append(f"{len(idle)} ranks are on no stage (rank {idle[0]} first)")
+    if not faults:
+        size = total // depth
+        faults = [
+            f"stage {i} has {len(stage.ranks)} ranks from {stage.ranks[:1]}, not {i * size} to {(i + 1) * size - 1}"
+            for i, stage in enumerate(proposal.stages)
+            if stage.ranks != tuple(range(i * size, (i + 1) * size))
+        ]
+    evidence = f"{depth} stages of {total // depth} consecutive ranks partition {total} devices"
+    return conclude("ranks", faults, evidence, "give every stage an equal, consecutive block of ranks; plan again")
+
+
+def degrees(proposal: Proposal) -> Check:
+    """``tp * dp * cp`` is the size of the stage and ``ep`` divides ``dp * cp``, for every layer."""
+    faults = []
+    for layer in proposal.layers:
+        size = len(proposal.stages[layer.stage].ranks)
+        if min(layer.tp, layer.dp, layer.cp, layer.ep) < 1:
+            faults.append(f"{layer.name} has a degree below 1")
+        elif layer.tp * layer.dp * layer.cp != size:
+            faults.append(
+                f"{layer.name}: tp {layer.tp} x dp {layer.dp} x cp {layer.cp} is not the {size} ranks of "
+                f"stage {layer.stage}"
+            )
+        elif layer.dp * layer.cp % layer.ep:
+            faults.append(f"{layer.name}: ep {layer.ep} does not divide dp x cp = {layer.dp * layer.cp}")
+    return conclude(
+        "degrees", faults, f"the degrees of {len(proposal.layers)} layers multiply to their stages", "choose divisors"
+    )
+
+
+def batch(proposal: Proposal) -> Check:
+    """``global batch = micro-batch * c``, and dp divides the micro-batch of every layer."""
+    c, total = proposal.micro_batches, proposal.global_batch
+    if c < 1 or total < 1 or total % c:
+        faults = [f"{c} micro-batches do not divide the batch of {total}"]
+        return conclude("batch", faults, "", "choose a number of micro-batches that divides the batch")
+    micro_batch = total // c
+    faults = [
+        f"{layer.name}: the micro-batch of {micro_batch} does not divide over dp {layer.dp}"
+        for layer in proposal.layers
+        if layer.dp < 1 or micro_batch % layer.dp
+    ]
+    evidence = f"batch {total} = {c} micro-batches of {micro_batch}, divided evenly by every layer's dp"
+    return conclude("batch", faults, evidence, "use fewer micro-batches or less data parallelism")
+
+
+def divisibility(proposal: Proposal) -> Check:
+    """Heads, key-value heads, widths and experts divide by their degrees; vocabularies are padded; sequence by 2 cp."""
+    faults, padded = [], 0
+    graph_layers = {layer.name: layer for layer in proposal.model.layers}
+    seen: dict[tuple[object, ...], list[str]] = {}
+    for plan in proposal.layers:
+        layer = graph_layers[plan.name]
+        key = layer.operators, plan.tp, plan.cp, plan.ep
+        if key not in seen:
+            seen[key] = list(_indivisible(layer, plan, proposal.model.sequence))
+        faults += [f"{plan.name}: {fault}" for fault in seen[key]]
+        padded += any(op.split == "vocab" and op.inner % plan.tp for op in layer.operators)
+    evidence = f"heads, widths and experts of {len(proposal.layers)} layers divide by their degrees"
+    if padded:
+        evidence += f"; the vocabulary of {padded} is padded up"
+    return conclude("divisibility", faults, evidence, "choose degrees that divide the model's shapes")
+
+
+def _indivisible(layer: Layer, plan: LayerPlan, sequence: int) -> Iterator[str]:
+    for op in layer.operators:
+        if op.split == "column" and op.outer % plan.tp:
+            yield f"width {op.outer} of {op.name} does not divide by tp {plan.tp}"
+        if op.split == "row" and op.inner % plan.tp:
+            yield f"width {op.inner} of {op.name} does not divide by tp {plan.tp}"
+        if op.split == "heads" and op.heads % plan.tp:
+            yield f"{op.heads} heads of {op.name} do not divide by tp {plan.tp}"
+        if op.split == "heads" and op.kv_heads % plan.tp:
+            yield f"{op.kv_heads} key-value heads of {op.name} do not divide by tp {plan.tp}"
+        if op.experts % plan.ep:
+            yield f"{op.experts} experts of {op.name} do not divide by ep {plan.ep}"
+    # Ring attention cuts the sequence into 2 cp pieces, so that a causal mask gives every rank equal work.
+    if plan.cp > 1 and sequence % (2 * plan.cp):
+        yield f"the sequence of {sequence} does not divide by twice cp {plan.cp}"
+
+
+def nodes(proposal: Proposal) -> Check:
+    """Tensor parallel groups (neighbouring ranks) stay inside a node unless the space names their degrees itself."""
+    node_of = proposal.cluster.node_of
+    promised = proposal.space.tp is None
+    crossing: dict[tuple[int, int], str] = {}
+    for layer in proposal.layers:
+        key = layer.stage, layer.tp
+        if layer.tp == 1 or key in crossing:
+            continue
+        block = proposal.stages[layer.stage].ranks
+        groups = [block[start : start + layer.tp] for start in range(0, len(block), layer.tp)]
+        wide = [g for g in groups if len({node_of[rank] for rank in g if 0 <= rank < len(node_of)}) > 1]
+        crossing[key] = (
+            f"tp {layer.tp} of {layer.name} spans nodes (ranks {wide[0][0]} to {wide[0][-1]})" if wide else ""
+        )
+    spanning = [fault for fault in crossing.values() if fault]
+    if not promised and spanning:
+        return conclude("nodes", [], f"the space allows tp across nodes: {spanning[0]}", "")
+    widest = max((layer.tp for layer in proposal.layers), default=1)
+    evidence = f"tensor parallel groups of up to {widest} ranks stay inside a node"
+    return conclude("nodes", spanning, evidence, "choose tp that divides the devices of every node")

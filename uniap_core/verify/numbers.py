@@ -1,0 +1,314 @@
+"""Time and memory of a placement, computed anew from the cost tables.
+
+The arithmetic is the verifier's own: it starts from the forward, backward and once-per-iteration tables, not from the
+problem that the solver saw, and adds with ``math.fsum``. Nothing here calls :meth:`Problem.evaluate`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..costs import CostTables, LayerCosts
+from ..problem import MEMORY_TOLERANCE, EdgeTable
+from ..proposal import Proposal
+from .simulate import live
+from .verdict import Check, conclude
+
+RELATIVE = 1e-9
+"""Claims may differ this much from what is computed here: sums of floats in another order."""
+
+PLAN_AGAIN = "plan again; numbers of a plan are never edited by hand"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Stage and strategy index of each layer, in the order of the tables."""
+
+    stage: Sequence[int]
+    strategy: Sequence[int]
+    depth: int
+
+    def gather(self, items: Iterable[T], value: Callable[[T, int, int], float]) -> list[list[float]]:
+        """``value(item, stage, strategy)`` of each layer's item, by stage."""
+        found: list[list[float]] = [[] for _ in range(self.depth)]
+        for item, i, k in zip(items, self.stage, self.strategy, strict=True):
+            found[i].append(value(item, i, k))
+        return found
+
+    def total(self, items: Iterable[T], value: Callable[[T, int, int], float]) -> list[float]:
+        """The same, summed."""
+        return [math.fsum(values) for values in self.gather(items, value)]
+
+    def resharding(self, edges: Iterable[EdgeTable]) -> list[float]:
+        """Seconds per micro-batch that layouts cost inside each stage."""
+        found: list[list[float]] = [[] for _ in range(self.depth)]
+        for e in edges:
+            i = self.stage[e.source]
+            if i == self.stage[e.target]:
+                found[i].append(float(e.reshard_s[self.strategy[e.source], self.strategy[e.target]]))
+        return [math.fsum(values) for values in found]
+
+    def crossing(self, edges: Iterable[EdgeTable]) -> list[float]:
+        """Seconds per micro-batch over each boundary: each tensor once, at the dearest of its edges."""
+        dearest: list[dict[str, float]] = [{} for _ in range(self.depth - 1)]
+        for e in edges:
+            seconds = float(e.cross_s[self.strategy[e.source], self.strategy[e.target]])
+            for j in range(self.stage[e.source], self.stage[e.target]):
+                dearest[j][e.tensor] = max(seconds, dearest[j].get(e.tensor, 0.0))
+        return [math.fsum(tensors.values()) for tensors in dearest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputed:
+    """What the tables say of a placement; lists have one entry per stage (``cross_s`` per boundary).
+
+    ``memory_parts`` holds states by part; ``parts_known`` tells whether the cost model splits its figures.
+    """
+
+    micro_batches: int
+    schedule: str
+    forward_s: list[float]
+    backward_s: list[float]
+    iteration_s: list[float]
+    reshard_s: list[float]
+    cross_s: list[float]
+    time_parts: list[dict[str, float]]
+    state_bytes: list[float]
+    stash_bytes: list[float]
+    state_parts: list[dict[str, float]]
+    reserved_bytes: list[float]
+
+    @property
+    def depth(self) -> int:
+        """Number of stages, P."""
+        return len(self.forward_s)
+
+    @property
+    def stage_s(self) -> list[float]:
+        """``p_i``, seconds per micro-batch."""
+        c = self.micro_batches
+        rows = zip(self.forward_s, self.backward_s, self.iteration_s, self.reshard_s, strict=True)
+        return [math.fsum((forward, backward, once / c, reshard)) for forward, backward, once, reshard in rows]
+
+    @property
+    def objective_s(self) -> float:
+        """Time per iteration."""
+        return closed_form(self.stage_s, self.cross_s, self.micro_batches)
+
+    def memory_bytes(self, stage: int, held: int) -> float:
+        """Bytes per device of a stage that holds so many micro-batches."""
+        return math.fsum((self.reserved_bytes[stage], self.state_bytes[stage], held * self.stash_bytes[stage]))
+
+
+def closed_form(stage_s: Sequence[float], cross_s: Sequence[float], micro_batches: int) -> float:
+    """``sum p + sum o + (c - 1) max(p, o)``, seconds."""
+    steady = (micro_batches - 1) * max(*stage_s, *cross_s, 0.0) if micro_batches > 1 else 0.0
+    return math.fsum((*stage_s, *cross_s, steady))
+
+
+def recompute(tables: CostTables, placement: Placement) -> Recomputed:
+    """Sum up the tables over a placement."""
+    layers = tables.layers
+
+    def seconds(table: str) -> list[float]:
+        return placement.total(layers, lambda layer, i, k: float(getattr(layer, table)[i, k]))
+
+    return Recomputed(
+        micro_batches=tables.candidate.micro_batches,
+        schedule=tables.candidate.training.schedule,
+        forward_s=seconds("forward_s"),
+        backward_s=seconds("backward_s"),
+        iteration_s=seconds("iteration_s"),
+        reshard_s=placement.resharding(tables.edges),
+        cross_s=placement.crossing(tables.edges),
+        time_parts=_parts(layers, placement, "time_parts_s"),
+        state_bytes=placement.total(layers, lambda layer, _, k: float(layer.state_bytes[k])),
+        stash_bytes=placement.total(layers, lambda layer, _, k: float(layer.stash_bytes[k])),
+        state_parts=_parts(layers, placement, "state_parts_bytes"),
+        reserved_bytes=[float(stage.reserved_bytes) for stage in tables.stages],
+    )
+
+
+def _parts(layers: Sequence[LayerCosts], placement: Placement, table: str) -> list[dict[str, float]]:
+    found: list[dict[str, list[float]]] = [{} for _ in range(placement.depth)]
+    for layer, i, k in zip(layers, placement.stage, placement.strategy, strict=True):
+        for part, values in getattr(layer, table).items():
+            found[i].setdefault(part, []).append(float(values[i, k] if values.ndim == 2 else values[k]))
+    return [{part: math.fsum(values) for part, values in parts.items()} for parts in found]
+
+
+# --- claims against it ------------------------------------------------------------------------------------------
+
+
+def checks(proposal: Proposal, tables: CostTables, own: Recomputed) -> list[Check]:
+    """Hold every number that a proposal claims against the recomputed one."""
+    return [
+        _time(proposal, own),
+        _transfers(proposal, own),
+        objective(proposal, own),
+        bound(proposal.bound_s, own.objective_s),
+        _memory(proposal, own),
+        _limits(proposal, tables),
+        schedule_memory(
+            [stage.in_flight for stage in proposal.stages], [float(s.memory_bytes) for s in tables.stages], own
+        ),
+    ]
+
+
+def close(claimed: float, computed: float) -> bool:
+    """Whether a claim equals what was computed, up to the order of summation; NaN never does."""
+    return math.isclose(claimed, computed, rel_tol=RELATIVE, abs_tol=1e-15)
+
+
+def _compare(title: str, pairs: Mapping[str, tuple[float, float]], unit: str) -> list[str]:
+    return [
+        f"{title}{name} is claimed as {claimed:.6g} {unit} and comes to {computed:.6g} {unit}"
+        for name, (claimed, computed) in pairs.items()
+        if not close(claimed, computed)
+    ]
+
+
+def _time(proposal: Proposal, own: Recomputed) -> Check:
+    faults = []
+    for i, stage in enumerate(proposal.stages):
+        pairs = {
+            name: (getattr(stage, name), getattr(own, name)[i])
+            for name in ("forward_s", "backward_s", "iteration_s", "reshard_s")
+        }
+        pairs["time_s"] = stage.time_s, own.stage_s[i]
+        parts = {**own.time_parts[i], "resharding": own.reshard_s[i]}
+        for name in dict.fromkeys((*parts, *stage.time_parts_s)):
+            pairs[f"time part {name}"] = stage.time_parts_s.get(name, math.nan), parts.get(name, math.nan)
+        if own.time_parts[i]:
+            pairs["sum of time parts"] = math.fsum(stage.time_parts_s.values()), own.stage_s[i]
+        faults += _compare(f"stage {i}: ", pairs, "s")
+    longest = max(range(own.depth), key=lambda i: own.stage_s[i])
+    evidence = f"stage times agree with the tables; the longest is stage {longest}, {own.stage_s[longest]:.6g} s"
+    return conclude("time", faults, evidence, PLAN_AGAIN)
+
+
+def _transfers(proposal: Proposal, own: Recomputed) -> Check:
+    claimed = proposal.predicted.cross_s
+    faults = []
+    if len(claimed) != len(own.cross_s):
+        faults.append(f"{len(claimed)} boundaries are claimed, and {own.depth} stages have {len(own.cross_s)}")
+    else:
+        pairs = {f"boundary {j}|{j + 1}": pair for j, pair in enumerate(zip(claimed, own.cross_s, strict=True))}
+        faults = _compare("", pairs, "s")
+    evidence = f"transfers over {len(own.cross_s)} boundaries agree with the tables"
+    return conclude("transfers", faults, evidence, PLAN_AGAIN)
+
+
+def objective(proposal: Proposal, own: Recomputed) -> Check:
+    """The claimed time per iteration, its parts and the rates that follow from it."""
+    said, seconds = proposal.predicted, own.objective_s
+    if not (math.isfinite(seconds) and seconds > 0):
+        return conclude("objective", [f"the time per iteration comes to {seconds} s"], "", "plan again")
+    samples = proposal.global_batch / seconds
+    stages, transfers = math.fsum(own.stage_s), math.fsum(own.cross_s)
+    pairs = {
+        "the time per iteration": (said.iteration_time_s, seconds),
+        "time in stages": (said.stages_s, stages),
+        "time in transfers": (said.transfers_s, transfers),
+        "time in the steady state": (said.steady_s, (own.micro_batches - 1) * max(*own.stage_s, *own.cross_s, 0.0)),
+        "samples per second": (said.samples_per_s, samples),
+        "tokens per second": (said.tokens_per_s, samples * proposal.sequence),
+    }
+    evidence = f"{seconds:.6g} s per iteration = {stages:.6g} stages + {transfers:.6g} transfers + steady state"
+    data: dict[str, float | int | str] = {"claimed_s": said.iteration_time_s, "computed_s": seconds}
+    return conclude("objective", _compare("", pairs, "units"), evidence, PLAN_AGAIN, data)
+
+
+def bound(bound_s: float | None, objective_s: float) -> Check:
+    """A lower bound is a finite number that is not above the objective."""
+    if bound_s is None:
+        return conclude("bound", [], "no bound is claimed: the plan is feasible, not proven best", "")
+    faults = []
+    if not (math.isfinite(bound_s) and bound_s >= 0):
+        faults.append(f"the bound is {bound_s}")
+    elif bound_s > objective_s * (1 + RELATIVE):
+        faults.append(f"the bound of {bound_s:.9g} s is above the objective of {objective_s:.9g} s that it bounds")
+    gap = max(0.0, objective_s - bound_s) / objective_s if objective_s else 0.0
+    evidence = f"bound {bound_s:.6g} s <= objective {objective_s:.6g} s, gap {gap:.2g}"
+    return conclude(
+        "bound", faults, evidence, "the solver's bound is wrong: cross-check with another solver", {"gap": gap}
+    )
+
+
+def _memory(proposal: Proposal, own: Recomputed) -> Check:
+    faults = []
+    for i, stage in enumerate(proposal.stages):
+        parts = {
+            **own.state_parts[i],
+            "activations": stage.in_flight * own.stash_bytes[i],
+            "reserved": own.reserved_bytes[i],
+        }
+        pairs = {"memory": (stage.memory_bytes, own.memory_bytes(i, stage.in_flight))}
+        for name in dict.fromkeys((*parts, *stage.memory_parts_bytes)):
+            pairs[f"memory part {name}"] = stage.memory_parts_bytes.get(name, math.nan), parts.get(name, math.nan)
+        if own.state_parts[i]:
+            pairs["sum of memory parts"] = (
+                math.fsum(stage.memory_parts_bytes.values()),
+                own.memory_bytes(i, stage.in_flight),
+            )
+        faults += _compare(f"stage {i}: ", pairs, "B")
+    return conclude("memory", faults, f"memory of {own.depth} stages, by parts, agrees with the tables", PLAN_AGAIN)
+
+
+def _limits(proposal: Proposal, tables: CostTables) -> Check:
+    """The limits are those of the tables, and no device has less."""
+    cluster = proposal.cluster
+    capacity = [device.memory_bytes for device in (node.device for node in cluster.nodes)]
+    faults = []
+    for i, (stage, priced) in enumerate(zip(proposal.stages, tables.stages, strict=True)):
+        if not close(stage.memory_limit_bytes, priced.memory_bytes):
+            faults.append(
+                f"stage {i} claims a limit of {stage.memory_limit_bytes:.6g} B and was priced for "
+                f"{priced.memory_bytes:.6g} B"
+            )
+        smallest = min(
+            (capacity[cluster.node_of[rank]] for rank in stage.ranks if 0 <= rank < cluster.devices), default=0.0
+        )
+        if priced.memory_bytes > smallest * (1 + MEMORY_TOLERANCE):
+            faults.append(
+                f"stage {i} was priced for {priced.memory_bytes:.6g} B and its smallest device has {smallest:.6g} B"
+            )
+    return conclude("memory-limit", faults, "every stage is held to the memory of its smallest device", PLAN_AGAIN)
+
+
+def schedule_memory(in_flight: Sequence[int], limit_bytes: Sequence[float], own: Recomputed) -> Check:
+    """Memory at every event of the schedule, from the micro-batches that a stage then holds.
+
+    Parameters
+    ----------
+    in_flight
+        Claimed peak of each stage, or an empty sequence if none is claimed.
+    """
+    held = live(own.schedule, own.depth, own.micro_batches)
+    faults, tightest, peaks = [], math.inf, held.max(axis=1)
+    for i, limit in enumerate(limit_bytes):
+        if in_flight and int(peaks[i]) != in_flight[i]:
+            faults.append(
+                f"stage {i} claims {in_flight[i]} micro-batches in flight and {own.schedule} holds {int(peaks[i])}"
+            )
+        over = held[i] * own.stash_bytes[i] + (own.state_bytes[i] + own.reserved_bytes[i])
+        first = int((over > limit * (1 + MEMORY_TOLERANCE)).argmax())
+        used = own.memory_bytes(i, int(held[i, first]))
+        if used > limit * (1 + MEMORY_TOLERANCE):
+            faults.append(
+                f"stage {i} needs {used:.6g} B of {limit:.6g} B at event {first} of its schedule, with "
+                f"{int(held[i, first])} micro-batches in flight"
+            )
+        peak = own.memory_bytes(i, int(peaks[i]))
+        tightest = min(tightest, (limit - peak) / limit if limit else 0.0)
+    evidence = (
+        f"no event of {own.schedule} exceeds the memory of its stage; "
+        f"{int(peaks.max())} micro-batches in flight at most, {tightest:.1%} of the tightest stage free"
+    )
+    fix = "recompute or shard more, use more or smaller micro-batches, or move layers to another stage"
+    return conclude("memory-schedule", faults, evidence, fix, {"free_share": tightest})

@@ -1,0 +1,164 @@
+"""The closed form against the simulation: by how much they differ, why, and whether theory allows it.
+
+The closed form ``T = sum p + sum o + (c - 1) max(p, o)`` treats a micro-batch as one job that visits stages and
+boundaries in turn. A schedule runs forward and backward apart, holds a limited number of micro-batches, and does the
+work of an iteration once. The difference is split into three named causes by switching them off one after the other:
+
+1. work done once per iteration: the closed form charges 1/c of it per micro-batch and so again in the bubble, the
+   schedule runs it once, after the last backward;
+2. transfers: 1f1b keeps P - i micro-batches in flight, too few to hide transfers completely;
+3. unequal stages: a stage that is fast waits for none of the downstream bubble that the closed form charges, or its
+   forward and its backward are held up by different stages.
+
+Without them (uniform stages, free transfers) both are equal: the bubble share is (P - 1) / (c + P - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ..problem import Array
+from .numbers import Recomputed, closed_form
+from .simulate import Pipeline, Simulation, simulate
+from .verdict import Check, conclude
+
+AGREES = 0.02
+"""Relative difference up to which closed form and simulation are said to agree."""
+
+ROUNDING = 1e-9
+"""Relative rounding error of sums of a few thousand floats."""
+
+
+def pipeline_of(own: Recomputed) -> Pipeline:
+    """What to simulate: tables give resharding and transfers for both directions together, half to each."""
+    half_reshard, half_cross = np.array(own.reshard_s) / 2, np.array(own.cross_s) / 2
+    return Pipeline(
+        schedule=own.schedule,
+        micro_batches=own.micro_batches,
+        forward_s=np.array(own.forward_s) + half_reshard,
+        backward_s=np.array(own.backward_s) + half_reshard,
+        iteration_s=np.array(own.iteration_s),
+        activation_s=half_cross,
+        gradient_s=half_cross,
+    )
+
+
+def timing(own: Recomputed, tolerance: float | None = None) -> Check:
+    """Simulate the schedule and hold the closed form against it.
+
+    Parameters
+    ----------
+    tolerance
+        Relative difference that fails; ``None`` accepts what lies between the bounds of :func:`bracket`.
+    """
+    full = pipeline_of(own)
+    seen = simulate(full)
+    claimed, simulated = own.objective_s, seen.makespan_s
+    difference = simulated - claimed
+    share = difference / claimed if claimed else 0.0
+    causes = _causes(full, seen, difference)
+    low, high = bracket(full)
+    faults = []
+    if not low * (1 - ROUNDING) <= simulated <= high * (1 + ROUNDING):
+        faults.append(
+            f"the simulated {simulated:.6g} s lie outside what {own.schedule} can take, {low:.6g} to {high:.6g} s"
+        )
+    if tolerance is not None and abs(share) > tolerance:
+        faults.append(f"the simulation differs by {share:+.1%} from the closed form, tolerated are {tolerance:.1%}")
+    why = ", ".join(f"{name} {seconds / claimed:+.1%}" for name, seconds in causes.items() if claimed and seconds)
+    word = "agrees with" if abs(share) <= AGREES else "DIFFERS from"
+    evidence = (
+        f"simulated {simulated:.6g} s {word} the closed form's {claimed:.6g} s ({share:+.1%}"
+        + (f": {why}" if why and abs(share) > ROUNDING else "")
+        + f"), bubble {seen.bubble_share:.1%}"
+    )
+    faults = [f"{fault} ({why})" if why else fault for fault in faults]
+    data: dict[str, float | int | str] = {
+        "closed_form_s": claimed,
+        "simulated_s": simulated,
+        "difference_s": difference,
+        "bubble_share": seen.bubble_share,
+        "lower_s": low,
+        "upper_s": high,
+        **{f"{name.replace(' ', '_')}_s": seconds for name, seconds in causes.items()},
+    }
+    fix = "use fewer stages, a schedule that hides transfers (gpipe), or more even stages; or tolerate the difference"
+    return conclude("simulation", faults, evidence, fix, data)
+
+
+def _causes(full: Pipeline, seen: Simulation, difference: float) -> dict[str, float]:
+    """Seconds by cause; they add up to the difference."""
+    zeros = np.zeros_like(full.iteration_s)
+    steady = replace(full, iteration_s=zeros)
+    after_once = _excess(steady) if full.iteration_s.any() else difference
+    free = np.zeros_like(full.activation_s)
+    bare = replace(steady, activation_s=free, gradient_s=free)
+    after_transfers = _excess(bare) if full.activation_s.any() or full.gradient_s.any() else after_once
+    return {
+        "work once per iteration": difference - after_once,
+        "transfers": after_once - after_transfers,
+        "unequal stages": after_transfers,
+    }
+
+
+def _excess(pipeline: Pipeline) -> float:
+    """Simulated less closed-form seconds."""
+    c = pipeline.micro_batches
+    stage_s = pipeline.forward_s + pipeline.backward_s + pipeline.iteration_s / c
+    cross_s = pipeline.activation_s + pipeline.gradient_s
+    return simulate(pipeline).makespan_s - closed_form(stage_s.tolist(), cross_s.tolist(), c)
+
+
+def bracket(pipeline: Pipeline) -> tuple[float, float]:
+    """Bounds on the makespan that need no simulation (derived in docs/verifier.md).
+
+    Lower: one micro-batch passes every stage and boundary twice; and a stage can neither start before the first
+    micro-batch has arrived nor be ready before the last one has left upstream. Upper: a longest path visits stages
+    0..j and back, and winds round cycles of the schedule, of which none takes longer per micro-batch than its period.
+    """
+    c, depth = pipeline.micro_batches, pipeline.depth
+    stage = pipeline.forward_s + pipeline.backward_s
+    cross = pipeline.activation_s + pipeline.gradient_s
+    before = np.concatenate([[0.0], np.cumsum(stage[:-1] + cross)])  # upstream of each stage, both directions
+    fill = np.concatenate([[0.0], np.cumsum(pipeline.forward_s[:-1] + pipeline.activation_s)])
+    once = pipeline.iteration_s
+    low = max(
+        float(before[-1] + stage[-1] + once[0]),
+        float((before + c * stage).max()),
+        float((fill + c * stage + once).max()),
+    )
+    if pipeline.schedule == "gpipe":
+        forward = _flow_shop(pipeline.forward_s, pipeline.activation_s, c)
+        exact = forward + _flow_shop(pipeline.backward_s, pipeline.gradient_s, c)
+        return max(low, exact), exact + float(once.max())
+    turn = before + stage  # down to stage j and back
+    rounds = c - 1 + np.arange(depth)[::-1]
+    return low, float((turn + rounds * period(pipeline)).max() + once.max())
+
+
+def _flow_shop(stage_s: Array, cross_s: Array, micro_batches: int) -> float:
+    """Makespan of equal jobs over machines in series: once through, and the slowest for each further job."""
+    times: list[float] = [*stage_s.tolist(), *cross_s.tolist()]
+    return math.fsum(times) + (micro_batches - 1) * max(times)
+
+
+def period(pipeline: Pipeline) -> float:
+    """Seconds per micro-batch that 1f1b takes in its steady state: the greatest cycle mean of its events.
+
+    A cycle goes down from stage i to stage j and back; meanwhile stage i advances by j - i + 1 micro-batches. So the
+    period is the greatest mean of a window of stages, each with the boundaries inside the window, or a channel.
+    """
+    stage = pipeline.forward_s + pipeline.backward_s
+    cross = pipeline.activation_s + pipeline.gradient_s
+    sums = np.concatenate([[0.0], np.cumsum(stage)])
+    gaps = np.concatenate([[0.0], np.cumsum(cross)])
+    depth = pipeline.depth
+    longest = 0.0
+    for width in range(1, depth + 1):
+        window = sums[width:] - sums[:-width] + gaps[width - 1 :] - gaps[: depth - width + 1]
+        longest = max(longest, float(window.max()) / width)
+    channels: list[float] = [*pipeline.activation_s.tolist(), *pipeline.gradient_s.tolist()]
+    return max([longest, *channels])
