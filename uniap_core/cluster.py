@@ -167,11 +167,16 @@ def _positive(value: float, title: str) -> None:
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device kind of the catalogue with the links it usually comes with."""
+    """A device kind of the catalogue with the links it usually comes with.
+
+    ``chip`` and ``form`` (sxm, pcie, ...) are what spellings of its name are matched against.
+    """
 
     device: Device
     link: Link
     inter: Link
+    chip: str
+    form: str
     node_size: int = 8
     aliases: tuple[str, ...] = ()
     price_per_device_hour: float | None = None
