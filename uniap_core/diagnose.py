@@ -64,35 +64,20 @@ def shortage(problem: Problem) -> Shortage | None:
     """
     order = problem.order
     smallest = np.array([_smallest(problem, i) for i in range(problem.depth)])[:, list(order)]
-    for u, name in ((u, problem.layers[u].name) for u in order):
-        column = smallest[:, order.index(u)]
-        ratios = [
-            (stage.reserved_bytes + need) / stage.memory_bytes if stage.memory_bytes else math.inf
-            for stage, need in zip(problem.stages, column, strict=True)
-        ]
-        i = int(np.argmin(ratios))
-        if ratios[i] > 1 + MEMORY_TOLERANCE:
-            stage = problem.stages[i]
-            return Shortage(
-                problem.depth,
-                problem.micro_batches,
-                i,
-                name,
-                stage.reserved_bytes + float(column[i]),
-                stage.memory_bytes,
-                certain=True,
-            )
-    factor, i, need = _bottleneck(problem, smallest)
+    factor, i, first, end = _bottleneck(problem, smallest)
     if factor <= 1 + MEMORY_TOLERANCE:
         return None
+    stage = problem.stages[i]
+    budgets = np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.stages])
+    fits_nowhere = np.all(smallest > budgets[:, None], axis=0)
     return Shortage(
         problem.depth,
         problem.micro_batches,
         i,
-        "",
-        need,
-        problem.stages[i].memory_bytes,
-        certain=_only_one_order(problem),
+        problem.layers[order[first]].name if end - first == 1 else "",
+        stage.reserved_bytes + float(smallest[i, first:end].sum()),
+        stage.memory_bytes,
+        certain=bool(fits_nowhere.any()) or _only_one_order(problem),
     )
 
 
@@ -110,29 +95,34 @@ def _smallest(problem: Problem, stage: int) -> list[float]:
     ]
 
 
-def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, float]:
-    """Least possible largest (need / memory) over contiguous cuts of the order; its stage and its need."""
-    count, depth = smallest.shape[1], problem.depth
-    prefix = np.concatenate([np.zeros((depth, 1)), np.cumsum(smallest, axis=1)], axis=1)
-    best = np.full(count + 1, np.inf)
-    best[0] = 0.0
-    start = np.zeros((depth, count + 1), dtype=int)
+def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int]:
+    """Contiguous cuts of the order with the least possible largest need / memory.
+
+    Returns that ratio, the stage that has it, and the positions of its first layer and past its last.
+    """
+    count = smallest.shape[1]
+    reach = np.full(count + 1, np.inf)
+    reach[0] = 0.0
+    start = np.zeros((problem.depth, count + 1), dtype=int)
+    loads = []
     for i, stage in enumerate(problem.stages):
-        load = (stage.reserved_bytes + prefix[i][None, :] - prefix[i][:, None]) / max(stage.memory_bytes, 1e-300)
+        prefix = np.concatenate([[0.0], np.cumsum(smallest[i])])
+        with np.errstate(invalid="ignore"):
+            load = (stage.reserved_bytes + prefix[None, :] - prefix[:, None]) / max(stage.memory_bytes, 1e-300)
+        load = np.where(np.isnan(load), np.inf, load)
         load[np.tril_indices(count + 1)] = np.inf
-        worst = np.maximum(best[:, None], load)
+        loads.append(load)
+        worst = np.maximum(reach[:, None], load)
         start[i] = np.argmin(worst, axis=0)
-        best = np.min(worst, axis=0)
-    end, worst_stage, worst_ratio, need = count, depth - 1, -1.0, 0.0
-    for i in reversed(range(depth)):
+        reach = np.min(worst, axis=0)
+    found = (-1.0, 0, 0, count)
+    end = count
+    for i in reversed(range(problem.depth)):
         first = int(start[i][end])
-        stage = problem.stages[i]
-        bytes_needed = stage.reserved_bytes + float(prefix[i][end] - prefix[i][first])
-        ratio = bytes_needed / max(stage.memory_bytes, 1e-300)
-        if ratio > worst_ratio:
-            worst_stage, worst_ratio, need = i, ratio, bytes_needed
+        if loads[i][first, end] > found[0]:
+            found = (float(loads[i][first, end]), i, first, end)
         end = first
-    return float(best[count]), worst_stage, need
+    return found
 
 
 def remedies(tables: CostTables, short: Shortage) -> tuple[str, ...]:

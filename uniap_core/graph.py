@@ -103,6 +103,13 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     passes: float = 2.0
     saved: tuple[Saved, ...] = ()
 
+    @property
+    def divided(self) -> int:
+        """The width that column or row splitting divides (of a pointwise operator its only one), else 0."""
+        if self.split == "column" and self.kind in ("gemm", "grouped_gemm", "embedding"):
+            return self.outer
+        return self.inner if self.split in ("column", "row") else 0
+
     def flops(self, batch: float, sequence: int) -> float:
         """Floating-point operations of one forward pass (a multiply-add is two; attention counted in full)."""
         rows = batch * self.rows.at(sequence)

@@ -34,6 +34,20 @@ def runs(proposal: Proposal) -> tuple[Run, ...]:
     )
 
 
+def gathered(found: tuple[Run, ...], most: int) -> tuple[Run, ...]:
+    """The runs of each stage, or where a stage has more than ``most``, one entry per strategy of that stage."""
+    rows: list[Run] = []
+    for stage, group in groupby(found, key=lambda run: run.stage):
+        mine = list(group)
+        if len(mine) > most:
+            layers: dict[Strategy, list[str]] = {}
+            for run in mine:
+                layers.setdefault(run.strategy, []).extend(run.layers)
+            mine = [Run(stage, tuple(names), strategy) for strategy, names in layers.items()]
+        rows += mine
+    return tuple(rows)
+
+
 def words(strategy: Strategy) -> str:
     """A strategy in a plan's words."""
     degrees = [f"tp{strategy.tp} x dp{strategy.dp}"]

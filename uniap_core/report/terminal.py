@@ -9,10 +9,13 @@ from rich.text import Text
 
 from ..plan import Plan
 from ..proposal import StagePlan
-from .runs import runs, words
+from .runs import gathered, runs, words
 from .shares import proof_line, time_shares
 
 BAR = 16
+MANY_RUNS = 5
+"""Past this many runs a stage is shown by strategy instead."""
+
 MANY_STAGES = 8
 """Past this many stages only the first, the last and those that differ are shown in full."""
 
@@ -56,8 +59,8 @@ def _headline(plan: Plan) -> Text:
 
 def _stages(plan: Plan) -> Iterator[Text]:
     by_stage: dict[int, list[Text]] = {}
-    for run in runs(plan):
-        title = run.title if len(run.title) <= 24 else run.title[:23] + "…"
+    for run in gathered(runs(plan), MANY_RUNS):
+        title = run.title if len(run.title) <= 24 else f"{len(run.layers)} layers, {run.layers[0]}, ..."
         by_stage.setdefault(run.stage, []).append(Text(f"    {title:<24} {words(run.strategy)}"))
     for i, stage in enumerate(plan.stages):
         if plan.pp > MANY_STAGES and 2 <= i < plan.pp - 2:

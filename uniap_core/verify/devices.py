@@ -96,10 +96,8 @@ def divisibility(proposal: Proposal) -> Check:
 
 def _indivisible(layer: Layer, plan: LayerPlan, sequence: int) -> Iterator[str]:
     for op in layer.operators:
-        if op.split == "column" and op.outer % plan.tp:
-            yield f"width {op.outer} of {op.name} does not divide by tp {plan.tp}"
-        if op.split == "row" and op.inner % plan.tp:
-            yield f"width {op.inner} of {op.name} does not divide by tp {plan.tp}"
+        if op.divided % plan.tp:
+            yield f"width {op.divided} of {op.name} does not divide by tp {plan.tp}"
         if op.split == "heads" and op.heads % plan.tp:
             yield f"{op.heads} heads of {op.name} do not divide by tp {plan.tp}"
         if op.split == "heads" and op.kv_heads % plan.tp:
