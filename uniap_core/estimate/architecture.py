@@ -1,0 +1,135 @@
+"""Models as tables describe them: a family by name, hyper-parameters from columns, defaults for what is blank."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from ..errors import BadValue
+
+if TYPE_CHECKING:
+    from ..graph import ModelGraph, Operator
+
+
+class Shape(NamedTuple):
+    """Hyper-parameters of a row; 0 is unknown."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocab: int
+    sequence: int
+
+
+_GATED = ("llama", "mistral", "qwen", "yi-", "vicuna", "deepseek", "baichuan", "internlm", "gemma", "palm", "olmo")
+_VOCABULARY = (
+    ("llama-?_?3", 128256),
+    ("llama|mistral|mixtral|vicuna", 32000),
+    ("qwen", 151936),
+    ("nemotron", 256000),
+    ("gemma", 256000),
+    ("bloom", 250880),
+    ("bert", 30522),
+    ("t5", 32128),
+    ("opt", 50272),
+    ("deepseek-?v3", 129280),
+    ("deepseek", 102400),
+)
+
+
+def family_of(model: str, shape: Shape) -> str:
+    """The family of a model: by its name, else by the width of its MLP (gated MLPs are not 4 hidden wide)."""
+    name = model.lower()
+    if "deepseek" in name:
+        return "deepseek"
+    if re.search(r"mixtral|\d+x\d+(\.\d+)?b|moe", name):
+        return "mixtral"
+    if any(word in name for word in _GATED):
+        return "llama"
+    if re.search(r"(^|[^a-z])t5", name):
+        return "t5"
+    if "bert" in name:
+        return "bert"
+    if re.search(r"(^|[^a-z])vit|swin|resnet|unet|dit", name):
+        return "image"
+    if re.search(r"gpt|mpt|opt|bloom|nemotron|neo|megatron|turing|falcon|lm", name):
+        return "gpt"
+    if shape.ffn and shape.hidden and shape.ffn % shape.hidden:
+        return "llama"
+    return "gpt"
+
+
+def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
+    """The graph of a row's model.
+
+    Raises
+    ------
+    BadValue
+        If layers, hidden or sequence are unknown, or the family cannot be built from columns.
+    """
+    for name in ("layers", "hidden", "sequence"):
+        if not getattr(shape, name):
+            raise BadValue(f"{name if name != 'sequence' else 'seq'} is blank", "give it")
+    family = family_of(model, shape)
+    shape = _filled(model, family, shape, notes)
+    common = {"layers": shape.layers, "hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
+    common |= {"vocab": shape.vocab, "sequence": shape.sequence}
+    if family == "llama":
+        from model_zoo.llama import llama
+
+        return llama(**common, kv_heads=shape.kv_heads, kernels="fused", name=model)
+    if family == "bert":
+        from model_zoo.bert import bert
+
+        return bert(**common, name=model)
+    if family == "gpt":
+        from model_zoo.gpt import gpt
+
+        graph = gpt(**common, kernels="fused", name=model)
+        return grouped(graph, shape) if shape.kv_heads != shape.heads else graph
+    if family == "t5":
+        from model_zoo.t5 import t5
+
+        half = shape.layers // 2
+        return t5(**(common | {"layers": half, "decoder_layers": shape.layers - half}), name=model)
+    raise BadValue(f"a {family} model cannot be built from these columns", "plan it as a graph of its own")
+
+
+def _filled(model: str, family: str, shape: Shape, notes: list[str]) -> Shape:
+    name = model.lower()
+    heads = shape.heads
+    if not heads:
+        heads = max(1, shape.hidden // 128)
+        notes.append(f"{heads} heads")
+    ffn = shape.ffn
+    if not ffn:
+        ffn = 4 * shape.hidden if family != "llama" else -(-8 * shape.hidden // 3 // 256) * 256
+        notes.append(f"ffn {ffn}")
+    vocab = shape.vocab
+    if not vocab:
+        vocab = next((size for pattern, size in _VOCABULARY if re.search(pattern, name)), 50257)
+        notes.append(f"vocabulary {vocab}")
+    return shape._replace(heads=heads, kv_heads=shape.kv_heads or heads, ffn=ffn, vocab=vocab)
+
+
+def grouped(graph: ModelGraph, shape: Shape) -> ModelGraph:
+    """A GPT with fewer key and value heads than heads (Nemotron, Falcon)."""
+    size = shape.hidden // shape.heads
+    width = (shape.heads + 2 * shape.kv_heads) * size
+
+    def changed(op: Operator) -> Operator:
+        if op.name == "qkv":
+            return msgspec.structs.replace(op, outer=width, parameters=(op.inner + 1) * width)
+        if op.kind == "attention":
+            saved = (msgspec.structs.replace(op.saved[0], width=width), *op.saved[1:])
+            return msgspec.structs.replace(op, kv_heads=shape.kv_heads, saved=saved)
+        return op
+
+    layers = tuple(
+        msgspec.structs.replace(layer, operators=tuple(changed(op) for op in layer.operators)) for layer in graph.layers
+    )
+    return msgspec.structs.replace(graph, layers=layers)

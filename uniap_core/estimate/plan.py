@@ -1,0 +1,286 @@
+"""One row: a stated, uniform plan priced through the same graph, cluster and cost model as ``plan`` uses."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..costs import Candidate, CostTables, Training
+from ..errors import BadValue
+from ..schedule import in_flight
+from ..strategy import Recompute, Sharding, StrategySpace
+from .architecture import Shape, family_of, graph_of
+from .hardware import cluster_of
+
+if TYPE_CHECKING:
+    from ..cluster import Cluster
+    from ..graph import ModelGraph
+
+GIB = 2**30
+Price = Callable[..., CostTables]
+
+OUTSIDE = ("context", "margin")
+"""Parts of the reserve that the allocator does not see."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a row says, filled up with defaults."""
+
+    graph: ModelGraph
+    cluster: Cluster
+    candidate: Candidate
+    space: StrategySpace
+    chunks: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds per iteration, bytes at the peak of the fullest device (allocator view), and whether the bound fits."""
+
+    iteration_s: float
+    memory_bytes: float
+    fits: bool
+    parts_s: Mapping[str, float]
+
+
+def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
+    """The plan that a row describes; every default used is added to ``notes``.
+
+    Raises
+    ------
+    BadValue
+        If something needed is missing, malformed or contradictory (naming the column).
+    """
+    devices = _number(row, "num_gpus")
+    if devices is None:
+        raise BadValue("num_gpus is blank", "give the number of devices")
+    per_node = _number(row, "gpus_per_node")
+    cluster, kinds = cluster_of(
+        row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
+    )
+    shape = Shape(
+        *(_number(row, name) or 0 for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq"))
+    )
+    model = row.get("model") or "model"
+    graph = graph_of(model, shape, notes)
+    tp, pp, cp, dp = _degrees(row, devices, notes)
+    batch = _number(row, "global_batch")
+    if batch is None:
+        raise BadValue("global_batch is blank", "give the samples per iteration")
+    sharding = _sharding(row.get("sharding") or "", notes)
+    recompute = _recompute(row.get("recompute") or "", notes)
+    old = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
+    dense = recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama"
+    modern = old >= 2 or (old == 1 and not dense) or shape.sequence > 4096
+    precision = _precision(row.get("precision") or "", cluster, notes)
+    micro, count = _micro_batches(row, batch, dp, pp, notes)
+    training = Training(
+        global_batch=micro * dp * count,
+        precision=precision,
+        flash_attention=modern,
+        dropout=not modern,
+    )
+    space = StrategySpace(
+        tp=(tp,),
+        dp=(dp,),
+        cp=(cp,),
+        ep=(_number(row, "ep") or 1,),
+        shardings=(sharding,),
+        recomputes=(recompute,),
+        sequence_parallel=modern,
+    )
+    return Plan(graph, cluster, Candidate(pp, count, training), space, _number(row, "vpp") or 1)
+
+
+_ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
+"""Fused attention and sequence parallelism: never before Ampere, always after it; on it, unless the recipe is the
+older one (a GPT whose activations are recomputed in full)."""
+
+
+def predict(plan: Plan, price: Price) -> Prediction:
+    """Price a plan with stages of equal numbers of layers.
+
+    Time is that of 1F1B with ``v`` chunks per stage: ``c`` times the slowest stage, the other stages once divided by
+    ``v`` (Narayanan et al. 2021, arXiv 2104.04473, section 2.2), every boundary once, and the longest
+    once-per-iteration work after the last micro-batch.
+
+    Raises
+    ------
+    BadValue
+        If the plan does not fit model or cluster.
+    """
+    tables = price(plan.graph, plan.cluster, plan.space, plan.candidate)
+    depth, c = plan.candidate.pp, plan.candidate.micro_batches
+    stage = even_split(plan.graph, depth)
+    steady, once, memory = [0.0] * depth, [0.0] * depth, [0.0] * depth
+    parts: dict[str, float] = {}
+    for layer, i in zip(tables.layers, stage, strict=True):
+        steady[i] += float(layer.forward_s[i, 0] + layer.backward_s[i, 0])
+        once[i] += float(layer.iteration_s[i, 0])
+        memory[i] += float(layer.state_bytes[0])
+        memory[i] += live(plan, i) * float(layer.stash_bytes[0])
+    for edge in tables.edges:
+        if stage[edge.source] == stage[edge.target]:
+            steady[stage[edge.source]] += float(edge.reshard_s[0, 0])
+    crossing = _crossing(tables, stage, depth)
+    # Sending and receiving is not hidden: it lengthens every turn of the stages at its ends.
+    turn = [steady[i] + sum(crossing[max(0, i - 1) : i + 1]) / 2 * min(1, depth - 1) for i in range(depth)]
+    slowest = max(turn)
+    total = c * slowest + (sum(turn) - slowest) / plan.chunks + max(once)
+    if not math.isfinite(total):
+        raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
+    for i in range(depth):
+        reserve = {name: values[i] for name, values in tables.reserved_parts_bytes.items()}
+        memory[i] += sum(reserve.values())
+    fits = all(memory[i] <= tables.stages[i].memory_bytes for i in range(depth))
+    outside = [sum(tables.reserved_parts_bytes[name][i] for name in OUTSIDE) for i in range(depth)]
+    peak = max(m - o for m, o in zip(memory, outside, strict=True))
+    worst = turn.index(slowest)
+    for layer, i in zip(tables.layers, stage, strict=True):
+        if i == worst:
+            for name, values in layer.time_parts_s.items():
+                parts[name] = parts.get(name, 0.0) + float(values[i, 0]) * c
+    parts["bubble"] = (sum(turn) - slowest) / plan.chunks
+    return Prediction(total, peak, fits, parts)
+
+
+def live(plan: Plan, stage: int) -> float:
+    """Micro-batches in flight; with ``v`` chunks per stage ``2 (P - i - 1) + (v - 1) P + 1`` chunks of 1/v each."""
+    depth, c, chunks = plan.candidate.pp, plan.candidate.micro_batches, plan.chunks
+    if chunks == 1 or depth == 1:
+        return in_flight(plan.candidate.training.schedule, stage, depth, c)
+    return min(c, (2 * (depth - stage - 1) + (chunks - 1) * depth + 1) / chunks)
+
+
+def even_split(graph: ModelGraph, depth: int) -> tuple[int, ...]:
+    """Stage of each layer: blocks in equal numbers, what comes before them first, what comes after last.
+
+    Raises
+    ------
+    BadValue
+        If there are fewer blocks than stages.
+    """
+    ends = ("embedding", "head", "patch")
+    blocks = [u for u, layer in enumerate(graph.layers) if layer.kind not in ends]
+    if len(blocks) < depth:
+        raise BadValue(f"{len(blocks)} blocks do not fill {depth} stages", "use fewer stages")
+    place = {u: position * depth // len(blocks) for position, u in enumerate(blocks)}
+    stages = []
+    for u, layer in enumerate(graph.layers):
+        at_end = depth - 1 if layer.kind == "head" else 0
+        stages.append(place.get(u, at_end))
+    return tuple(stages)
+
+
+def _crossing(tables: CostTables, stage: tuple[int, ...], depth: int) -> list[float]:
+    crossing: list[dict[str, float]] = [{} for _ in range(max(1, depth - 1))]
+    for edge in tables.edges:
+        for boundary in range(stage[edge.source], stage[edge.target]):
+            seconds = float(edge.cross_s[0, 0])
+            crossing[boundary][edge.tensor] = max(crossing[boundary].get(edge.tensor, 0.0), seconds)
+    return [sum(tensors.values()) for tensors in crossing]
+
+
+def _number(row: Mapping[str, Any], name: str) -> int | None:
+    text = str(row.get(name) or "").strip().replace(",", "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadValue(f"{name} is {text!r}", "give a whole number") from None
+    if not math.isfinite(value) or value != int(value) or value < 1:
+        raise BadValue(f"{name} is {text}", "give a whole number of 1 or more")
+    return int(value)
+
+
+def _degrees(row: Mapping[str, str], devices: int, notes: list[str]) -> tuple[int, int, int, int]:
+    """Degrees of tensor, pipeline, context and data parallelism; data parallelism takes what is left."""
+    tp, pp, cp, dp = (_number(row, name) for name in ("tp", "pp", "cp", "dp"))
+    if tp is None or pp is None:
+        raise BadValue(f"{'tp' if tp is None else 'pp'} is blank", "give the plan's degrees")
+    if cp is None:
+        cp = 1
+    rest, over = divmod(devices, tp * pp * cp)
+    if over:
+        raise BadValue(f"tp {tp} * pp {pp} * cp {cp} does not divide {devices} devices", "correct the degrees")
+    if dp is None:
+        notes.append(f"dp {rest}")
+    elif dp != rest:
+        raise BadValue(f"tp {tp} * pp {pp} * cp {cp} * dp {dp} is not {devices} devices", "correct the degrees")
+    return tp, pp, cp, rest
+
+
+def _micro_batches(row: Mapping[str, str], batch: int, dp: int, pp: int, notes: list[str]) -> tuple[int, int]:
+    """Samples of a micro-batch on one device, and the number of micro-batches."""
+    micro = _number(row, "micro_batch")
+    if micro is None:
+        if batch % dp:
+            raise BadValue(f"global_batch {batch} does not divide by dp {dp}", "correct the batch")
+        micro = 1 if pp > 1 else batch // dp
+        notes.append(f"micro-batch {micro}")
+    if batch % dp:
+        raise BadValue(f"global_batch {batch} does not divide by dp {dp}", "correct the batch")
+    count, over = divmod(batch // dp, micro)
+    if over or not count:
+        count = max(1, round(batch / dp / micro))
+        notes.append(f"{count} micro-batches")
+    return micro, count
+
+
+def _sharding(text: str, notes: list[str]) -> Sharding:
+    low = text.lower()
+    if "offload" in low:
+        raise BadValue(f"sharding {text!r} moves states to the host", "offloading is not modelled")
+    if any(word in low for word in ("zero3", "zero-3", "full_shard", "full shard", "fsdp2", "stage3", "stage 3")):
+        return "zero3"
+    if any(word in low for word in ("zero2", "zero-2", "shard_grad_op", "stage2", "stage 2")):
+        return "zero2"
+    if any(word in low for word in ("zero1", "zero-1", "distributed optimizer", "stage1", "stage 1")):
+        return "zero1"
+    if "fsdp" in low:
+        return "zero3"
+    if not low:
+        notes.append("no sharding")
+    return "none"
+
+
+def _recompute(text: str, notes: list[str]) -> Recompute:
+    low = text.lower()
+    if "selective" in low:
+        return "selective"
+    if low in ("", "none", "no", "false"):
+        if not low:
+            notes.append("no recomputation")
+        return "none"
+    return "full"
+
+
+def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
+    low = text.lower()
+    bare = re.sub(r"\(.*?\)", "", low)
+    if "fp8" in bare or "float8" in bare:
+        found = "fp8"
+    elif "bf16" in bare or "bfloat16" in bare:
+        found = "bf16"
+    elif "fp16" in bare or "float16" in bare or "half" in bare:
+        found = "fp16"
+    elif "tf32" in bare:
+        found = "tf32"
+    elif "fp32" in bare or "float32" in bare:
+        found = "fp32"
+    else:
+        found = cluster.best_precision
+        notes.append(found)
+    have = [set(node.device.peak_flops) for node in cluster.nodes]
+    if all(found in flops for flops in have):
+        return found
+    for other in ("bf16", "fp16", "fp32"):
+        if all(other in flops for flops in have):
+            notes.append(f"{other} in place of {found}")
+            return other
+    return "fp32"
