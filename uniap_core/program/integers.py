@@ -82,7 +82,8 @@ def _row_scales(rows: Rows) -> Array:
     for r in range(len(rows)):
         values = rows.value[rows.start[r] : rows.start[r + 1]]
         if (values != np.rint(values)).any():
-            total = max(1e-300, float(np.abs(values).sum()), abs(float(rows.upper[r])))
+            ends = [abs(float(end[r])) for end in (rows.lower, rows.upper) if math.isfinite(end[r])]
+            total = max(float(np.abs(values).sum()), *ends)
             scales[r] = 2.0 ** (ROW_BITS - math.ceil(math.log2(total)))
     return scales
 

@@ -1,0 +1,20 @@
+"""Options of CBC alone."""
+
+from typing import Literal
+
+import msgspec
+
+
+class CbcOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What CBC can be told beyond a request.
+
+    Attributes
+    ----------
+    library
+        ``"pulp"``: the binary that PuLP brings (2.10.3). ``"ortools"``: the newer one inside OR-Tools (2.10.12).
+    nodes
+        Limit of branch-and-bound nodes, for runs that repeat exactly; 0 is none. Only with ``"pulp"``.
+    """
+
+    library: Literal["pulp", "ortools"] = "pulp"
+    nodes: int = 0

@@ -1,0 +1,20 @@
+"""Options of SCIP alone."""
+
+from typing import Literal
+
+import msgspec
+
+
+class ScipOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What SCIP can be told beyond a request.
+
+    Attributes
+    ----------
+    emphasis
+        A preset of SCIP's parameters.
+    nodes
+        Limit of branch-and-bound nodes, for runs that repeat exactly; -1 is none.
+    """
+
+    emphasis: Literal["default", "optimality", "feasibility", "easycip", "numerics"] = "default"
+    nodes: int = -1
