@@ -20,11 +20,29 @@ from .request import Search
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Tables to solve and a certified lower bound; a candidate has one, or one per strategy in a uniform space."""
+
+    tables: CostTables
+    bound_s: float
+
+
+@dataclass(frozen=True)
 class Priced:
-    """A candidate with its tables, a lower bound and why it is out, if it is."""
+    """A candidate with its variants by increasing bound, or why it is out.
+
+    Attributes
+    ----------
+    bound_s
+        The least bound of the variants; ``inf`` if the candidate is out.
+    shortage
+        Where memory provably falls short.
+    impossible
+        Why it cannot be priced.
+    """
 
     candidate: Candidate
-    variants: tuple[CostTables, ...] = ()
+    variants: tuple[Variant, ...] = ()
     bound_s: float = math.inf
     shortage: diagnose.Shortage | None = None
     impossible: str = ""
@@ -102,10 +120,14 @@ def bounded(search: Search, candidate: Candidate) -> Priced:
     short = [diagnose.shortage(one.problem) for one in tables]
     if all(s is not None and s.certain for s in short):
         worst = min((s for s in short if s is not None), key=lambda s: s.factor)
-        return Priced(candidate, tables, shortage=worst, seconds=time.perf_counter() - started)
-    fitting = tuple(one for one, s in zip(tables, short, strict=True) if s is None or not s.certain)
-    bound = min(_lower_bound(search, one.problem) for one in fitting)
-    return Priced(candidate, fitting, bound, seconds=time.perf_counter() - started)
+        return Priced(candidate, shortage=worst, seconds=time.perf_counter() - started)
+    fitting = [
+        Variant(one, lower_bound(search, one.problem))
+        for one, s in zip(tables, short, strict=True)
+        if s is None or not s.certain
+    ]
+    fitting.sort(key=lambda variant: variant.bound_s)
+    return Priced(candidate, tuple(fitting), fitting[0].bound_s, seconds=time.perf_counter() - started)
 
 
 def variants(search: Search, tables: CostTables) -> tuple[CostTables, ...]:
@@ -118,7 +140,8 @@ def variants(search: Search, tables: CostTables) -> tuple[CostTables, ...]:
     return tuple(select(tables, [np.array([layer.strategies.index(s)]) for layer in tables.layers]) for s in common)
 
 
-def _lower_bound(search: Search, problem: Problem) -> float:
+def lower_bound(search: Search, problem: Problem) -> float:
+    """A certified bound on a problem's optimum, seconds: the solver's own where it has one; ``inf`` if infeasible."""
     plugin: SolverPlugin = registry.load("solver", search.solver)
     simple = simple_bound(problem)
     return max(simple, float(registry.resolve(plugin.bound)(problem))) if plugin.bound else simple

@@ -1,0 +1,131 @@
+"""One candidate solved: its variants one after the other, each with the best so far as its cutoff."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from .. import registry
+from ..costs import CostTables
+from ..errors import SolverFailed
+from ..events import Emit, Note, silent
+from ..problem import Assignment, Problem
+from ..proposal import Outcome
+from ..solve.driver import solve
+from ..solve.request import SolveRequest
+from ..solve.result import Result, Stop
+from .pricing import Priced, Variant
+from .request import TIE, Search
+
+FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
+"""Who gets a candidate that the chosen solver calls unsupported: the first of these that is installed."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of a candidate: the best assignment over its variants and a bound over all of them.
+
+    Attributes
+    ----------
+    bound_s
+        Proven lower bound, or ``None`` if infeasible or not even priced.
+    interrupted
+        True if the user stopped the solver.
+    """
+
+    priced: Priced
+    outcome: Outcome
+    bound_s: float | None
+    objective_s: float | None = None
+    assignment: Assignment | None = None
+    tables: CostTables | None = None
+    solver: str = ""
+    seconds: float = 0.0
+    note: str = ""
+    interrupted: bool = False
+
+
+def attempt(
+    search: Search, priced: Priced, cutoff_s: float, time_limit_s: float | None, emit: Emit = silent
+) -> Attempt:
+    """Solve one candidate.
+
+    Parameters
+    ----------
+    priced
+        The candidate.
+    cutoff_s
+        Only better plans are of interest; ``inf`` for any.
+    time_limit_s
+        Wall seconds left for all variants together.
+    """
+    started = time.perf_counter()
+    best: tuple[Result, CostTables] | None = None
+    ceiling, bounds, stopped = cutoff_s, [math.inf], ""
+    interrupted = False
+    for variant in priced.variants:
+        if variant.bound_s >= ceiling * (1 - TIE):
+            bounds.append(variant.bound_s)
+            continue
+        left = None if time_limit_s is None else max(0.0, time_limit_s - (time.perf_counter() - started))
+        result = _solve(search, variant, ceiling, left, emit)
+        if result.assignment is not None and result.objective_s is not None and result.objective_s < ceiling:
+            best, ceiling = (result, variant.tables), result.objective_s
+        bounds.append(_bound(variant, result))
+        if not result.stop.proven:
+            stopped = stopped or f"{result.solver}: {result.stop} {result.raw_status}".strip()
+        if result.stop is Stop.INTERRUPTED:
+            interrupted = True
+            bounds += [v.bound_s for v in priced.variants]
+            break
+    bound = min(bounds)
+    outcome: Outcome
+    if stopped:
+        outcome = "limit"
+    elif best is not None:
+        outcome = "solved"
+    else:
+        outcome = "pruned" if bound < math.inf else "infeasible"
+    note = {"pruned": "by the cutoff", "infeasible": "no assignment fits", "limit": stopped}.get(outcome, "")
+    return Attempt(
+        priced,
+        outcome,
+        bound if bound < math.inf else None,
+        objective_s=best[0].objective_s if best else None,
+        assignment=best[0].assignment if best else None,
+        tables=best[1] if best else None,
+        solver=best[0].solver if best else search.solver,
+        seconds=time.perf_counter() - started,
+        note=note,
+        interrupted=interrupted,
+    )
+
+
+def _bound(variant: Variant, result: Result) -> float:
+    """What a result proves of its variant; infeasible without a cutoff proves everything."""
+    if result.stop is Stop.INFEASIBLE:
+        return math.inf if result.bound_s is None else result.bound_s
+    return max(variant.bound_s, result.bound_s if result.bound_s is not None else 0.0)
+
+
+def _solve(search: Search, variant: Variant, ceiling: float, time_limit_s: float | None, emit: Emit) -> Result:
+    cutoff = None if math.isinf(ceiling) else ceiling
+    request = SolveRequest(time_limit_s=time_limit_s, gap=search.gap, cutoff_s=cutoff)
+    problem = variant.tables.problem
+    result = solve(problem, search.solver, request, emit)
+    if result.stop is not Stop.UNSUPPORTED:
+        return result
+    name = _fallback(search.solver, problem, result.raw_status)
+    emit(Note(0.0, f"{search.solver} does not support {problem.name} ({result.raw_status}); {name} solves it"))
+    return solve(problem, name, request, emit)
+
+
+def _fallback(solver: str, problem: Problem, reason: str) -> str:
+    known = registry.names("solver")
+    for name in FALLBACKS:
+        if name != solver and name in known and not registry.missing(registry.load("solver", name).modules):
+            return name
+    raise SolverFailed(
+        f"{solver} does not support {problem.name}: {reason}", "install a MILP backend: pip install 'uniap[highs]'"
+    )
