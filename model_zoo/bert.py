@@ -100,7 +100,7 @@ def block(hidden: int, heads: int, ffn: int) -> tuple[Operator, ...]:
         op.linear("down", ffn, hidden, split="row", bias=True, selective=True),
         op.dropout("mlp", hidden),
         op.residual("residual_mlp", hidden),
-        op.layer_norm("norm_mlp", hidden),
+        op.layer_norm("norm_mlp", hidden, selective=False),  # rebuilding its input takes the product before it
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from uniap_core.errors import BadValue
 from uniap_core.graph import TOKENS, Layer, ModelGraph, Operator, Saved
 
 from . import operators as op
@@ -43,7 +44,9 @@ def mixtral(
     """
     kv_heads = kv_heads or heads
     positive(name, layers=layers, hidden=hidden, heads=heads, kv_heads=kv_heads, ffn=ffn, vocab=vocab)
-    positive(name, sequence=sequence, experts=experts, top_k=top_k, spare_experts=experts - top_k + 1)
+    positive(name, sequence=sequence, experts=experts, top_k=top_k)
+    if top_k > experts:
+        raise BadValue(f"{name}: top_k {top_k} of {experts} experts", "let a token visit at most all experts")
     if not head_size:
         divides(name, heads=heads, hidden=hidden)
     divides(name, kv_heads=kv_heads, heads=heads)
@@ -112,7 +115,7 @@ def mixture(hidden: int, ffn: int, experts: int, top_k: int, kernels: op.Kernels
         op.linear("router", hidden, experts),
         Operator(name="routing", kind="pointwise", rows=TOKENS, inner=experts, passes=20.0, saved=(scores, indices)),
         Operator(name="dispatch", kind="pointwise", rows=TOKENS, inner=top_k * hidden),
-        grouped("gate_up", hidden, 2 * ffn, experts, top_k, (Saved(top_k * hidden),), entry=True),
+        grouped("gate_up", hidden, 2 * ffn, experts, top_k, (Saved(top_k * hidden, selective=True),), entry=True),
         swiglu,
         grouped("down", ffn, hidden, experts, top_k, (again,)),
         combine,

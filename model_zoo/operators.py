@@ -53,9 +53,9 @@ def linear(
     )
 
 
-def layer_norm(name: str, width: int, rows: Length = TOKENS) -> Operator:
+def layer_norm(name: str, width: int, rows: Length = TOKENS, *, selective: bool = True) -> Operator:
     """Layer norm with scale and shift; keeps its input and two statistics."""
-    saved = (Saved(width, selective=True), STATISTIC, STATISTIC)
+    saved = (Saved(width, selective=selective), STATISTIC, STATISTIC)
     return Operator(name=name, kind="norm", rows=rows, inner=width, parameters=2 * width, saved=saved)
 
 
