@@ -55,10 +55,10 @@ def standing(proposal: Proposal) -> list[Check]:
     placed = stage_lists(proposal)
     known = {layer.name for layer in proposal.model.layers}
     names = [layer.name for layer in proposal.layers]
-    if not placed.passed or len(names) != len(known) or set(names) != known:
-        return [placed] if not placed.passed else [
-            conclude("layers", ["the plan's layers are not those of its model"], "", "plan again")
-        ]
+    if len(names) != len(known) or set(names) != known:
+        return [conclude("layers", ["the plan's layers are not those of its model"], "", "plan again")]
+    if not placed.passed:
+        return [placed]
     stage = {layer.name: layer.stage for layer in proposal.layers}
     return [placed, *structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
 

@@ -233,11 +233,10 @@ def bound(bound_s: float | None, objective_s: float) -> Check:
         faults.append(f"the bound is {bound_s}")
     elif bound_s > objective_s * (1 + RELATIVE):
         faults.append(f"the bound of {bound_s:.9g} s is above the objective of {objective_s:.9g} s that it bounds")
-    gap = max(0.0, objective_s - bound_s) / objective_s if objective_s else 0.0
+    gap = max(0.0, objective_s - bound_s) / objective_s if objective_s and not faults else 0.0
     evidence = f"bound {bound_s:.6g} s <= objective {objective_s:.6g} s, gap {gap:.2g}"
-    return conclude(
-        "bound", faults, evidence, "the solver's bound is wrong: cross-check with another solver", {"gap": gap}
-    )
+    fix = "the solver's bound is wrong: cross-check with another solver"
+    return conclude("bound", faults, evidence, fix, None if faults else {"gap": gap})
 
 
 def _memory(proposal: Proposal, own: Recomputed) -> Check:
@@ -263,7 +262,7 @@ def _memory(proposal: Proposal, own: Recomputed) -> Check:
 def _limits(proposal: Proposal, tables: CostTables) -> Check:
     """The limits are those of the tables, and no device has less."""
     cluster = proposal.cluster
-    capacity = [device.memory_bytes for device in (node.device for node in cluster.nodes)]
+    capacity = [node.device.memory_bytes for node in cluster.nodes for _ in range(node.devices)]
     faults = []
     for i, (stage, priced) in enumerate(zip(proposal.stages, tables.stages, strict=True)):
         if not close(stage.memory_limit_bytes, priced.memory_bytes):
@@ -271,9 +270,7 @@ def _limits(proposal: Proposal, tables: CostTables) -> Check:
                 f"stage {i} claims a limit of {stage.memory_limit_bytes:.6g} B and was priced for "
                 f"{priced.memory_bytes:.6g} B"
             )
-        smallest = min(
-            (capacity[cluster.node_of[rank]] for rank in stage.ranks if 0 <= rank < cluster.devices), default=0.0
-        )
+        smallest = min((capacity[rank] for rank in stage.ranks if 0 <= rank < len(capacity)), default=0.0)
         if priced.memory_bytes > smallest * (1 + MEMORY_TOLERANCE):
             faults.append(
                 f"stage {i} was priced for {priced.memory_bytes:.6g} B and its smallest device has {smallest:.6g} B"

@@ -12,7 +12,7 @@ priced by one numpy operation. 64 stages x 1024 micro-batches take about 2 * (10
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,53 +124,89 @@ def simulate(pipeline: Pipeline) -> Simulation:
     UnknownName
         If the schedule cannot be simulated.
     """
-    depth, c = pipeline.depth, pipeline.micro_batches
-    forward_end, backward_end = np.zeros((depth, c)), np.zeros((depth, c))
-    # One row more at either end, so that the outermost stages wait for arrivals at time zero.
-    activation, gradient = np.zeros((depth + 1, c)), np.zeros((depth + 1, c))
-    into, back = np.append(pipeline.activation_s, 0.0), np.append(0.0, pipeline.gradient_s)
-    free = np.zeros(depth)
-    down, up = np.zeros(depth), np.zeros(depth)  # when the channel below / above each stage is free
-    for forwards, micro_batch, direction in _visits(pipeline):
-        i = np.arange(forwards.start, forwards.stop, forwards.step)
-        m = micro_batch[: len(i)]
-        if direction > 0:
-            end = np.maximum(free[forwards], activation[i, m]) + pipeline.forward_s[forwards]
-            forward_end[i, m] = end
-            arrival = np.maximum(end, down[forwards]) + into[forwards]
-            activation[i + 1, m] = down[forwards] = arrival
-        else:
-            ready = np.maximum(gradient[i + 1, m], forward_end[i, m])
-            end = np.maximum(free[forwards], ready) + pipeline.backward_s[forwards]
-            backward_end[i, m] = end
-            arrival = np.maximum(end, up[forwards]) + back[forwards]
-            gradient[i, m] = up[forwards] = arrival
-        free[forwards] = end
-    makespan = float((free + pipeline.iteration_s).max())
-    return Simulation(
-        pipeline=pipeline,
-        forward_end_s=forward_end,
-        backward_end_s=backward_end,
-        activation_end_s=activation[1:depth],
-        gradient_end_s=gradient[1:depth],
-        makespan_s=makespan,
+    return simulate_all([pipeline])[0]
+
+
+def simulate_all(pipelines: Sequence[Pipeline]) -> list[Simulation]:
+    """Run one iteration of each of several pipelines of one shape and schedule, side by side.
+
+    Raises
+    ------
+    UnknownName
+        If the schedule cannot be simulated.
+    BadValue
+        If the pipelines differ in shape or schedule.
+    """
+    if len({(p.schedule, p.depth, p.micro_batches) for p in pipelines}) != 1:
+        raise BadValue("pipelines of different shapes or schedules cannot run side by side", "simulate each alone")
+    depth, c = pipelines[0].depth, pipelines[0].micro_batches
+    step, offset = levels(pipelines[0].schedule, depth, c)
+    turn = offset - depth + 1  # level of the first backward, on the last stage
+    count = turn + step * (c - 1) + depth
+    end, arrival = np.zeros((count, len(pipelines), depth)), np.zeros((count, len(pipelines), depth))
+    free = np.zeros((len(pipelines), depth))
+    forward = _Lane(
+        np.array([p.forward_s for p in pipelines]),
+        np.array([[*p.activation_s, 0.0] for p in pipelines]),
+        free,
+        end,
+        arrival,
     )
+    # Backward is forward from the last stage to the first: the same, on arrays seen in reverse.
+    backward = _Lane(
+        np.array([p.backward_s[::-1] for p in pipelines]),
+        np.array([[*p.gradient_s[::-1], 0.0] for p in pipelines]),
+        free[:, ::-1],
+        end[:, :, ::-1],
+        arrival[:, :, ::-1],
+    )
+    for level in range(count):
+        forward.visit(level, _stages(level, step, c, depth))
+        backward.visit(level, _stages(level - turn, step, c, depth))
+    return [_collect(p, end[:, n], arrival[:, n]) for n, p in enumerate(pipelines)]
 
 
-def _visits(pipeline: Pipeline) -> Iterator[tuple[slice, Array, int]]:
-    """Stages (a slice), their micro-batches and the direction (1 forward, -1 backward) in the order of levels."""
+class _Lane:
+    """One direction of all pipelines; arrays of shape (pipelines, P), ``end`` and ``arrival`` with levels in front."""
+
+    def __init__(self, stage_s: Array, channel_s: Array, free: Array, end: Array, arrival: Array) -> None:
+        self.stage_s, self.channel_s = stage_s, channel_s
+        self.stage_free, self.channel_free = free, np.zeros_like(stage_s)
+        # When what a stage works on next has arrived; the first stage of a lane waits for nothing.
+        self.arrived = np.zeros((free.shape[0], free.shape[1] + 1))
+        self.end, self.arrival = end, arrival
+
+    def visit(self, level: int, at: slice) -> None:
+        """Run one event on each of some stages and send the results on."""
+        if at.start >= at.stop:
+            return
+        end = np.maximum(self.stage_free[:, at], self.arrived[:, at]) + self.stage_s[:, at]
+        sent = np.maximum(end, self.channel_free[:, at]) + self.channel_s[:, at]
+        self.stage_free[:, at] = self.end[level, :, at] = end
+        self.channel_free[:, at] = self.arrival[level, :, at] = sent
+        self.arrived[:, at.start + 1 : at.stop + 1 : at.step] = sent
+
+
+def _stages(level: int, step: int, micro_batches: int, depth: int) -> slice:
+    """Stages i with ``step * m + i == level`` for some micro-batch m."""
+    return slice(max(level % step, level - step * (micro_batches - 1)), min(depth, level + 1), step)
+
+
+def _collect(pipeline: Pipeline, end: Array, arrival: Array) -> Simulation:
+    """Sort what happened at each level (shape (levels, P)) by stage and micro-batch."""
     depth, c = pipeline.depth, pipeline.micro_batches
     step, offset = levels(pipeline.schedule, depth, c)
-    for level in range(step * (c - 1) + offset + 1):
-        first = max(level % step, level - step * (c - 1))
-        last = min(depth - 1, level)
-        if first <= last:
-            yield slice(first, last + 1, step), (level - np.arange(first, last + 1, step)) // step, 1
-        # Stages i of the backward have step * m = level - offset + i.
-        first = max(offset - level, (offset - level) % step)
-        last = min(depth - 1, offset - level + step * (c - 1))
-        if first <= last:
-            yield slice(first, last + 1, step), (level - offset + np.arange(first, last + 1, step)) // step, -1
+    stage, m = np.arange(depth)[:, None], np.arange(c)[None, :]
+    forward, backward = step * m + stage, step * m + offset - stage
+    backward_end = end[backward, stage]
+    return Simulation(
+        pipeline=pipeline,
+        forward_end_s=end[forward, stage],
+        backward_end_s=backward_end,
+        activation_end_s=arrival[forward, stage][:-1],
+        gradient_end_s=arrival[backward, stage][1:],
+        makespan_s=float((backward_end[:, -1] + pipeline.iteration_s).max()),
+    )
 
 
 def live(schedule: str, depth: int, micro_batches: int) -> Array:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..problem import Array
 from .numbers import Recomputed, closed_form
-from .simulate import Pipeline, Simulation, simulate
+from .simulate import Pipeline, Simulation, simulate_all
 from .verdict import Check, conclude
 
 AGREES = 0.02
@@ -55,11 +55,15 @@ def timing(own: Recomputed, tolerance: float | None = None) -> Check:
         Relative difference that fails; ``None`` accepts what lies between the bounds of :func:`bracket`.
     """
     full = pipeline_of(own)
-    seen = simulate(full)
+    seen, steady, bare = simulate_all([full, *_without(full)])
     claimed, simulated = own.objective_s, seen.makespan_s
     difference = simulated - claimed
     share = difference / claimed if claimed else 0.0
-    causes = _causes(full, seen, difference)
+    causes = {
+        "work once per iteration": difference - _excess(steady),
+        "transfers": _excess(steady) - _excess(bare),
+        "unequal stages": _excess(bare),
+    }
     low, high = bracket(full)
     faults = []
     if not low * (1 - ROUNDING) <= simulated <= high * (1 + ROUNDING):
@@ -68,11 +72,11 @@ def timing(own: Recomputed, tolerance: float | None = None) -> Check:
         )
     if tolerance is not None and abs(share) > tolerance:
         faults.append(f"the simulation differs by {share:+.1%} from the closed form, tolerated are {tolerance:.1%}")
-    why = ", ".join(f"{name} {seconds / claimed:+.1%}" for name, seconds in causes.items() if claimed and seconds)
+    why = ", ".join(f"{name} {s / claimed:+.1%}" for name, s in causes.items() if abs(s) > 5e-4 * claimed)
     word = "agrees with" if abs(share) <= AGREES else "DIFFERS from"
     evidence = (
         f"simulated {simulated:.6g} s {word} the closed form's {claimed:.6g} s ({share:+.1%}"
-        + (f": {why}" if why and abs(share) > ROUNDING else "")
+        + (f": {why}" if why else "")
         + f"), bubble {seen.bubble_share:.1%}"
     )
     faults = [f"{fault} ({why})" if why else fault for fault in faults]
@@ -89,27 +93,19 @@ def timing(own: Recomputed, tolerance: float | None = None) -> Check:
     return conclude("simulation", faults, evidence, fix, data)
 
 
-def _causes(full: Pipeline, seen: Simulation, difference: float) -> dict[str, float]:
-    """Seconds by cause; they add up to the difference."""
-    zeros = np.zeros_like(full.iteration_s)
-    steady = replace(full, iteration_s=zeros)
-    after_once = _excess(steady) if full.iteration_s.any() else difference
+def _without(full: Pipeline) -> tuple[Pipeline, Pipeline]:
+    """The pipeline without work once per iteration, and without transfers besides."""
+    steady = replace(full, iteration_s=np.zeros_like(full.iteration_s))
     free = np.zeros_like(full.activation_s)
-    bare = replace(steady, activation_s=free, gradient_s=free)
-    after_transfers = _excess(bare) if full.activation_s.any() or full.gradient_s.any() else after_once
-    return {
-        "work once per iteration": difference - after_once,
-        "transfers": after_once - after_transfers,
-        "unequal stages": after_transfers,
-    }
+    return steady, replace(steady, activation_s=free, gradient_s=free)
 
 
-def _excess(pipeline: Pipeline) -> float:
+def _excess(seen: Simulation) -> float:
     """Simulated less closed-form seconds."""
-    c = pipeline.micro_batches
-    stage_s = pipeline.forward_s + pipeline.backward_s + pipeline.iteration_s / c
-    cross_s = pipeline.activation_s + pipeline.gradient_s
-    return simulate(pipeline).makespan_s - closed_form(stage_s.tolist(), cross_s.tolist(), c)
+    p = seen.pipeline
+    stage_s = p.forward_s + p.backward_s + p.iteration_s / p.micro_batches
+    cross_s = p.activation_s + p.gradient_s
+    return seen.makespan_s - closed_form(stage_s.tolist(), cross_s.tolist(), p.micro_batches)
 
 
 def bracket(pipeline: Pipeline) -> tuple[float, float]:
