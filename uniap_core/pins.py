@@ -1,7 +1,7 @@
 """Pins: what the user decides, so that the rest is solved around it.
 
 A pin is ``KEY OP VALUE`` with an operator of ``=``, ``<=``, ``>=``, ``!=``, optionally for some layers only:
-``pp=4``, ``tp<=4``, ``layers.0-15:recompute=full``, ``block*:sharding=zero3``, ``uniform``.
+``pp=4``, ``tp<=4``, ``layers.0-15:recompute=full``, ``block*:sharding=zero3``, ``max_strategies=2``, ``uniform``.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def parse(text: str) -> Pin:
         If it is not a pin, with the grammar.
     """
     if text == "uniform":
-        return Pin(text, "uniform", "=", 1)
+        return Pin(text, "max_strategies", "=", 1)
     match = _PIN.fullmatch(text.strip())
-    keys = (*CANDIDATE_KEYS, *DEGREES, *WORDS, "strategy")
+    keys = (*CANDIDATE_KEYS, *DEGREES, *WORDS, "max_strategies")
     if match is None or match["key"] not in keys:
         raise UsageError(
             f"{text!r} is not a pin",
@@ -69,7 +69,7 @@ def parse(text: str) -> Pin:
     key, op, value = match["key"], match["op"], match["value"]
     key = {"c": "micro_batches"}.get(key, key)
     where = (match["where"] or "").strip()
-    if key in CANDIDATE_KEYS and where:
+    if key in (*CANDIDATE_KEYS, "max_strategies") and where:
         raise UsageError(f"pin {text!r}: {key} is one number for the whole plan", "drop the layer pattern")
     if key in WORDS:
         if value not in WORDS[key] or op not in ("=", "!="):
@@ -106,10 +106,9 @@ class Pins:
         return all(pin.holds(values[pin.key]) for pin in self.pins if pin.key in values)
 
     def narrow(self, space: StrategySpace) -> StrategySpace:
-        """The space with ``uniform`` applied; the other pins act on tables."""
-        if any(pin.key == "uniform" for pin in self.pins):
-            return msgspec.structs.replace(space, uniform=True)
-        return space
+        """The space with ``uniform`` and ``max_strategies`` applied; the other pins act on tables."""
+        limits = [int(pin.value) for pin in self.pins if pin.key == "max_strategies"]
+        return msgspec.structs.replace(space, max_strategies=min(limits)) if limits else space
 
     def restrict(self, tables: CostTables) -> CostTables:
         """The tables with only the strategies that the pins leave.

@@ -101,8 +101,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Allowed values.
     sequence_parallel
         ``None`` turns it on wherever tp > 1; True and False force it.
-    uniform
-        True if all layers must use one strategy (Megatron).
+    max_strategies
+        At most so many different strategies in one plan; 1 is a uniform plan (Megatron), ``None`` is no limit.
     """
 
     tp: tuple[int, ...] | None = None
@@ -112,7 +112,12 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
     sequence_parallel: bool | None = None
-    uniform: bool = False
+    max_strategies: int | None = None
+
+    @property
+    def uniform(self) -> bool:
+        """True if all layers must use one strategy."""
+        return self.max_strategies == 1
 
     def strategies(self, devices: int, node: int) -> tuple[Strategy, ...]:
         """All strategies of the space on a stage.

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from .. import registry
+from .. import diagnose, registry
 from ..costs import CostTables
 from ..errors import SolverFailed
 from ..events import Emit, Note, silent
@@ -15,7 +15,7 @@ from ..proposal import Outcome
 from ..solve.driver import solve
 from ..solve.request import SolveRequest
 from ..solve.result import Result, Stop
-from .pricing import Priced, Variant
+from .pricing import Priced, Variant, lower_bound
 from .request import TIE, Search
 
 FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
@@ -65,8 +65,11 @@ def attempt(
     ceiling, bounds, stopped = cutoff_s, [math.inf], ""
     interrupted = False
     for variant in priced.variants:
-        if variant.bound_s >= ceiling * (1 - TIE):
-            bounds.append(variant.bound_s)
+        bound = variant.bound_s
+        if variant.chosen is not None and bound < ceiling * (1 - TIE):
+            bound = max(bound, _sharpened(search, variant))
+        if bound >= ceiling * (1 - TIE):
+            bounds.append(bound)
             continue
         left = None if time_limit_s is None else max(0.0, time_limit_s - (time.perf_counter() - started))
         result = _solve(search, variant, ceiling, left, emit)
@@ -100,6 +103,12 @@ def attempt(
         note=note,
         interrupted=interrupted,
     )
+
+
+def _sharpened(search: Search, variant: Variant) -> float:
+    """The bound of a restriction's own tables: ``inf`` if they cannot fit."""
+    short = diagnose.shortage(variant.tables.problem)
+    return math.inf if short is not None and short.certain else lower_bound(search, variant.tables.problem)
 
 
 def _bound(variant: Variant, result: Result) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
@@ -16,15 +18,26 @@ from ..problem import Problem
 from ..profile import Profile
 from ..proposal import Proposal
 from ..solve.plugin import SolverPlugin
+from ..strategy import Strategy
 from .request import Search
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Tables to solve and a certified lower bound; a candidate has one, or one per strategy in a uniform space."""
+    """A problem to solve for a candidate, with a certified lower bound.
 
-    tables: CostTables
+    A candidate has one, its whole tables; with ``max_strategies`` it has one per set of so many strategies
+    (``chosen``), whose restricted tables are built when they are asked for.
+    """
+
+    whole: CostTables
     bound_s: float
+    chosen: tuple[Strategy, ...] | None = None
+
+    @cached_property
+    def tables(self) -> CostTables:
+        """The tables to solve."""
+        return self.whole if self.chosen is None else restrict(self.whole, self.chosen)
 
 
 @dataclass(frozen=True)
@@ -92,10 +105,10 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
         cost_model=plan.cost_model.partition("/")[0],
     )
     tables = price(search, plan.candidate)
-    if not plan.space.uniform:
-        return tables
-    common = {layer.strategy for layer in plan.layers}
-    return next((t for t in variants(search, tables) if {t.layers[0].strategies[0]} == common), tables)
+    sets = strategy_sets(tables, plan.space.max_strategies)
+    used = {layer.strategy for layer in plan.layers}
+    restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
+    return next((t for t in restricted if t.hash == plan.hashes.tables), tables)
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
@@ -114,30 +127,63 @@ def bounded(search: Search, candidate: Candidate) -> Priced:
     """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
     started = time.perf_counter()
     try:
-        tables = variants(search, price(search, candidate))
+        tables = price(search, candidate)
+        sets = strategy_sets(tables, search.space.max_strategies)
     except BadValue as error:
         return Priced(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
-    short = [diagnose.shortage(one.problem) for one in tables]
-    if all(s is not None and s.certain for s in short):
-        worst = min((s for s in short if s is not None), key=lambda s: s.factor)
-        return Priced(candidate, shortage=worst, seconds=time.perf_counter() - started)
-    fitting = [
-        Variant(one, lower_bound(search, one.problem))
-        for one, s in zip(tables, short, strict=True)
-        if s is None or not s.certain
-    ]
-    fitting.sort(key=lambda variant: variant.bound_s)
-    return Priced(candidate, tuple(fitting), fitting[0].bound_s, seconds=time.perf_counter() - started)
+    short = diagnose.shortage(tables.problem)
+    if short is not None and short.certain:
+        return Priced(candidate, shortage=short, seconds=time.perf_counter() - started)
+    bound = lower_bound(search, tables.problem)
+    if sets is None:
+        variants = [Variant(tables, bound)]
+    else:
+        found = zip(sets, _set_bounds(tables, sets), strict=True)
+        variants = sorted((Variant(tables, max(bound, b), s) for s, b in found), key=lambda v: v.bound_s)
+    return Priced(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
 
 
-def variants(search: Search, tables: CostTables) -> tuple[CostTables, ...]:
-    """The tables themselves, or in a uniform space one table per strategy that all layers have."""
-    if not search.space.uniform:
-        return (tables,)
-    common = [s for s in tables.layers[0].strategies if all(s in layer.strategies for layer in tables.layers)]
-    if not common:
-        raise BadValue("no strategy is possible for all layers at once", "drop the uniform pin or the executor")
-    return tuple(select(tables, [np.array([layer.strategies.index(s)]) for layer in tables.layers]) for s in common)
+def strategy_sets(tables: CostTables, most: int | None) -> list[tuple[Strategy, ...]] | None:
+    """The sets of ``most`` strategies that leave every layer one; ``None`` if there is nothing to restrict.
+
+    Smaller sets are contained in these.
+
+    Raises
+    ------
+    BadValue
+        If no set serves all layers.
+    """
+    every = list(dict.fromkeys(s for layer in tables.layers for s in layer.strategies))
+    if most is None or len(every) <= most:
+        return None
+    kinds = {frozenset(layer.strategies) for layer in tables.layers}
+    sets = [chosen for chosen in combinations(every, most) if all(not kind.isdisjoint(chosen) for kind in kinds)]
+    if not sets:
+        raise BadValue(
+            f"no {most} strateg{'y is' if most == 1 else 'ies are'} possible for all layers",
+            "allow more strategies, or choose another executor",
+        )
+    return sets
+
+
+def restrict(tables: CostTables, chosen: tuple[Strategy, ...]) -> CostTables:
+    """The tables with only the chosen strategies."""
+    rows = {layer.strategies: np.flatnonzero([s in chosen for s in layer.strategies]) for layer in tables.layers}
+    return select(tables, [rows[layer.strategies] for layer in tables.layers])
+
+
+def _set_bounds(tables: CostTables, sets: list[tuple[Strategy, ...]]) -> list[float]:
+    """:func:`simple_bound` of every restriction, from the cheapest time of each kind of layer."""
+    kinds: dict[tuple[int, tuple[Strategy, ...]], tuple[dict[Strategy, float], int]] = {}
+    for layer, posed in zip(tables.layers, tables.problem.layers, strict=True):
+        key = id(posed.time_s), layer.strategies
+        cheapest = dict(zip(layer.strategies, posed.time_s.min(axis=0).tolist(), strict=True))
+        kinds[key] = cheapest, kinds.get(key, (cheapest, 0))[1] + 1
+    bounds = []
+    for chosen in sets:
+        least = [(min(cheapest.get(s, math.inf) for s in chosen), count) for cheapest, count in kinds.values()]
+        bounds.append(_bound([t for t, _ in least], [count for _, count in least], tables.problem))
+    return bounds
 
 
 def lower_bound(search: Search, problem: Problem) -> float:
@@ -150,5 +196,9 @@ def lower_bound(search: Search, problem: Problem) -> float:
 def simple_bound(problem: Problem) -> float:
     """A bound from the cheapest strategy of every layer anywhere: ``S + (c - 1) max(S / P, largest layer)``."""
     cheapest = [float(layer.time_s.min()) for layer in problem.layers]
-    total = math.fsum(cheapest)
+    return _bound(cheapest, [1] * len(cheapest), problem)
+
+
+def _bound(cheapest: list[float], counts: list[int], problem: Problem) -> float:
+    total = math.fsum(t * count for t, count in zip(cheapest, counts, strict=True))
     return (total + (problem.micro_batches - 1) * max(total / problem.depth, *cheapest)) * (1 - 1e-12)

@@ -120,7 +120,7 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
         space,
         shardings=shardings,
         recomputes=recomputes,
-        uniform=space.uniform or capability.uniform,
+        max_strategies=1 if capability.uniform else space.max_strategies,
         sequence_parallel=sequence_parallel,
     )
 
