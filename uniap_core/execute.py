@@ -22,6 +22,9 @@ class Capability:
         All stages must hold equally many repeated blocks.
     families
         Model families it can build, or ``None`` for any traced model.
+    regimes
+        Alternative sets of pins; it can launch a plan that satisfies one of them (what it can shard may depend on
+        the number of stages).
     """
 
     uniform: bool = False
@@ -31,6 +34,7 @@ class Capability:
     recomputes: tuple[Recompute, ...] = RECOMPUTES
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
     families: tuple[str, ...] | None = None
+    regimes: tuple[tuple[str, ...], ...] = ((),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class ExecutorPlugin:
 
     ``layout(plan) -> RankLayout`` is a dry run on CPU; ``launch(plan, job, emit) -> RunReport`` trains;
     ``export(plan, folder) -> list of files written``. An empty string means that it cannot.
+    ``express(plan) -> list of reasons`` says why it could not run a plan as it stands; without it the capability
+    decides.
     """
 
     name: str
@@ -47,6 +53,7 @@ class ExecutorPlugin:
     layout: str = ""
     launch: str = ""
     export: str = ""
+    express: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 

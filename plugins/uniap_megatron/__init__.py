@@ -1,0 +1,26 @@
+"""Megatron-LM: a plan as a launch script and an arguments file for stock Megatron-LM core_v0.16.1."""
+
+from uniap_core.api import Capability, ExecutorPlugin
+
+MEGATRON = "core_v0.16.1"
+"""The tag of NVIDIA/Megatron-LM whose arguments are written."""
+
+FAMILIES = ("llama", "gpt", "bert", "mixtral")
+
+EXECUTOR = ExecutorPlugin(
+    name="megatron",
+    summary=f"launch script and arguments for stock Megatron-LM {MEGATRON} (export only)",
+    capability=Capability(
+        uniform=True,
+        shardings=("none", "zero1"),
+        # Its selective recomputation drops less than a plan's: see docs/export.md.
+        recomputes=("none", "full"),
+        schedules=("1f1b",),
+        families=FAMILIES,
+    ),
+    layout="uniap_megatron.ranks:layout",
+    export="uniap_megatron.files:export",
+    express="uniap_megatron.expressible:express",
+    modules=(),
+    install="pip install uniap",
+)

@@ -1,0 +1,148 @@
+"""A plan's decisions as command-line arguments of Megatron-LM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from uniap_core.api import Plan
+
+from .expressible import blocks
+from .recompute import method
+
+VOCABULARY_MULTIPLE = 128
+"""Megatron-LM pads the vocabulary to a multiple of this times the tensor-parallel degree."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument; an empty value is a switch."""
+
+    flag: str
+    value: str = ""
+
+    @property
+    def text(self) -> str:
+        """As it is written on the command line, one word."""
+        return f"--{self.flag}={self.value}" if self.value else f"--{self.flag}"
+
+
+Section = tuple[str, tuple[Argument, ...]]
+
+
+def sections(plan: Plan) -> tuple[Section, ...]:
+    """All arguments that the plan decides, under a title each.
+
+    Parameters
+    ----------
+    plan
+        A plan that :func:`~uniap_megatron.expressible.express` has no reason against.
+    """
+    rows = (
+        ("parallelism", _parallelism(plan)),
+        ("pipeline stages, as the plan cuts them", _pipeline(plan)),
+        ("batch", _batch(plan)),
+        ("recomputation", iter(method(plan, blocks(plan)) or ())),
+        ("data parallelism and precision", _data_parallel(plan)),
+        ("model", _model(plan)),
+    )
+    listed = ((title, tuple(Argument(flag, value) for flag, value in pairs)) for title, pairs in rows)
+    return tuple((title, arguments) for title, arguments in listed if arguments)
+
+
+def words(plan: Plan) -> list[str]:
+    """The arguments as a flat list of command-line words."""
+    return [argument.text for _, arguments in sections(plan) for argument in arguments]
+
+
+def layout(plan: Plan) -> str:
+    """The stages in the language of ``--pipeline-model-parallel-layout``: E embedding, t transformer, L loss."""
+    letter = {"embedding": "E", "head": "L"}
+    kinds = {layer.name: layer.kind for layer in plan.model.layers}
+    stages = []
+    for stage in plan.stages:
+        letters = [letter.get(kinds[name], "t") for name in stage.layers]
+        runs = [(key, len(list(run))) for key, run in groupby(letters)]
+        stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in runs))
+    return "|".join(stages)
+
+
+def padded_vocabulary(plan: Plan) -> int:
+    """Rows of the embedding table as Megatron-LM makes it."""
+    multiple = VOCABULARY_MULTIPLE * plan.layers[0].tp
+    return -(-int(plan.model.architecture["vocab"]) // multiple) * multiple
+
+
+Pairs = Iterator[tuple[str, str]]
+
+
+def _parallelism(plan: Plan) -> Pairs:
+    strategy = plan.layers[0]
+    yield "tensor-model-parallel-size", str(strategy.tp)
+    yield "pipeline-model-parallel-size", str(plan.pp)
+    if strategy.cp > 1:
+        yield "context-parallel-size", str(strategy.cp)
+    if strategy.ep > 1:
+        yield "expert-model-parallel-size", str(strategy.ep)
+    if strategy.sequence_parallel:
+        yield "sequence-parallel", ""
+
+
+def _pipeline(plan: Plan) -> Pairs:
+    if plan.pp > 1:
+        yield "pipeline-model-parallel-layout", layout(plan)
+
+
+def _batch(plan: Plan) -> Pairs:
+    yield "micro-batch-size", str(plan.global_batch // plan.micro_batches // plan.layers[0].dp)
+    yield "global-batch-size", str(plan.global_batch)
+    yield "seq-length", str(plan.sequence)
+
+
+def _data_parallel(plan: Plan) -> Pairs:
+    strategy = plan.layers[0]
+    if strategy.sharding == "zero1":
+        yield "use-distributed-optimizer", ""
+    if strategy.dp * strategy.cp > 1:
+        yield "overlap-grad-reduce", ""
+        if strategy.sharding == "zero1":
+            yield "overlap-param-gather", ""
+    yield "optimizer", "sgd" if plan.training.optimizer == "sgd" else "adam"
+    if plan.precision in ("bf16", "fp8"):
+        yield "bf16", ""
+    if plan.precision == "fp16":
+        yield "fp16", ""
+    if plan.precision == "fp8":
+        yield "fp8-format", "hybrid"
+
+
+def _model(plan: Plan) -> Pairs:
+    shape = plan.model.architecture
+    yield "num-layers", str(shape["layers"])
+    yield "hidden-size", str(shape["hidden"])
+    yield "ffn-hidden-size", str(shape["ffn"])
+    yield "num-attention-heads", str(shape["heads"])
+    yield "kv-channels", str(shape["head_size"])
+    if shape["kv_heads"] != shape["heads"]:
+        yield "group-query-attention", ""
+        yield "num-query-groups", str(shape["kv_heads"])
+    yield "max-position-embeddings", str(max(int(shape.get("positions", 0)), plan.sequence))
+    yield "make-vocab-size-divisible-by", str(VOCABULARY_MULTIPLE)
+    if not shape["tied"]:
+        yield "untie-embeddings-and-output-weights", ""
+    if plan.model.family in ("llama", "mixtral"):
+        yield "position-embedding-type", "rope"
+        yield "normalization", "RMSNorm"
+        yield "swiglu", ""
+        yield "disable-bias-linear", ""
+    if plan.model.family == "mixtral":
+        yield "num-experts", str(shape["experts"])
+        yield "moe-router-topk", str(shape["top_k"])
+        yield "moe-grouped-gemm", ""
+        yield "moe-token-dispatcher-type", "alltoall"
+    if not plan.training.dropout:
+        yield "attention-dropout", "0.0"
+        yield "hidden-dropout", "0.0"
+    if not plan.training.flash_attention:
+        yield "attention-backend", "unfused"

@@ -1,0 +1,88 @@
+"""Why Megatron-LM could not run a plan as it stands, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from uniap_core.api import LayerPlan, Plan
+
+from . import FAMILIES, MEGATRON
+from .recompute import method, selective_shortage
+
+BLOCKS = ("decoder", "encoder")
+"""Kinds of layers that are transformer layers to Megatron-LM."""
+
+ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
+
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+
+
+def express(plan: Plan) -> list[str]:
+    """Every reason why stock Megatron-LM cannot run this plan; empty if it can."""
+    reasons = list(_model(plan))
+    if not reasons:
+        reasons += [*_strategies(plan), *_schedule(plan), *_training(plan)]
+    return reasons
+
+
+def blocks(plan: Plan) -> list[LayerPlan]:
+    """The plan's transformer layers, in order."""
+    kinds = {layer.name: layer.kind for layer in plan.model.layers}
+    return [layer for layer in plan.layers if kinds[layer.name] in BLOCKS]
+
+
+def _model(plan: Plan) -> Iterator[str]:
+    graph = plan.model
+    if graph.family not in FAMILIES:
+        yield f"Megatron-LM {MEGATRON} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
+        return
+    lacking = [key for key in ARCHITECTURE if key not in graph.architecture]
+    if lacking:
+        yield f"the graph of {graph.name} does not say its {', '.join(lacking)}"
+        return
+    kinds = [layer.kind for layer in graph.layers]
+    inner = kinds[1:-1]
+    if kinds[0] != "embedding" or kinds[-1] != "head" or any(kind not in BLOCKS for kind in inner):
+        yield f"{graph.name} is not an embedding, transformer layers and a head in a row"
+    elif len(inner) != graph.architecture["layers"]:
+        yield f"the graph of {graph.name} has {len(inner)} transformer layers and says {graph.architecture['layers']}"
+
+
+def _strategies(plan: Plan) -> Iterator[str]:
+    for field, name in (
+        ("tp", "tensor-parallel degree"),
+        ("dp", "data-parallel degree"),
+        ("cp", "context-parallel degree"),
+        ("ep", "expert-parallel degree"),
+        ("sharding", "sharding"),
+        ("sequence_parallel", "choice of sequence parallelism"),
+    ):
+        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+        if len(values) > 1:
+            yield f"Megatron-LM takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
+    first = plan.layers[0]
+    if first.sharding not in ("none", "zero1"):
+        yield f"Megatron-LM's distributed optimizer is zero1; the plan shards by {first.sharding}"
+    if plan.model.family == "mixtral" and first.tp > 1 and not first.sequence_parallel:
+        yield "Megatron-LM refuses experts under tensor parallelism without sequence parallelism"
+    if plan.model.family == "bert" and first.cp > 1:
+        yield "pretrain_bert.py has no context parallelism"
+    if method(plan, blocks(plan)) is None:
+        yield (
+            "Megatron-LM recomputes all transformer layers, or fully the first few of every stage alike; "
+            "the plan mixes otherwise"
+        )
+    yield from selective_shortage(plan, blocks(plan))
+
+
+def _schedule(plan: Plan) -> Iterator[str]:
+    if plan.pp > 1 and plan.schedule != "1f1b":
+        yield f"Megatron-LM runs pipelines by 1f1b; the plan's schedule is {plan.schedule}"
+    sizes = sorted({node.devices for node in plan.cluster.nodes})
+    if len(sizes) > 1:
+        yield f"torchrun starts equally many ranks on every node; nodes here have {' or '.join(map(str, sizes))}"
+
+
+def _training(plan: Plan) -> Iterator[str]:
+    if plan.precision not in PRECISIONS:
+        yield f"Megatron-LM has no switch for {plan.precision}"

@@ -1,0 +1,192 @@
+"""Handing a plan to a runtime as files: what it can run as planned, or the nearest plan that it can, and its price."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from . import registry
+from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, UsageError
+from .events import Emit, silent
+from .execute import Capability, ExecutorPlugin
+from .pins import Pins
+from .plan import Plan, check_seal
+from .profile import Profile
+from .search import Search, narrow, sweep
+
+TRIED = 8
+"""Candidates solved to their own optimum in the search for the nearest plan: the best may be inexpressible too."""
+
+
+def export(
+    plan: Plan,
+    executor: str | ExecutorPlugin,
+    folder: str | os.PathLike[str],
+    profile: Profile | None = None,
+    emit: Emit = silent,
+) -> list[str]:
+    """Write what a runtime needs to run a plan.
+
+    Parameters
+    ----------
+    plan
+        A sealed plan.
+    executor
+        Name or descriptor of an executor that can export.
+    folder
+        Where to write; made if it is not there.
+    profile
+        What the plan was priced from, for the nearest plan's price.
+    emit
+        Told of progress, if a nearest plan has to be searched for.
+
+    Returns
+    -------
+    list of str
+        Paths of the files written.
+
+    Raises
+    ------
+    Unverified
+        If the plan was edited or its verdict did not pass.
+    Inexpressible
+        If the runtime cannot run the plan, with the nearest plan that it can run and its price.
+    UnknownName, UsageError
+        If there is no such executor, or it does not export.
+    """
+    check_seal(plan)
+    if isinstance(executor, str):
+        executor = load(executor)
+    reasons = obstacles(plan, executor)
+    if reasons:
+        raise refusal(plan, executor, reasons, nearest(plan, executor, profile, emit))
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadFile(f"{folder} cannot be made: {error.strerror}", "name a folder that can be written") from None
+    written: list[str] = registry.resolve(executor.export)(plan, folder)
+    return written
+
+
+def load(name: str) -> ExecutorPlugin:
+    """The executor of a name, if it can export.
+
+    Raises
+    ------
+    UnknownName, PluginError
+        If there is none, or it does not load.
+    UsageError
+        If it does not export; lists those that do.
+    """
+    executor: ExecutorPlugin = registry.load("executor", name)
+    if not executor.export:
+        able = [other for other in registry.names("executor") if registry.load("executor", other).export]
+        raise UsageError(f"the executor {name!r} runs plans and does not export them", f"choose {' or '.join(able)}")
+    return executor
+
+
+def obstacles(plan: Plan, executor: ExecutorPlugin) -> list[str]:
+    """Why an executor cannot run a plan as it stands; empty if it can."""
+    if executor.express:
+        reasons: list[str] = registry.resolve(executor.express)(plan)
+        return reasons
+    return list(_beyond(plan, executor.capability))
+
+
+def nearest(
+    plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None, emit: Emit = silent
+) -> Plan | None:
+    """The best plan of the same job that an executor can run: the plan's pins are kept if they can be.
+
+    Parameters
+    ----------
+    plan
+        The plan that it cannot run.
+    profile
+        What the plan was priced from, if anything.
+
+    Returns
+    -------
+    Plan or None
+        ``None`` if the executor cannot run the model at all, or nothing that it can run fits the memory.
+    """
+    capability = executor.capability
+    if capability.families is not None and plan.model.family not in capability.families:
+        return None
+    for pins in dict.fromkeys((plan.pins, ())):
+        found = [
+            other
+            for regime in capability.regimes
+            for other in _best(plan, capability, (*pins, *regime), profile, emit)
+            if not obstacles(other, executor)
+        ]
+        if found:
+            return min(found, key=lambda other: other.predicted.iteration_time_s)
+    return None
+
+
+def refusal(plan: Plan, executor: ExecutorPlugin, reasons: list[str], other: Plan | None) -> Inexpressible:
+    """The error that names the obstacles, the nearest plan and what it costs."""
+    cause = f"{executor.name} cannot run this plan: {'; '.join(reasons)}"
+    if other is None:
+        return Inexpressible(cause, "no plan of this job can be run by it; choose another executor")
+    slower = other.predicted.iteration_time_s / plan.predicted.iteration_time_s - 1
+    strategies = list(dict.fromkeys(layer.strategy.name for layer in other.layers))
+    dropped = [pin for pin in plan.pins if pin not in other.pins]
+    return Inexpressible(
+        cause,
+        f"the nearest plan that it can run ({other.pp} stages, {other.micro_batches} micro-batches, "
+        f"{', '.join(strategies)}{'; without the pins ' + ', '.join(dropped) if dropped else ''}) takes "
+        f"{other.predicted.iteration_time_s:.4g} s per iteration, {abs(slower):.1%} "
+        f"{'more' if slower >= 0 else 'less'} than this one; "
+        f"uniap plan ... --executor {executor.name} finds it",
+    )
+
+
+def _best(
+    plan: Plan, capability: Capability, pins: tuple[str, ...], profile: Profile | None, emit: Emit
+) -> tuple[Plan, ...]:
+    """The best plans of the job under a capability, or none if nothing fits."""
+    training = plan.training
+    if training.schedule not in capability.schedules:
+        training = msgspec.structs.replace(training, schedule=capability.schedules[0])
+    try:
+        parsed = Pins.of(pins)
+        search = Search(
+            graph=plan.model,
+            cluster=plan.cluster,
+            training=training,
+            space=narrow(parsed.narrow(plan.space), capability),
+            pins=parsed,
+            profile=profile,
+            cost_model=plan.cost_model.partition("/")[0],
+            top=TRIED,
+        )
+        return sweep(search, emit).plans
+    except (Infeasible, NotEnoughTime, UsageError, BadValue):
+        return ()
+
+
+def _beyond(plan: Plan, capability: Capability) -> Iterator[str]:
+    """What of a plan is outside a capability."""
+    if capability.families is not None and plan.model.family not in capability.families:
+        yield f"it builds {', '.join(capability.families)}, not {plan.model.family}"
+    if capability.uniform and len({layer.strategy for layer in plan.layers}) > 1:
+        yield "it takes one strategy for the whole model"
+    for layer in plan.layers:
+        if layer.sharding not in capability.shardings:
+            yield f"layer {layer.name} is sharded by {layer.sharding}; it knows {', '.join(capability.shardings)}"
+            break
+    for layer in plan.layers:
+        if layer.recompute not in capability.recomputes:
+            yield f"layer {layer.name} recomputes {layer.recompute}; it knows {', '.join(capability.recomputes)}"
+            break
+    if plan.schedule not in capability.schedules:
+        yield f"its schedules are {', '.join(capability.schedules)}, not {plan.schedule}"
+    if capability.sequence_parallel is not None and any(
+        layer.tp > 1 and layer.sequence_parallel != capability.sequence_parallel for layer in plan.layers
+    ):
+        yield f"it runs tensor parallelism only {'with' if capability.sequence_parallel else 'without'} sequence parallelism"
