@@ -9,15 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answer import verify_result
     from .crosscheck import cross_check, with_checks
-    from .judge import verify, verify_result
+    from .judge import verify
     from .trace import timeline
 
 _HOME = {
     "cross_check": "crosscheck",
     "timeline": "trace",
     "verify": "judge",
-    "verify_result": "judge",
+    "verify_result": "answer",
     "with_checks": "crosscheck",
 }
 

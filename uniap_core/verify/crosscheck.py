@@ -14,7 +14,7 @@ import msgspec
 from ..problem import Assignment, Problem
 from ..testing import oracle
 from . import numbers
-from .judge import Answer, verify_result
+from .answer import Answer, verify_result
 from .verdict import Check, Verdict, conclude
 
 SMALL = 5_000_000

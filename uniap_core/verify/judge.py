@@ -1,18 +1,17 @@
-"""``verify``: all checks on a proposal; ``verify_result``: all that can be checked on a solver's bare answer."""
+"""``verify``: all checks on a proposal, and the verdict that they add up to."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 from .. import artifact, problem
 from ..costs import CostTables
 from ..errors import UniapError
-from ..problem import Assignment, Problem
 from ..proposal import Proposal, subject
 from . import devices, numbers, structure
 from .numbers import Placement
+from .proof import proof
 from .simulate import live
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
@@ -24,7 +23,7 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
     Parameters
     ----------
     proposal
-        A proposal or a plan.
+        A proposal or a plan; a plan's proof of the sweep is checked too.
     tables
         The tables of its candidate, restricted by its pins, as the cost model gives them now.
     tolerance
@@ -39,6 +38,8 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
     checks = [current(proposal, tables), candidate(proposal, tables)]
     placed = layers(proposal, tables), stage_lists(proposal), strategies(proposal, tables)
     checks += placed
+    if isinstance(records := getattr(proposal, "proof", None), tuple):
+        checks.append(proof(proposal, records))
     if all(check.passed for check in (checks[1], *placed)):
         stage = {layer.name: layer.stage for layer in proposal.layers}
         checks += structure.checks(proposal.model.network, stage, proposal.pp)
@@ -52,15 +53,23 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
 
 def standing(proposal: Proposal) -> list[Check]:
     """What can be checked without tables: for executors that have no cost model at hand."""
-    placed = stage_lists(proposal)
-    known = {layer.name for layer in proposal.model.layers}
-    names = [layer.name for layer in proposal.layers]
-    if len(names) != len(known) or set(names) != known:
-        return [conclude("layers", ["the plan's layers are not those of its model"], "", "plan again")]
-    if not placed.passed:
-        return [placed]
-    stage = {layer.name: layer.stage for layer in proposal.layers}
-    return [placed, *structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
+    faults = [
+        f"the {name} in the plan is not the one that was planned with"
+        for name, value in (("graph", proposal.model), ("cluster", proposal.cluster))
+        if getattr(proposal.hashes, name) != artifact.digest(value)
+    ]
+    evidence = "graph and cluster are those that the plan was made from"
+    known = [layer.name for layer in proposal.model.layers]
+    missing = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
+    checks = [
+        conclude("current", faults, evidence, "plan again"),
+        conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
+        stage_lists(proposal),
+    ]
+    if checks[1].passed and checks[2].passed:
+        stage = {layer.name: layer.stage for layer in proposal.layers}
+        checks += [*structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
+    return checks
 
 
 # --- is it about these tables, and complete? --------------------------------------------------------------------
@@ -120,7 +129,7 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
 def layers(proposal: Proposal, tables: CostTables) -> Check:
     """Every layer of the graph is placed once, on a stage that exists, and priced; edges are those of the graph."""
     known = [layer.name for layer in proposal.model.layers]
-    faults = _placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
+    faults = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
     priced = [layer.name for layer in tables.layers]
     if sorted(priced) != sorted(known):
         faults.append("the tables price other layers than the graph has")
@@ -132,7 +141,7 @@ def layers(proposal: Proposal, tables: CostTables) -> Check:
     return conclude("layers", faults, f"{len(known)} layers, each placed once", "place every layer of the model once")
 
 
-def _placed_once(known: Sequence[str], placed: Sequence[tuple[str, int]], depth: int) -> list[str]:
+def placed_once(known: Sequence[str], placed: Sequence[tuple[str, int]], depth: int) -> list[str]:
     count = dict.fromkeys(known, 0)
     faults = []
     for name, stage in placed:
@@ -188,8 +197,8 @@ def strategies(proposal: Proposal, tables: CostTables) -> Check:
             k, i = costs.strategies.index(strategy), layer.stage
             if not math.isfinite(costs.forward_s[i, k] + costs.backward_s[i, k] + costs.iteration_s[i, k]):
                 faults.append(f"{layer.name}: {strategy.name} is not possible on stage {i}")
-    if space.uniform and len(used) > 1:
-        faults.append(f"the space is uniform and {len(used)} strategies are used")
+    if space.max_strategies is not None and len(used) > space.max_strategies:
+        faults.append(f"{len(used)} strategies are used, and the space allows {space.max_strategies}")
     evidence = f"{len(used)} strategies, each in the tables and in the space"
     return conclude("strategies", faults, evidence, "choose among the strategies of the layer, or widen the space")
 
@@ -202,127 +211,3 @@ def _placement(proposal: Proposal, tables: CostTables) -> Placement:
         [costs.strategies.index(layer.strategy) for layer, costs in rows],
         proposal.pp,
     )
-
-
-# --- a solver's bare answer -------------------------------------------------------------------------------------
-
-
-class Answer(Protocol):
-    """What :func:`verify_result` reads of a result: :class:`uniap_core.solve.result.Result` has all of it."""
-
-    @property
-    def problem(self) -> str:
-        """Hash of the problem that was solved."""
-
-    @property
-    def stop(self) -> str:
-        """Why the solver stopped."""
-
-    @property
-    def objective_s(self) -> float | None:
-        """Claimed objective."""
-
-    @property
-    def bound_s(self) -> float | None:
-        """Claimed lower bound."""
-
-    @property
-    def gap(self) -> float | None:
-        """Claimed relative gap."""
-
-    @property
-    def assignment(self) -> Assignment | None:
-        """Stage and strategy of each layer."""
-
-
-def verify_result(posed: Problem, answer: Answer, *, gap: float = 1e-6) -> Verdict:
-    """Judge a solver's answer to a problem file.
-
-    Parameters
-    ----------
-    posed
-        The problem.
-    answer
-        What the solver said.
-    gap
-        Relative gap up to which ``optimal`` may be claimed.
-    """
-    digest = artifact.digest(problem.to_file(posed))
-    faults = [] if answer.problem == digest else [f"the answer is for problem {answer.problem[:15]}..., not this one"]
-    checks = [conclude("current", faults, "the answer is for this problem", "solve this problem")]
-    if answer.assignment is None:
-        checks.append(_no_answer(answer))
-    else:
-        checks += _assignment(posed, answer.assignment, answer, gap)
-    said = [str(answer.stop), answer.objective_s, answer.bound_s, answer.assignment]
-    return Verdict(subject=artifact.digest([digest, *said]), verifier=VERIFIER, checks=tuple(checks))
-
-
-def _no_answer(answer: Answer) -> Check:
-    faults = []
-    if answer.objective_s is not None:
-        faults.append("an objective is claimed without an assignment")
-    if str(answer.stop) == "optimal":
-        faults.append("an optimum is claimed without an assignment")
-    evidence = f"no assignment is claimed (stop: {answer.stop}); use --cross-check to test that"
-    return conclude("claim", faults, evidence, "ask the solver for its assignment")
-
-
-def _assignment(posed: Problem, found: Assignment, answer: Answer, gap: float) -> list[Check]:
-    names, depth = [layer.name for layer in posed.layers], posed.depth
-    if len(found.stage) != len(names) or len(found.strategy) != len(names):
-        faults = [f"{len(found.stage)} layers are placed, and the problem has {len(names)}"]
-        return [conclude("layers", faults, "", "place every layer once")]
-    faults = _placed_once(names, list(zip(names, found.stage, strict=True)), depth)
-    checks = [conclude("layers", faults, f"{len(names)} layers, each placed once", "place every layer once")]
-    faults = [
-        f"{layer.name}: strategy number {k} on stage {i} does not exist or is not possible"
-        for layer, i, k in zip(posed.layers, found.stage, found.strategy, strict=True)
-        if not (0 <= k < len(layer.strategies) and 0 <= i < depth and math.isfinite(layer.time_s[i, k]))
-    ]
-    checks.append(
-        conclude("strategies", faults, "every strategy exists and is possible", "choose among the layer's strategies")
-    )
-    if not all(check.passed for check in checks):
-        return checks
-    dag = structure.flow(names, [(names[e.source], names[e.target]) for e in posed.edges])
-    checks += structure.checks(dag, dict(zip(names, found.stage, strict=True)), depth)
-    placement = Placement(found.stage, found.strategy, depth)
-    stage_s = [
-        math.fsum((time_s, reshard_s))
-        for time_s, reshard_s in zip(
-            placement.total(posed.layers, lambda layer, i, k: float(layer.time_s[i, k])),
-            placement.resharding(posed.edges),
-            strict=True,
-        )
-    ]
-    objective_s = numbers.closed_form(stage_s, placement.crossing(posed.edges), posed.micro_batches)
-    checks += [_claim(answer, objective_s, gap), numbers.bound(answer.bound_s, objective_s), _peak(posed, placement)]
-    return checks
-
-
-def _claim(answer: Answer, objective_s: float, gap: float) -> Check:
-    faults = []
-    if answer.objective_s is None or not numbers.close(answer.objective_s, objective_s):
-        faults.append(f"the objective is claimed as {answer.objective_s} s and comes to {objective_s:.9g} s")
-    if str(answer.stop) == "infeasible":
-        faults.append("the problem is called infeasible, and here is an assignment")
-    bound_s = answer.bound_s
-    own = None if bound_s is None else max(0.0, objective_s - bound_s) / objective_s if objective_s else 0.0
-    if own is not None and answer.gap is not None and not math.isclose(answer.gap, own, rel_tol=1e-6, abs_tol=1e-9):
-        faults.append(f"the gap is claimed as {answer.gap:g} and comes to {own:g}")
-    if str(answer.stop) == "optimal" and (own is None or own > gap):
-        faults.append(f"the optimum is claimed with a gap of {'unknown size' if own is None else f'{own:g}'}")
-    data: dict[str, float | int | str] = {"computed_s": objective_s}
-    return conclude("objective", faults, f"{objective_s:.9g} s, as claimed", "cross-check with another solver", data)
-
-
-def _peak(posed: Problem, placement: Placement) -> Check:
-    state = placement.total(posed.layers, lambda layer, _, k: float(layer.state_bytes[k]))
-    stash = placement.total(posed.layers, lambda layer, _, k: float(layer.stash_bytes[k]))
-    faults = []
-    for i, stage in enumerate(posed.stages):
-        used = math.fsum((stage.reserved_bytes, state[i], stage.in_flight * stash[i]))
-        if used > stage.memory_bytes * (1 + problem.MEMORY_TOLERANCE):
-            faults.append(f"stage {i} needs {used:.6g} B and has {stage.memory_bytes:.6g} B")
-    return conclude("memory", faults, "every stage fits its memory", "cross-check with another solver")
