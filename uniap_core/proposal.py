@@ -163,7 +163,8 @@ def propose(
     placed = list(zip(tables.layers, assignment.stage, assignment.strategy, strict=True))
     layers = tuple(LayerPlan(costs.name, i, *msgspec.structs.astuple(costs.strategies[k])) for costs, i, k in placed)
     stages = tuple(_stage(tables, cluster, assignment, i) for i in range(candidate.pp))
-    transfers, total = sum(value.cross_s), sum(value.stage_s)
+    # Whole-number zeros would not survive a JSON file, and the seal with them.
+    transfers, total = sum(value.cross_s, 0.0), sum(value.stage_s, 0.0)
     seconds = value.objective_s
     samples = candidate.training.global_batch / seconds
     predicted = Prediction(
@@ -206,12 +207,15 @@ def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int)
     ]
 
     def total(table: str) -> float:
-        return sum(float(getattr(layer, table)[i, k]) for layer, k in on_stage)
+        return sum((float(getattr(layer, table)[i, k]) for layer, k in on_stage), 0.0)
 
     reshard = sum(
-        float(e.reshard_s[assignment.strategy[e.source], assignment.strategy[e.target]])
-        for e in tables.edges
-        if assignment.stage[e.source] == assignment.stage[e.target] == i
+        (
+            float(e.reshard_s[assignment.strategy[e.source], assignment.strategy[e.target]])
+            for e in tables.edges
+            if assignment.stage[e.source] == assignment.stage[e.target] == i
+        ),
+        0.0,
     )
     forward, backward, iteration = total("forward_s"), total("backward_s"), total("iteration_s")
     parts = _sum_parts([(layer.time_parts_s, (i, k)) for layer, k in on_stage])
