@@ -29,7 +29,7 @@ from .errors import (
     UsageError,
 )
 from .events import Emit, Event, Incumbent, Note, Progress, silent
-from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport
+from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .plan import Plan, check_seal
 from .problem import (
@@ -59,6 +59,8 @@ __all__ = [
     "Proposal",
     "Prediction",
     "LayerPlan",
+    "admit",
+    "rank_layout",
     "check_seal",
     "Plan",
     "Assignment",

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from . import artifact, registry
+from .errors import Unverified
+from .plan import Plan, check_seal
+from .proposal import Proposal
 from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
+from .verify import layout
+from .verify.verdict import VERIFIER, Check
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .costs import CostTables
+    from .graph import ModelGraph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +169,8 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         By layer: the tensor-parallel groups and the data-parallel groups of its stage, as ranks.
     parameters
         By rank of the world that was built: elements of parameters it stores.
+    pipelines
+        Ranks that pass activations on, one group per rank of a stage.
     """
 
     world: int
@@ -164,3 +178,95 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]]
     parameters: dict[int, int]
     notes: tuple[str, ...] = ()
+    pipelines: tuple[tuple[int, ...], ...] = ()
+
+
+# --- dry run ----------------------------------------------------------------------------------------------------
+
+
+def rank_layout(plan: Proposal) -> RankLayout:
+    """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
+    stages = tuple(stage.ranks for stage in plan.stages)
+    known: dict[tuple[int, ...], dict[str, layout.Groups]] = {}
+    for layer in plan.layers:
+        key = layer.stage, layer.tp, layer.cp, layer.dp, layer.ep
+        if key not in known:
+            known[key] = layout.groups(stages[layer.stage], layer)
+    return RankLayout(
+        world=plan.cluster.devices,
+        stages=stages,
+        groups={row.name: known[row.stage, row.tp, row.cp, row.dp, row.ep] for row in plan.layers},
+        parameters={},
+        pipelines=layout.pipelines(stages),
+    )
+
+
+def dry_run(plan: Plan, executor: ExecutorPlugin) -> tuple[RankLayout, list[Check]]:
+    """Let an executor lay a plan out on CPU and hold what it built against the plan.
+
+    Raises
+    ------
+    Unverified
+        If the plan may not be executed at all.
+    Inexpressible
+        If the executor cannot run it.
+    """
+    admit(plan)
+    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan)
+    return built, layout.checks(plan, world=built.world, stages=built.stages, built=built.groups)
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------
+
+
+def admit(
+    plan: Plan,
+    tables: CostTables | None = None,
+    *,
+    graph: ModelGraph | None = None,
+    cluster: Cluster | None = None,
+) -> None:
+    """Let a plan through to devices, or say why not.
+
+    A verdict is believed only if it passed, is about this very plan, and was given by this version of the verifier on
+    figures of this version of the cost model. All checks that need no tables are made once more, so that a plan with
+    a forged verdict and seal does not pass either; with tables, all checks are.
+
+    Parameters
+    ----------
+    tables
+        Freshly priced tables of the plan's candidate.
+    graph, cluster
+        The model and the machines at hand; the plan must have been made for exactly these.
+
+    Raises
+    ------
+    Unverified
+        If the verdict is missing, failed, stale or edited, with the remedy.
+    """
+    from .verify.judge import standing, verify
+
+    check_seal(plan)
+    stale = list(_stale(plan, graph, cluster))
+    if stale:
+        raise Unverified(f"the plan is stale: {'; '.join(stale)}", "plan again with what you have now")
+    checks = standing(plan) if tables is None else verify(plan, tables).checks
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise Unverified(
+            "the plan does not hold: " + "; ".join(f"{check.name}: {check.evidence}" for check in failed),
+            "; ".join(dict.fromkeys(check.fix for check in failed if check.fix)),
+        )
+
+
+def _stale(plan: Plan, graph: ModelGraph | None, cluster: Cluster | None) -> Iterator[str]:
+    if plan.verdict.verifier != VERIFIER:
+        yield f"it was verified by {plan.verdict.verifier}, and this is {VERIFIER}"
+    name = plan.cost_model.partition("/")[0]
+    if name in registry.names("cost model"):
+        now = f"{name}/{registry.load('cost model', name).version}"
+        if now != plan.cost_model:
+            yield f"it was priced by {plan.cost_model}, and {now} is installed"
+    for word, given, hashed in (("model", graph, plan.hashes.graph), ("cluster", cluster, plan.hashes.cluster)):
+        if given is not None and artifact.digest(given) != hashed:
+            yield f"it was made for another {word} than {given.name}"

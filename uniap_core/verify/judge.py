@@ -38,8 +38,7 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
     checks = [current(proposal, tables), candidate(proposal, tables)]
     placed = layers(proposal, tables), stage_lists(proposal), strategies(proposal, tables)
     checks += placed
-    if isinstance(records := getattr(proposal, "proof", None), tuple):
-        checks.append(proof(proposal, records))
+    checks += _proof(proposal)
     if all(check.passed for check in (checks[1], *placed)):
         stage = {layer.name: layer.stage for layer in proposal.layers}
         checks += structure.checks(proposal.model.network, stage, proposal.pp)
@@ -66,10 +65,16 @@ def standing(proposal: Proposal) -> list[Check]:
         conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
         stage_lists(proposal),
     ]
+    checks += _proof(proposal)
     if checks[1].passed and checks[2].passed:
         stage = {layer.name: layer.stage for layer in proposal.layers}
         checks += [*structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
     return checks
+
+
+def _proof(proposal: Proposal) -> list[Check]:
+    records = getattr(proposal, "proof", None)  # a plan has one; plan.py is above this package
+    return [proof(proposal, records)] if isinstance(records, tuple) else []
 
 
 # --- is it about these tables, and complete? --------------------------------------------------------------------
@@ -142,6 +147,7 @@ def layers(proposal: Proposal, tables: CostTables) -> Check:
 
 
 def placed_once(known: Sequence[str], placed: Sequence[tuple[str, int]], depth: int) -> list[str]:
+    """What is wrong with a list of (layer, stage): unknown, missing and repeated layers, stages out of range."""
     count = dict.fromkeys(known, 0)
     faults = []
     for name, stage in placed:

@@ -1,0 +1,109 @@
+"""Groups of ranks: what a plan means, and whether an executor's dry run builds exactly that.
+
+Ranks of a stage are laid out with tensor parallel innermost, then context, then data parallel
+(:mod:`uniap_core.strategy`); experts are spread over data and context parallel ranks together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+
+from ..proposal import LayerPlan, Proposal
+from .verdict import Check, conclude
+
+Groups = tuple[tuple[int, ...], ...]
+
+AS_PLANNED = "the executor's groups do not follow the plan; report it with the plan file"
+
+
+def groups(ranks: Sequence[int], layer: LayerPlan) -> dict[str, Groups]:
+    """Tensor, context, data and expert parallel groups of a layer on its stage.
+
+    The degrees multiply to the ranks of the stage (check ``degrees``).
+    """
+    block = np.array(ranks).reshape(layer.dp, layer.cp, layer.tp)
+    experts = np.array(ranks).reshape(-1, layer.ep, layer.tp)
+    return {
+        "tp": _rows(block, 2),
+        "cp": _rows(block, 1),
+        "dp": _rows(block, 0),
+        "ep": _rows(experts, 1),
+    }
+
+
+def _rows(block: np.ndarray, axis: int) -> Groups:
+    rows = np.moveaxis(block, axis, -1).reshape(-1, block.shape[axis])
+    return tuple(tuple(row) for row in rows.tolist())
+
+
+def pipelines(stages: Sequence[Sequence[int]]) -> Groups:
+    """Ranks that pass activations on: the r-th rank of every stage."""
+    return tuple(zip(*stages, strict=True))
+
+
+def checks(
+    proposal: Proposal,
+    *,
+    world: int,
+    stages: Sequence[Sequence[int]],
+    built: Mapping[str, Mapping[str, Groups]],
+) -> list[Check]:
+    """Hold an executor's dry run against the plan.
+
+    Parameters
+    ----------
+    world, stages
+        Number of ranks and ranks of each stage as the executor sees them.
+    built
+        By layer and kind of group (``tp``, ``cp``, ``dp``, ``ep``): what it built. It may leave out kinds of one rank.
+    """
+    return [_world(proposal, world, stages), _groups(proposal, built), _nodes(proposal, built)]
+
+
+def _world(proposal: Proposal, world: int, stages: Sequence[Sequence[int]]) -> Check:
+    faults = []
+    if world != proposal.cluster.devices:
+        faults.append(f"{world} ranks are laid out, and the plan has {proposal.cluster.devices}")
+    if [tuple(stage) for stage in stages] != [stage.ranks for stage in proposal.stages]:
+        faults.append("the stages have other ranks than in the plan")
+    seen = sorted(chain.from_iterable(stages))
+    if seen != list(range(world)):
+        faults.append("the stages do not partition the ranks")
+    return conclude("layout-ranks", faults, f"{len(stages)} stages partition {world} ranks as planned", AS_PLANNED)
+
+
+def _groups(proposal: Proposal, built: Mapping[str, Mapping[str, Groups]]) -> Check:
+    faults, count, known = [], 0, {}
+    for layer in proposal.layers:
+        key = layer.stage, layer.tp, layer.cp, layer.dp, layer.ep
+        if key not in known:
+            known[key] = groups(proposal.stages[layer.stage].ranks, layer)
+        found = built.get(layer.name, {})
+        for kind, expected in known[key].items():
+            missing = kind not in found
+            if missing and getattr(layer, kind) > 1:
+                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {getattr(layer, kind)}")
+            elif not missing and set(found[kind]) != set(expected):
+                odd = sorted(set(found[kind]) - set(expected))
+                named = f"has the group {list(odd[0][:8])}" if odd else "lacks a group"
+                faults.append(f"{layer.name}: {kind} {named}, which the plan does not mean")
+            count += len(expected)
+    return conclude("layout-groups", faults, f"{count} groups of {len(proposal.layers)} layers as planned", AS_PLANNED)
+
+
+def _nodes(proposal: Proposal, built: Mapping[str, Mapping[str, Groups]]) -> Check:
+    node_of = proposal.cluster.node_of
+    wide = {
+        group: name
+        for name, kinds in built.items()
+        for group in set(kinds.get("tp", ()))
+        if len({node_of[rank] for rank in group if 0 <= rank < len(node_of)}) > 1
+    }
+    faults = [f"the tp group {list(group[:8])} of {name} spans nodes" for group, name in wide.items()]
+    if proposal.space.tp is not None and faults:
+        return conclude("layout-nodes", [], f"the space allows tp across nodes: {faults[0]}", "")
+    evidence = "every tensor parallel group built lies inside a node"
+    return conclude("layout-nodes", faults, evidence, "use tp that divides the devices of every node")
