@@ -1,4 +1,7 @@
-"""Which stages each layer can be on, and how many boundaries an edge can cross: exact reductions before posing."""
+"""Which stages and strategies each layer needs, and how many boundaries an edge can cross: reductions before posing.
+
+They keep an optimal assignment (if there is any), and every feasible one down to a swap of dominated strategies.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ class Domains:
     Attributes
     ----------
     member
-        Per layer (P, K) bool: stages and strategies that no constraint excludes.
+        Per layer (P, K) bool: stages and strategies that no constraint excludes and no other strategy dominates.
+    instead
+        Per layer (P, K) int: the strategy that stands for each one there; its own number unless it is dominated.
     reach
         Per edge, the largest possible difference of stages of its ends.
     edges
@@ -25,6 +30,7 @@ class Domains:
     """
 
     member: tuple[Array, ...]
+    instead: tuple[Array, ...]
     reach: tuple[int, ...]
     edges: tuple[tuple[int, int], ...]
 
@@ -34,8 +40,9 @@ def domains(problem: Problem) -> Domains:
 
     A strategy leaves a stage where it is impossible or its own memory alone does not fit. A layer leaves stage i
     if its ancestors and the layers that may precede it cannot fill the stages before i (no stage is empty), likewise
-    after it, or if no stage is left in order for a neighbor. An edge reaches over as many stages as there are
-    layers that may lie strictly between its ends, plus one.
+    after it, or if no stage is left in order for a neighbor. A strategy leaves a stage where another is as fast, as
+    small, and as cheap on every edge. An edge reaches over as many stages as there are layers that may lie strictly
+    between its ends, plus one.
     """
     above, below = _closure(problem)
     count, depth = len(problem.layers), problem.depth
@@ -47,12 +54,13 @@ def domains(problem: Problem) -> Domains:
             if before < i or after < depth - 1 - i:
                 member[u][i] = False
     _propagate(problem, member)
+    instead = [_dominate(problem, u, member[u]) for u in range(count)]
     everything = (1 << count) - 1
     reach = []
     for edge in problem.edges:
         outside = above[edge.source] | below[edge.target] | 1 << edge.source | 1 << edge.target
         reach.append(min(depth - 1, 1 + (everything & ~outside).bit_count()))
-    return Domains(tuple(member), tuple(reach), _reduction(problem, above, below))
+    return Domains(tuple(member), tuple(instead), tuple(reach), _reduction(problem, above, below))
 
 
 def _own(problem: Problem, u: int) -> Array:
@@ -62,6 +70,36 @@ def _own(problem: Problem, u: int) -> Array:
         need = stage.reserved_bytes + layer.state_bytes + stage.in_flight * layer.stash_bytes
         possible[i] &= need <= stage.memory_bytes * (1 + MEMORY_TOLERANCE)
     return possible
+
+
+def _dominate(problem: Problem, u: int, member: Array) -> Array:
+    """Remove dominated strategies from ``member`` in place; returns what stands for each."""
+    layer, (depth, count) = problem.layers[u], member.shape
+    cheaper = np.ones((count, count), dtype=bool)
+    for edge in problem.edges:
+        for table in (edge.reshard_s, edge.cross_s):
+            if edge.source == u:
+                cheaper &= _no_worse(table)
+            if edge.target == u:
+                cheaper &= _no_worse(table.T)
+    instead = np.broadcast_to(np.arange(count), (depth, count)).copy()
+    for i, stage in enumerate(problem.stages):
+        size = layer.state_bytes + stage.in_flight * layer.stash_bytes
+        no_worse = cheaper & _no_worse(layer.time_s[i][:, None]) & _no_worse(size[:, None])
+        no_worse &= member[i][:, None] & member[i][None, :]
+        # Of equals, the first one stays.
+        strict = no_worse & (~no_worse.T | (np.arange(count)[:, None] < np.arange(count)[None, :]))
+        kept = member[i] & ~strict.any(axis=0)
+        for k in np.flatnonzero(member[i] & ~kept):
+            instead[i, k] = np.flatnonzero(no_worse[:, k] & kept)[0]
+        member[i] = kept
+    return instead
+
+
+def _no_worse(table: Array) -> Array:
+    """Entry [a, b]: row a is nowhere larger than row b."""
+    result: Array = (table[:, None, :] <= table[None, :, :]).all(axis=2)
+    return result
 
 
 def _propagate(problem: Problem, member: list[Array]) -> None:

@@ -81,7 +81,8 @@ class Pairing:
     left_class, right_class
         (members,) int: the class of each member.
     column
-        (classes of left, classes of right) int: the product's column, -1 for an impossible pair.
+        (classes of left, classes of right) int: the product's column, -1 for a pair that needs none (impossible, or
+        without cost).
     """
 
     left: int

@@ -7,13 +7,15 @@ Reformulation
 
     and every term ``value * x[a] * x[b]`` becomes ``value * y[a][b]``. Members that have the same coefficients
     against every member of the other group, in every row, form one class; y is over pairs of classes and the sums
-    over classes. That loses nothing: any y over classes splits proportionally over members.
+    over classes. That loses nothing: any y over classes splits proportionally over members. One product of each
+    class that costs nothing is not a column but what is left over (``x[a] - sum of the others >= 0``).
 Accepts
     Programs whose couplings join one-hot groups (all of :mod:`~uniap_core.program.ir`).
 Produces
-    The same program without couplings, with continuous product columns.
+    The same program without couplings, with continuous product columns and the pairings that say whose they are.
 Size
-    Per coupling of classes m x n: at most m n columns and m + n rows (:func:`added_size` counts them exactly).
+    Per coupling of m x n classes: m + n rows; one column per possible pair of classes, less one per class of the
+    left group that has a pair without cost (:func:`added_size` counts them exactly).
 Exactness
     Exact for one-hot x: y is then forced to the product. The relaxation is the convex hull of each pair.
 Reference
@@ -41,39 +43,56 @@ def added_size(program: Program) -> tuple[int, int]:
     columns = rows = 0
     for coupling in program.couplings:
         left, right, possible = _classes(coupling)
-        columns += int(possible[np.ix_(_first(left), _first(right))].sum())
-        rows += int(left.max() + right.max()) + 2
+        spared = _spared(coupling, left, right, possible)
+        columns += int(possible.sum() - (spared >= 0).sum())
+        rows += len(possible) + len(possible.T)
     return columns, rows
 
 
 def _pair(builder: Builder, coupling: Coupling) -> Pairing:
     left, right, possible = _classes(coupling)
-    first_left, first_right = _first(left), _first(right)
-    allowed = possible[np.ix_(first_left, first_right)]
-    column = np.full(allowed.shape, -1, dtype=np.int64)
-    a, b = np.nonzero(allowed)
+    spared = _spared(coupling, left, right, possible)
+    kept = possible.copy()
+    kept[spared >= 0, spared[spared >= 0]] = False
+    column = np.full(kept.shape, -1, dtype=np.int64)
+    a, b = np.nonzero(kept)
     column[a, b] = builder.add_columns(len(a))
-    for members, classes, of_column, count in (
-        (builder.groups[coupling.left], left, a, len(first_left)),
-        (builder.groups[coupling.right], right, b, len(first_right)),
-    ):
-        rows = builder.add_rows(count, 0.0, 0.0)
-        builder.add_entries(rows[of_column], column[a, b], 1.0)
-        builder.add_entries(rows[classes], members, -1.0)
+    lefts, rights = builder.groups[coupling.left], builder.groups[coupling.right]
+    exact, slack = spared < 0, spared >= 0
+    left_row = np.empty(len(spared), dtype=np.int64)
+    left_row[exact] = builder.add_rows(int(exact.sum()), 0.0, 0.0)
+    left_row[slack] = builder.add_rows(int(slack.sum()), -np.inf, 0.0)
+    builder.add_entries(left_row[a], column[a, b], 1.0)
+    builder.add_entries(left_row[left], lefts, -1.0)
+    right_row = builder.add_rows(len(possible.T), 0.0, 0.0)
+    builder.add_entries(right_row[b], column[a, b], 1.0)
+    builder.add_entries(right_row[right], rights, -1.0)
+    # A spared product is what its class has left over: x[a] less the products that have columns.
+    rest, member = slack[a], slack[left]
+    builder.add_entries(right_row[spared[a[rest]]], column[a[rest], b[rest]], -1.0)
+    builder.add_entries(right_row[spared[left[member]]], lefts[member], 1.0)
     # One representative of each pair of classes carries the coefficient.
-    is_first = np.isin(coupling.left_member, first_left) & np.isin(coupling.right_member, first_right)
+    is_first = np.isin(coupling.left_member, _first(left)) & np.isin(coupling.right_member, _first(right))
     pair = left[coupling.left_member[is_first]], right[coupling.right_member[is_first]]
     builder.add_entries(coupling.row[is_first], column[pair], coupling.value[is_first])
     return Pairing(coupling.left, coupling.right, left, right, column)
 
 
+def _spared(coupling: Coupling, left: Array, right: Array, possible: Array) -> Array:
+    """For each class of left, one class of right against which it costs nothing, or -1: it needs no column."""
+    free = possible.copy()
+    free[left[coupling.left_member], right[coupling.right_member]] = False
+    return np.where(free.any(axis=1), free.argmax(axis=1), -1)
+
+
 def _classes(coupling: Coupling) -> tuple[Array, Array, Array]:
-    """Classes of left and right members with equal coefficients and equal possible partners."""
+    """Classes of left and right members with equal coefficients and partners; which pairs of classes are possible."""
     rows, row = np.unique(coupling.row, return_inverse=True)
     table = np.zeros((len(rows) + 1, *coupling.possible.shape))
     table[0] = coupling.possible
     np.add.at(table, (row + 1, coupling.left_member, coupling.right_member), coupling.value)
-    return _equal(table.swapaxes(0, 1)), _equal(table.swapaxes(0, 2)), coupling.possible
+    left, right = _equal(table.swapaxes(0, 1)), _equal(table.swapaxes(0, 2))
+    return left, right, coupling.possible[np.ix_(_first(left), _first(right))]
 
 
 def _equal(tables: Array) -> Array:

@@ -49,9 +49,11 @@ def pose_paper(problem: Problem) -> Posed:
     add_times(builder, problem, placement, reduced, unit_s)
 
     def choose(assignment: Assignment) -> Array:
-        stage = [members.index(i) for members, i in zip(stage_members, assignment.stage, strict=True)]
-        strategy = [members.index(k) for members, k in zip(strategy_members, assignment.strategy, strict=True)]
-        return np.concatenate([placement.choose(assignment), stage, strategy]).astype(np.int64)
+        joint = placement.choose(assignment)
+        there = placement.assign(joint)
+        stage = [members.index(i) for members, i in zip(stage_members, there.stage, strict=True)]
+        strategy = [members.index(k) for members, k in zip(strategy_members, there.strategy, strict=True)]
+        return np.concatenate([joint, stage, strategy]).astype(np.int64)
 
     def assign(choice: Array) -> Assignment:
         return placement.assign(choice[: len(problem.layers)])

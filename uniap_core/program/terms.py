@@ -17,8 +17,8 @@ from .ir import Array, Builder, Coupling, Program
 class Posed:
     """A program posed from a problem, with its two maps.
 
-    ``choose`` is the down map: the member of each group that an assignment chooses; it raises ``ValueError`` for
-    an assignment that is not feasible. ``assign`` is the up map: the assignment of a choice.
+    ``choose`` is the down map: the member of each group that an assignment chooses, or one that dominates it; it
+    raises ``ValueError`` for an assignment that is not feasible. ``assign`` is the up map: the assignment of a choice.
     """
 
     program: Program
@@ -30,13 +30,15 @@ class Posed:
 class Placement:
     """Columns that say "layer u is on stage i with strategy k": one group per layer.
 
-    ``group``, ``column``, ``stage`` and ``strategy`` are per layer; the last three have one entry per member.
+    All are per layer. ``column``, ``stage`` and ``strategy`` have one entry per member; ``instead`` has shape (P, K)
+    and names the strategy that stands for each.
     """
 
     group: tuple[int, ...]
     column: tuple[Array, ...]
     stage: tuple[Array, ...]
     strategy: tuple[Array, ...]
+    instead: tuple[Array, ...]
 
     def choose(self, assignment: Assignment) -> Array:
         """Position of each layer's stage and strategy among the members of its group; (layers,) int.
@@ -48,7 +50,7 @@ class Placement:
         """
         choice = []
         for u, (i, k) in enumerate(zip(assignment.stage, assignment.strategy, strict=True)):
-            found = np.flatnonzero((self.stage[u] == i) & (self.strategy[u] == k))
+            found = np.flatnonzero((self.stage[u] == i) & (self.strategy[u] == self.instead[u][i, k]))
             if not len(found):
                 raise ValueError(f"layer {u} cannot be on stage {i} with strategy {k}")
             choice.append(found[0])
@@ -70,7 +72,7 @@ def place(builder: Builder, domains: Domains, *, integer: bool) -> Placement:
         columns.append(column)
         stages.append(stage)
         strategies.append(strategy)
-    return Placement(tuple(groups), tuple(columns), tuple(stages), tuple(strategies))
+    return Placement(tuple(groups), tuple(columns), tuple(stages), tuple(strategies), domains.instead)
 
 
 def unit(problem: Problem) -> float:

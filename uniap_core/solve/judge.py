@@ -120,7 +120,8 @@ def _check_optimal(
     gap = None
     if objective is not None and bound is not None:
         gap = (objective - bound) / objective if objective > 0 else 0.0
-    if gap is not None and gap <= max(request.gap, TOLERANCE) and claim.exact:
+    # Solvers divide by the objective or by the bound: at the limit itself that makes a difference.
+    if gap is not None and gap <= 1.01 * max(request.gap, TOLERANCE) and claim.exact:
         return Stop.OPTIMAL, ""
     if gap is not None and claim.rounded and claim.exact and gap <= request.gap + NUMERIC:
         return Stop.NUMERIC, f"called optimal, but {gap:.1e} of the objective is not proven"
