@@ -320,7 +320,10 @@ class Builder:
         lower, upper, cost, integer = (np.concatenate(piece) for piece in zip(*self._columns, strict=True))
         row_lower, row_upper, defines = (np.concatenate(piece) for piece in zip(*self._rows, strict=True))
         row, column, value = (np.concatenate(piece) for piece in zip(*self._entries, strict=True))
-        order = np.argsort(row, kind="stable")
+        # Solvers refuse a column twice in one row; several tensors between two layers give just that.
+        key, place = np.unique(row * np.int64(max(1, self.columns)) + column, return_inverse=True)
+        row, column = np.divmod(key, max(1, self.columns))
+        value = np.bincount(place, value, len(key))
         start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=self.rows))]).astype(np.int64)
         members = np.concatenate(self.groups).astype(np.int64) if self.groups else np.zeros(0, dtype=np.int64)
         return Program(
@@ -331,7 +334,7 @@ class Builder:
             upper,
             cost,
             integer,
-            Rows(start, column[order].astype(np.int64), value[order], row_lower, row_upper),
+            Rows(start, column.astype(np.int64), value, row_lower, row_upper),
             defines.astype(np.int64),
             np.concatenate([[0], np.cumsum([len(g) for g in self.groups])]).astype(np.int64),
             members,
