@@ -1,24 +1,19 @@
-"""Cross-check: nothing better than the plan may exist beyond its gap, says a second solver or plain enumeration.
+"""Cross-check: nothing better than the plan may exist beyond its gap, says a second solver or exhaustion.
 
 The verifier imports no solver: whoever calls brings the function that solves again.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from ..problem import Assignment, Problem
-from ..testing import oracle
-from . import numbers
 from .answer import Answer, verify_result
+from .exhaust import TooLarge, exhaust
 from .verdict import Check, Verdict, conclude
-
-SMALL = 5_000_000
-"""Assignments (placements times strategies) that are enumerated at most: about a second."""
 
 SLACK = 1e-6
 """Relative tolerance of floating-point solvers: what is better by less is no better."""
@@ -32,8 +27,16 @@ def with_checks(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
     return msgspec.structs.replace(verdict, checks=(*verdict.checks, *checks))
 
 
-def cross_check(posed: Problem, objective_s: float, resolve: Resolve, *, solver: str, gap: float = 1e-9) -> list[Check]:
-    """Look for something better than an objective, by another solver and, if it is small, by enumeration.
+def cross_check(
+    posed: Problem,
+    objective_s: float,
+    resolve: Resolve,
+    *,
+    solver: str,
+    gap: float = 1e-9,
+    budget: int = 100_000,
+) -> list[Check]:
+    """Look for something better than an objective, by another solver and, if it is small, by exhaustion.
 
     Parameters
     ----------
@@ -47,17 +50,18 @@ def cross_check(posed: Problem, objective_s: float, resolve: Resolve, *, solver:
         Its name, for the evidence.
     gap
         Relative gap of the plan: only what is better by more than this counts.
+    budget
+        Steps of the verifier's own exhaustive search (about a second); it is left out if they do not suffice.
 
     Returns
     -------
     list of Check
-        ``cross-check`` and, for small problems, ``enumeration``.
+        ``cross-check`` and, for small problems, ``exhaustion``.
     """
     cutoff = objective_s * (1 - max(gap, SLACK)) if math.isfinite(objective_s) else math.inf
     checks = [_by_solver(posed, cutoff, resolve(posed, cutoff), solver)]
-    if small(posed):
-        checks.append(by_enumeration(posed, cutoff))
-    return checks
+    exhausted = by_exhaustion(posed, cutoff, budget)
+    return checks if exhausted is None else [*checks, exhausted]
 
 
 def _by_solver(posed: Problem, cutoff: float, answer: Answer, solver: str) -> Check:
@@ -104,25 +108,15 @@ def _says(posed: Problem, found: Assignment) -> str:
     return ", ".join(rows[:4]) + (", ..." if len(rows) > 4 else "")
 
 
-# --- enumeration ------------------------------------------------------------------------------------------------
-
-
-def small(posed: Problem) -> bool:
-    """Whether enumeration answers in about a second."""
-    combinations = math.prod(len(layer.strategies) for layer in posed.layers)
-    most = SMALL // combinations
-    return len(list(itertools.islice(oracle.placements(posed), most + 1))) <= most
-
-
-def by_enumeration(posed: Problem, cutoff: float) -> Check:
-    """List every placement and price every choice of strategies in it; the winner is priced by the verifier again."""
-    best = oracle.optimum(posed)
+def by_exhaustion(posed: Problem, cutoff: float, budget: int) -> Check | None:
+    """Visit every assignment that may be better than a cutoff, or None if there are too many."""
+    try:
+        found, steps = exhaust(posed, cutoff, budget)
+    except TooLarge:
+        return None
     faults = []
-    if best.assignment is not None:
-        seconds = _worth(posed, best.assignment)
-        if seconds is None or not numbers.close(seconds, best.objective_s):
-            faults.append(f"enumeration's best ({best.objective_s:.9g} s) comes to {seconds} s in the verifier")
-        elif seconds < cutoff:
-            faults.append(f"there is one with {seconds:.9g} s, below {cutoff:.9g} s: {_says(posed, best.assignment)}")
-    least = f"the best has {best.objective_s:.9g} s" if best.feasible else "none is feasible"
-    return conclude("enumeration", faults, f"all assignments listed: {least}", "report the problem file")
+    if found is not None:
+        worth = _worth(posed, found)
+        faults.append(f"there is one with {worth} s, below {cutoff:.9g} s: {_says(posed, found)}")
+    evidence = f"every assignment that may be better was visited ({steps} steps): there is none"
+    return conclude("exhaustion", faults, evidence, "the plan is not optimal: report the problem file")
