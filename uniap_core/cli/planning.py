@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import Json, command, print_json
 from .progress import progress
+
+if TYPE_CHECKING:
+    from ..advise.replan import Kept
+    from ..errors import Infeasible
+    from ..events import Emit
+    from ..search import Search, Sweep
 
 Model = Annotated[
     str, typer.Argument(help="Zoo name, graph.json, hf:CONFIG, or package.module:factory.", show_default=False)
@@ -44,12 +50,15 @@ def plan(
     time_limit: Annotated[float | None, typer.Option(min=0, help="Wall seconds for the whole sweep.")] = None,
     gap: Annotated[float, typer.Option(min=0, help="Relative gap that counts as optimal.")] = 1e-9,
     workers: Annotated[int, typer.Option(min=1, help="Processes that solve candidates side by side.")] = 1,
+    old: Annotated[str | None, typer.Option("--from", help="Old plan: change its layout as little as may be.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the plan file here.")] = None,
     json: Json = False,
 ) -> None:
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
     from .. import plan as plans
-    from ..search import make, sweep
+    from ..advise.prices import pin_prices
+    from ..errors import Infeasible
+    from ..search import make
 
     search = make(
         model,
@@ -69,7 +78,11 @@ def plan(
         workers=workers,
     )
     with progress("planning", quiet=json) as emit:
-        found = sweep(search, emit)
+        try:
+            found, kept = _plan(search, old, emit)
+        except Infeasible as error:
+            raise advised(error, search, emit) from None
+        prices = pin_prices(search, found, emit) if search.pins.pins and not json else ()
     if output:
         plans.write(output, found.plan)
     if json:
@@ -84,9 +97,36 @@ def plan(
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
         console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
         print_plan(other, console)
+    for price in prices:
+        console.print(f"  [bold]pins[/]      {price.sentence()}")
+    if kept is not None:
+        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
     if output:
         console.print(f"  [bold]written[/]   {output}")
     return None
+
+
+def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
+    """Plan afresh, or away from an old plan with as little change as may be."""
+    from .. import plan as plans
+    from ..advise.replan import replan
+    from ..search import sweep
+
+    if old is None:
+        return sweep(search, emit), None
+    return replan(plans.read(old), search, emit=emit)
+
+
+def advised(error: Infeasible, search: Search, emit: Emit) -> Infeasible:
+    """The same error with changes that were verified to make the request fit, where there are any."""
+    from ..advise.relax import relaxations
+    from ..errors import Infeasible
+
+    changes = relaxations(search, emit)
+    if not changes:
+        return error
+    tried = "; or ".join(f"{c.change} ({c.iteration_time_s:.3g} s per iteration)" for c in changes)
+    return Infeasible(error.cause, f"each of these alone makes it fit, verified by a solve: {tried}")
 
 
 @command

@@ -22,7 +22,7 @@ class Run:
     @property
     def title(self) -> str:
         """The layers in short: ``embed``, ``layers.0-15``."""
-        return ", ".join(_ranges(self.layers))
+        return ", ".join(ranges(self.layers))
 
 
 def runs(proposal: Proposal) -> tuple[Run, ...]:
@@ -62,7 +62,7 @@ def _key(layer: LayerPlan) -> tuple[int, Strategy]:
     return layer.stage, layer.strategy
 
 
-def _ranges(names: Iterable[str]) -> list[str]:
+def ranges(names: Iterable[str]) -> list[str]:
     """Names with a common stem and consecutive numbers as one range."""
     found: list[tuple[str, int | None, int | None]] = []
     for name in names:

@@ -31,6 +31,8 @@ class Search:
     ----------
     space, pins
         The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
+    free_space
+        The space without what pins took from it, for pricing them.
     time_limit_s
         Wall seconds for the whole sweep; what is open then is reported with its bound.
     top
@@ -43,6 +45,7 @@ class Search:
     cluster: Cluster
     training: Training
     space: StrategySpace = field(default_factory=StrategySpace)
+    free_space: StrategySpace = field(default_factory=StrategySpace)
     pins: Pins = field(default_factory=Pins)
     profile: Profile | None = None
     cost_model: str = "analytic"
@@ -82,14 +85,15 @@ def make(
     registry.load("solver", solver)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     parsed = Pins.of(tuple(pins))
-    space = parsed.narrow(StrategySpace())
+    space = StrategySpace()
     if executor is not None:
         space = narrow(space, registry.load("executor", executor).capability)
     return Search(
         graph=models.load(model, seq) if isinstance(model, str) else model,
         cluster=machine,
         training=Training(global_batch=batch, precision=precision or machine.best_precision, schedule=schedule),
-        space=space,
+        space=parsed.narrow(space),
+        free_space=space,
         pins=parsed,
         profile=artifact.read(profile, Profile) if isinstance(profile, str) else profile,
         cost_model=cost_model,

@@ -1,0 +1,117 @@
+"""What would make an infeasible request fit: the smallest single changes, each verified by a solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import msgspec
+
+from .. import diagnose
+from ..cluster import GIB, Cluster
+from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
+from ..events import Emit, Progress, silent
+from ..graph import at_sequence
+from ..pins import Pins
+from ..search import Search, candidates, price, sweep
+from ..strategy import divisors
+
+STEP = 0.25 * GIB
+"""Memory is asked for in steps of a quarter of a GiB."""
+
+
+class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
+    """One change that makes the request feasible, and the time per iteration it then has (seconds)."""
+
+    change: str
+    iteration_time_s: float
+
+
+def relaxations(search: Search, emit: Emit = silent) -> tuple[Relaxation, ...]:
+    """The smallest single changes with which a plan exists; those that do not help are left out.
+
+    Parameters
+    ----------
+    search
+        A search that :func:`uniap_core.search.sweep` calls infeasible.
+    """
+    found = []
+    kinds = (_memory, _devices, _batch, _sequence, _pins)
+    for done, kind in enumerate(kinds):
+        emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
+        for change, relaxed in kind(search):
+            seconds = _solved(relaxed)
+            if seconds is not None:
+                found.append(Relaxation(change=change, iteration_time_s=seconds))
+                break
+    return tuple(found)
+
+
+Steps = Iterator[tuple[str, Search]]
+
+
+def _memory(search: Search) -> Steps:
+    """More memory per device, from the exact need of the roomiest candidate upwards."""
+    needs = []
+    for candidate in candidates(search):
+        try:
+            tables = price(search, candidate)
+        except BadValue:
+            continue
+        short = diagnose.shortage(tables.problem)
+        if short is not None:
+            needs.append(short.needed_bytes)
+    start = min(needs, default=0.0)
+    most = max(node.device.memory_bytes for node in search.cluster.nodes)
+    size = max(start, most) // STEP * STEP
+    for _ in range(24):
+        size = max(size + STEP, size * 1.005 // STEP * STEP)
+        yield f"devices with {size / GIB:.2f} GiB of memory", replace(search, cluster=_with_memory(search, size))
+
+
+def _with_memory(search: Search, size: float) -> Cluster:
+    nodes = tuple(
+        msgspec.structs.replace(node, device=msgspec.structs.replace(node.device, memory_bytes=size))
+        for node in search.cluster.nodes
+    )
+    return msgspec.structs.replace(search.cluster, nodes=nodes)
+
+
+def _devices(search: Search) -> Steps:
+    """More nodes of the same kind."""
+    nodes = search.cluster.nodes
+    for factor in (2, 3, 4, 6, 8, 12, 16, 24, 32, 64):
+        grown = msgspec.structs.replace(search.cluster, nodes=nodes * factor)
+        batch = search.training.global_batch
+        yield f"{factor} times the devices ({grown.devices}), batch still {batch}", replace(search, cluster=grown)
+
+
+def _batch(search: Search) -> Steps:
+    """A smaller batch, largest first."""
+    for batch in reversed(divisors(search.training.global_batch)[:-1]):
+        training = msgspec.structs.replace(search.training, global_batch=batch)
+        yield f"a global batch of {batch}", replace(search, training=training)
+
+
+def _sequence(search: Search) -> Steps:
+    """A shorter sequence, for models whose rows follow it."""
+    follows = any(op.rows.per_position for layer in search.graph.layers for op in layer.operators)
+    sequence = search.graph.sequence
+    while follows and sequence > 128:
+        sequence //= 2
+        yield f"a sequence of {sequence}", replace(search, graph=at_sequence(search.graph, sequence))
+
+
+def _pins(search: Search) -> Steps:
+    """One pin less."""
+    for pin in search.pins.pins:
+        rest: Pins = search.pins.without(pin)
+        yield f"without the pin {pin.text}", replace(search, pins=rest, space=rest.narrow(search.free_space))
+
+
+def _solved(search: Search) -> float | None:
+    attempt: Callable[[], float] = lambda: sweep(search).plan.predicted.iteration_time_s  # noqa: E731
+    try:
+        return attempt()
+    except (Infeasible, BadValue, UsageError, NotEnoughTime):
+        return None

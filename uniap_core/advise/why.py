@@ -1,0 +1,163 @@
+"""Why a plan is as it is: its bottleneck, what binds, and what an alternative would cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from ..errors import BadValue, Infeasible, UniapError, UsageError
+from ..events import Emit, silent
+from ..pins import Pins, parse
+from ..plan import Plan
+from ..proposal import StagePlan
+from ..search import Search, sweep
+
+TIGHT = 0.97
+"""Share of a device's memory from which a stage counts as full."""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The reasons of a plan.
+
+    Attributes
+    ----------
+    bottleneck
+        ``stage I`` or ``transfer I``: the largest term, paid ``c - 1`` more times.
+    resource
+        What most of the bottleneck's time goes to.
+    resource_share
+        Its share of the bottleneck's time.
+    steady_share
+        Share of the iteration that is the bottleneck repeated.
+    full_stages
+        Stages whose memory is nearly full: the binding constraints.
+    imbalance
+        How much longer the slowest stage takes than the average one.
+    layers
+        For the layers asked about: strategy and share of the stage's memory-free choices, in words.
+    """
+
+    bottleneck: str
+    resource: str
+    resource_share: float
+    steady_share: float
+    full_stages: tuple[int, ...]
+    imbalance: float
+    sentences: tuple[str, ...]
+
+
+class Alternative(msgspec.Struct, frozen=True, kw_only=True):
+    """The best plan with something forced: how much slower, or why there is none."""
+
+    pin: str
+    slower: float | None
+    iteration_time_s: float | None
+    reason: str
+
+
+def explain(plan: Plan) -> Explanation:
+    """The bottleneck and the binding constraints of a plan, from its own figures."""
+    terms = {f"stage {i}": stage.time_s for i, stage in enumerate(plan.stages)}
+    terms |= {f"transfer {j} to {j + 1}": seconds for j, seconds in enumerate(plan.predicted.cross_s)}
+    bottleneck = max(terms, key=lambda name: terms[name])
+    if bottleneck.startswith("stage"):
+        stage = plan.stages[int(bottleneck.split()[1])]
+        resource = max(stage.time_parts_s, key=lambda part: stage.time_parts_s[part])
+        share = stage.time_parts_s[resource] / stage.time_s if stage.time_s else 0.0
+    else:
+        resource, share = "transfer between stages", 1.0
+    full = tuple(i for i, s in enumerate(plan.stages) if s.memory_bytes >= TIGHT * s.memory_limit_bytes)
+    average = sum(stage.time_s for stage in plan.stages) / plan.pp
+    imbalance = max(stage.time_s for stage in plan.stages) / average - 1 if average else 0.0
+    steady = plan.predicted.steady_s / plan.predicted.iteration_time_s
+    return Explanation(
+        bottleneck=bottleneck,
+        resource=resource.replace("_", " "),
+        resource_share=share,
+        steady_share=steady,
+        full_stages=full,
+        imbalance=imbalance,
+        sentences=tuple(_sentences(plan, bottleneck, resource, share, full, imbalance)),
+    )
+
+
+def _sentences(
+    plan: Plan, bottleneck: str, resource: str, share: float, full: tuple[int, ...], imbalance: float
+) -> list[str]:
+    where = f"{bottleneck} is the bottleneck" if plan.pp > 1 else "there is one stage, so no bubble and no transfers"
+    found = [f"{where}; {share:.0%} of its time is {resource.replace('_', ' ')}"]
+    if plan.pp > 1:
+        found.append(f"stages are balanced to within {imbalance:.1%}")
+    if full:
+        names = ", ".join(map(str, full))
+        found.append(f"memory binds on stage {names}: {_memory(plan.stages[full[0]])}")
+    else:
+        emptiest = min(1 - s.memory_bytes / s.memory_limit_bytes for s in plan.stages)
+        found.append(f"memory does not bind: at least {emptiest:.0%} of every device is free")
+    paid = [layer for layer in plan.layers if layer.recompute != "none"]
+    if paid:
+        found.append(f"{len(paid)} of {len(plan.layers)} layers recompute activations to fit")
+    return found
+
+
+def _memory(stage: StagePlan) -> str:
+    parts = sorted(stage.memory_parts_bytes.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in parts[:3])
+
+
+def of_layer(plan: Plan, name: str) -> str:
+    """Where one layer is and how it is run, in a sentence.
+
+    Raises
+    ------
+    UsageError
+        If the plan has no such layer.
+    """
+    from ..report.runs import words
+
+    for layer in plan.layers:
+        if layer.name == name:
+            return f"{name} is on stage {layer.stage}, {words(layer.strategy)}"
+    raise UsageError(f"the plan has no layer {name!r}", f"layers are {plan.layers[0].name} ... {plan.layers[-1].name}")
+
+
+def why_not(plan: Plan, alternative: str, layer: str | None = None, emit: Emit = silent) -> Alternative:
+    """The best plan with an alternative forced, against this plan.
+
+    Parameters
+    ----------
+    alternative
+        A pin, as in ``tp=4`` or ``pp=2``.
+    layer
+        A layer (or pattern) that it is for; all layers by default.
+    """
+    text = alternative if layer is None else f"{layer}:{alternative}"
+    forced = Pins((*Pins.of(plan.pins).pins, parse(text)))
+    search = replace(search_of(plan), pins=forced)
+    search = replace(search, space=forced.narrow(search.space))
+    try:
+        best = sweep(search, emit).plan.predicted.iteration_time_s
+    except (Infeasible, BadValue, UsageError) as error:
+        return Alternative(pin=text, slower=None, iteration_time_s=None, reason=_impossible(error))
+    slower = best / plan.predicted.iteration_time_s - 1
+    return Alternative(
+        pin=text, slower=slower, iteration_time_s=best, reason=f"the best plan with {text} is {slower:.2%} slower"
+    )
+
+
+def search_of(plan: Plan) -> Search:
+    """The search that a plan answers, with its pins."""
+    pins = Pins.of(plan.pins)
+    return Search(
+        graph=plan.model,
+        cluster=plan.cluster,
+        training=plan.training,
+        space=plan.space,
+        pins=pins,
+        cost_model=plan.cost_model.partition("/")[0],
+    )
+
+
+def _impossible(error: UniapError) -> str:
+    return f"there is no such plan: {error.cause}"

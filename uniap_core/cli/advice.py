@@ -1,0 +1,132 @@
+"""``uniap explain``, ``diff``, ``sweep``: reasons, differences, and what to rent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import Json, command, print_json
+from .planning import CostModel, Executor, Model, PinList, Precision, ProfileFile, Schedule, Sequence
+from .progress import progress
+
+PlanFile = Annotated[str, typer.Argument(help="A uniap.plan/1 file.", show_default=False)]
+
+
+@command
+def explain(
+    plan: PlanFile,
+    layer: Annotated[str | None, typer.Option(help="Ask about this layer.")] = None,
+    why_not: Annotated[str | None, typer.Option("--why-not", help="Force this (tp=4) and say what it loses.")] = None,
+    json: Json = False,
+) -> int:
+    """Say why a plan is as it is: bottleneck, binding constraints, and what an alternative would cost."""
+    from .. import plan as plans
+    from ..advise import why
+
+    subject = plans.read(plan)
+    reasons = why.explain(subject)
+    where = None if layer is None else why.of_layer(subject, layer)
+    other = None
+    if why_not is not None:
+        with progress("planning the alternative", quiet=json) as emit:
+            other = why.why_not(subject, why_not, layer, emit)
+    if json:
+        print_json({"explanation": reasons, "layer": where, "alternative": other})
+    else:
+        for sentence in (*reasons.sentences, *([where] if where else []), *([other.reason] if other else [])):
+            print(f"- {sentence}")
+    return 1 if other is not None and other.slower is None else 0
+
+
+@command
+def diff(
+    old: PlanFile,
+    new: Annotated[str, typer.Argument(help="Another plan of the same model.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Show what changes between two plans and what it buys, stage by stage."""
+    from .. import plan as plans
+    from ..report.diff import difference, lines
+
+    found = difference(plans.read(old), plans.read(new))
+    if json:
+        return print_json(found)
+    print("\n".join(lines(found)))
+    return None
+
+
+@command
+def sweep(
+    model: Model,
+    cluster: Annotated[list[str], typer.Option("--cluster", "-c", help="Preset or TOML file; give several.")],
+    batch: Annotated[list[int], typer.Option("--batch", "-b", min=1, help="Samples per iteration; give several.")],
+    seq: Sequence = None,
+    precision: Precision = None,
+    schedule: Schedule = "1f1b",
+    cost_model: CostModel = "analytic",
+    profile: ProfileFile = None,
+    executor: Executor = None,
+    pin: PinList = [],  # noqa: B006
+    csv: Annotated[str | None, typer.Option(help="Write the table here.")] = None,
+    plot: Annotated[str | None, typer.Option(help="Draw the Pareto here (.png, .svg or .pdf).")] = None,
+    json: Json = False,
+) -> None:
+    """Plan many jobs and show which are worth it: speed, devices, price per token. Answers how many to rent."""
+    from .. import artifact
+    from ..advise import grid
+    from ..cluster import load
+    from ..search import make
+
+    clusters = [load(name) for name in cluster]
+    search = make(
+        model,
+        clusters[0],
+        batch[0],
+        seq=seq,
+        precision=precision,
+        schedule=schedule,
+        cost_model=cost_model,
+        profile=profile,
+        executor=executor,
+        pins=pin,
+    )
+    with progress("planning jobs", quiet=json) as emit:
+        points = grid.grid(search, clusters, batch, emit)
+    if csv:
+        artifact.write_text(csv, grid.to_csv(points))
+    if plot:
+        from ..report.pareto import draw
+
+        draw(points, plot, title=search.graph.name)
+    if json:
+        return print_json(points)
+    _print_points(points)
+    return None
+
+
+def _print_points(points: tuple[object, ...]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..advise.grid import Point
+
+    table = Table("", "cluster", "batch", "tokens/s", "per device", "price/M tokens", "plan", box=box.SIMPLE_HEAD)
+    for point in points:
+        assert isinstance(point, Point)
+        if point.tokens_per_s is None:
+            table.add_row("", point.cluster, str(point.global_batch), "-", "-", "-", point.note.split(":")[-1][:40])
+            continue
+        price = point.price_per_million_tokens
+        table.add_row(
+            "*" if point.pareto else "",
+            point.cluster,
+            str(point.global_batch),
+            f"{point.tokens_per_s:.4g}",
+            f"{point.tokens_per_s_per_device:.4g}",
+            "-" if price is None else f"{price:.4g}",
+            f"pp{point.pp} x {point.micro_batches}",
+        )
+    Console(highlight=False, markup=False).print(table)
+    print("* nothing listed is faster with as few devices at the same price")
