@@ -1,8 +1,8 @@
 """Problems that are replayed for ever, for every solver: the corner cases, and every failure ever found.
 
 A case is a file ``uniap.case/1`` in the folder ``cases``: a problem, its optimum, and why it is kept. A failing
-property test leaves its smallest problem in the folder that :func:`failures` names; ``python -m
-uniap_core.testing.corpus PROBLEM.json --why "..."`` makes a case of it.
+property test leaves its smallest problem in the folder that :func:`failures` names; ``python -m uniap_core.testing
+PROBLEM.json --why "..."`` makes a case of it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Make a case of a problem file."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m uniap_core.testing.corpus", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m uniap_core.testing", description=main.__doc__)
     parser.add_argument("problem", type=Path)
     parser.add_argument("--why", required=True, help="what it once broke, in one sentence")
     parser.add_argument("--name", help="name of the case; default: the file's name")
@@ -95,7 +95,3 @@ def main(arguments: list[str] | None = None) -> None:
 def decoded(case: Case) -> Problem:
     """The problem of a case."""
     return from_file(case.problem)
-
-
-if __name__ == "__main__":
-    main()

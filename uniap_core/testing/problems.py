@@ -114,8 +114,8 @@ def random_problem(
     return _build(_Random(rng), limits, shape or drawn_shape, memory or drawn_memory)
 
 
-def hard_problem(layers: int = 60, stages: int = 4, strategies: int = 12, seed: int = 0) -> Problem:
-    """A large DAG with a tight memory limit: more than any solver finishes in a second or two."""
+def hard_problem(layers: int = 24, stages: int = 4, strategies: int = 8, seed: int = 0) -> Problem:
+    """A DAG of many skip edges with a tight memory limit: more than any solver finishes in a second or two."""
     limits = Limits(
         layers=(layers, layers),
         stages=(stages, stages),

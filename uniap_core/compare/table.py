@@ -1,0 +1,69 @@
+"""A comparison as a rich table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .run import Entry, ProblemComparison
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HEADINGS = ("solver", "form", "stop", "objective s", "bound s", "gap", "columns", "rows", "build s", "solve s", "")
+"""Column headings; the last column says how the entry stands to the others."""
+
+
+def table(problem: ProblemComparison) -> Table:
+    """One row per solver, fastest proof first."""
+    from rich.table import Table
+
+    title = (
+        f"{problem.name}: {problem.layers} layers, {problem.stages} stages, up to {problem.strategies} strategies, "
+        f"{problem.micro_batches} micro-batches"
+    )
+    drawn = Table(title=title, title_justify="left")
+    for heading in HEADINGS:
+        drawn.add_column(heading, justify="left" if heading in ("solver", "form", "stop", "") else "right")
+    for entry in ranked(problem):
+        drawn.add_row(*cells(problem, entry), style="bold red" if _wrong(problem, entry) else "")
+    return drawn
+
+
+def ranked(problem: ProblemComparison) -> list[Entry]:
+    """Entries with proofs first, then by objective, then by seconds."""
+
+    def key(entry: Entry) -> tuple[bool, bool, float, float]:
+        proven = entry.stop is not None and entry.stop.proven and entry.exact
+        objective_s = entry.objective_s if entry.objective_s is not None else float("inf")
+        return not proven, entry.stop is None, round(objective_s, 9), _seconds(entry)
+
+    return sorted(problem.entries, key=key)
+
+
+def cells(problem: ProblemComparison, entry: Entry) -> list[str]:
+    """The texts of one row, in the order of :data:`HEADINGS`."""
+    return [
+        f"{entry.solver} {entry.version}".strip(),
+        entry.form,
+        entry.stop.value if entry.stop else entry.error,
+        _number(entry.objective_s, ".7g"),
+        _number(entry.bound_s, ".7g"),
+        _number(entry.gap, ".2%") if entry.gap is None or entry.gap >= 5e-5 else "0",
+        _number(entry.columns, "d"),
+        _number(entry.rows, "d"),
+        _number(entry.build_s, ".3f"),
+        _number(entry.solve_s, ".3f"),
+        entry.cause if entry.error else problem.agreement(entry),
+    ]
+
+
+def _wrong(problem: ProblemComparison, entry: Entry) -> bool:
+    return bool(entry.error) or any(entry.solver == c.claims for c in problem.contradictions)
+
+
+def _seconds(entry: Entry) -> float:
+    return (entry.build_s or 0.0) + (entry.solve_s or 0.0) or entry.wall_s
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)

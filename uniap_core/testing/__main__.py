@@ -1,0 +1,5 @@
+"""``python -m uniap_core.testing``: make a case of a problem file."""
+
+from .corpus import main
+
+main()

@@ -1,0 +1,56 @@
+"""Skipping what is not installed, unless it was promised: then its absence fails."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import pytest
+
+from uniap_core import registry
+
+
+class Plugin(Protocol):
+    """What all descriptors have."""
+
+    @property
+    def name(self) -> str:
+        """The name users type."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Import names it needs."""
+
+    @property
+    def install(self) -> str:
+        """The command that installs them."""
+
+
+def required(name: str) -> bool:
+    """Whether ``$UNIAP_REQUIRE`` (names separated by commas, or ``all``) promises that a plugin is usable here."""
+    promised = os.environ.get("UNIAP_REQUIRE", "").split(",")
+    return name in promised or "all" in promised
+
+
+def plugin(kind: str, chosen: Any) -> Any:
+    """The descriptor of a plugin under test; skips the test, or fails it, if its libraries are not installed.
+
+    Parameters
+    ----------
+    kind
+        A key of :data:`uniap_core.registry.GROUPS`.
+    chosen
+        A name, or a descriptor.
+    """
+    found = registry.load(kind, chosen) if isinstance(chosen, str) else chosen
+    absent = registry.missing(found.modules)
+    if absent:
+        absence(found, f"{', '.join(absent)} not installed ({found.install or 'no install command given'})")
+    return found
+
+
+def absence(found: Plugin, why: str) -> None:
+    """Skip the test, or fail it if the plugin was promised."""
+    if required(found.name):
+        pytest.fail(f"{found.name} is required here (UNIAP_REQUIRE): {why}")
+    pytest.skip(f"{found.name}: {why}")
