@@ -1,0 +1,95 @@
+"""What this executor refuses, said before anything is started. Reads the plan alone; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from uniap_core.api import Inexpressible, Layer, LayerPlan, Proposal
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("gpipe", "1f1b")
+
+Refusal = tuple[str, str]
+"""What is wrong, and what to do instead."""
+
+
+def check(plan: Proposal) -> None:
+    """Refuse a plan that cannot be run exactly.
+
+    Raises
+    ------
+    Inexpressible
+        With every reason, and the remedy of the first.
+    """
+    reasons = list(dict.fromkeys([*_job(plan), *_stages(plan), *_layers(plan)]))
+    if reasons:
+        shown = [cause for cause, _ in reasons[:4]]
+        more = f"; and {len(reasons) - 4} more like these" if len(reasons) > 4 else ""
+        raise Inexpressible(f"the fsdp executor cannot run this plan: {'; '.join(shown)}{more}", reasons[0][1])
+
+
+def _job(plan: Proposal) -> Iterator[Refusal]:
+    training = plan.training
+    if plan.schedule not in SCHEDULES:
+        reason = f"the schedule {plan.schedule!r}"
+        if plan.schedule.startswith(("zb", "zero-bubble")):
+            reason += ": zero-bubble schedules lose gradients of layers sharded one by one (FSDP2 inside a stage)"
+        yield reason, f"plan with --schedule {' or '.join(SCHEDULES)}"
+    if plan.precision not in PRECISIONS:
+        why = " needs loss scaling, which is not done here" if plan.precision == "fp16" else ""
+        yield f"the precision {plan.precision!r}{why}", f"plan with --precision {' or '.join(PRECISIONS)}"
+    if training.optimizer not in OPTIMIZERS:
+        yield f"the optimizer {training.optimizer!r}", f"plan with {' or '.join(OPTIMIZERS)}"
+    if training.dropout and any(layer.tp > 1 for layer in plan.layers):
+        yield "dropout would differ between tensor-parallel ranks", "plan without dropout, or with --pin tp=1"
+    if plan.global_batch % plan.micro_batches:
+        yield f"{plan.micro_batches} micro-batches of a batch of {plan.global_batch}", "choose a divisor of the batch"
+
+
+def _stages(plan: Proposal) -> Iterator[Refusal]:
+    width, rest = divmod(plan.cluster.devices, plan.pp)
+    if rest:
+        yield f"{plan.pp} stages on {plan.cluster.devices} devices", "choose a divisor for pp"
+        return
+    for i, stage in enumerate(plan.stages):
+        if stage.ranks != tuple(range(i * width, (i + 1) * width)):
+            yield f"stage {i} has ranks {stage.ranks}", "stages take equal, consecutive blocks of ranks"
+
+
+def _layers(plan: Proposal) -> Iterator[Refusal]:
+    width = plan.cluster.devices // plan.pp
+    micro_batch = plan.global_batch // plan.micro_batches
+    layers = {layer.name: layer for layer in plan.model.layers}
+    for planned in plan.layers:
+        name = planned.name
+        for degree, text in ((planned.cp, "context"), (planned.ep, "expert")):
+            if degree > 1:
+                yield f"{text} parallelism (layer {name})", f"plan with {text[0]}p=1"
+        if planned.tp * planned.dp * planned.cp != width:
+            yield f"layer {name} has tp {planned.tp} x dp {planned.dp} on {width} devices", "their product must fit"
+        if micro_batch % planned.dp:
+            cause = f"layer {name} shares a micro-batch of {micro_batch} among {planned.dp} ranks"
+            yield cause, "choose fewer micro-batches, a larger batch, or pin a smaller dp"
+        if planned.tp > 1 and name in layers:
+            yield from _split(planned, layers[name])
+
+
+def _split(planned: LayerPlan, layer: Layer) -> Iterator[Refusal]:
+    tp = planned.tp
+    for op in layer.operators:
+        counts = {"heads": op.heads, "key heads": op.kv_heads}
+        if op.split == "column":
+            counts["columns"] = op.outer
+        if op.split == "row":
+            counts["rows"] = op.inner
+        for what, count in counts.items():
+            if count and count % tp:
+                cause = f"{count} {what} of {layer.name}/{op.name} over {tp} tensor-parallel ranks"
+                yield cause, f"pin a tp that divides {count}, as in --pin tp={_divisor(count, tp)}"
+        if op.split == "vocab" and 0 < min(op.inner, op.outer) < tp and op.kind == "embedding":
+            yield f"a vocabulary of {op.inner} over {tp} ranks", "pin a smaller tp"
+
+
+def _divisor(count: int, below: int) -> int:
+    return next(d for d in range(below, 0, -1) if count % d == 0)

@@ -1,0 +1,100 @@
+"""Distributed checkpoints, written under one plan and readable under any other plan of the model.
+
+Entries are named by the parameter's name in the whole model and carry their own sharding, so torch's distributed
+checkpoint re-cuts them on reading. Of tied parameters the owner's copy is written and all copies read it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.tensor import DTensor
+
+from uniap_core.api import BadFile
+
+from .reduce import Held
+
+
+def save(folder: str, step: int, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> str:
+    """Write ``folder/step-N`` after N iterations, whole or not at all; every rank calls it. Returns its path."""
+    target = Path(folder) / f"step-{step}"
+    partial = target.with_name(f".{target.name}.partial")
+    state = _state([one for one in held if one.owner], held, optimizer)
+    state["step"] = torch.tensor(step)
+    dcp.save(state, checkpoint_id=str(partial))
+    dist.barrier()
+    if dist.get_rank() == 0:
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(partial, target)
+    dist.barrier()
+    return str(target)
+
+
+def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> int:
+    """Read parameters and optimizer state in place; returns the number of iterations behind them.
+
+    Raises
+    ------
+    BadFile
+        If there is no checkpoint, or it is of another model or optimizer.
+    """
+    if not Path(path, ".metadata").is_file():
+        raise BadFile(f"{path} is not a checkpoint", "name a folder step-N that a run has written")
+    state = _state(held, held, optimizer)
+    state["step"] = torch.tensor(0)
+    try:
+        dcp.load(state, checkpoint_id=path)
+    except (dcp.api.CheckpointException, RuntimeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise BadFile(f"{path} does not fit this model: {lines[-1]}", "resume with the model it was made of") from None
+    for one, part in zip(held, optimizer.param_groups[0]["params"], strict=False):
+        for key in _slots(optimizer):
+            optimizer.state[part][key].copy_(_local(state[f"optimizer.{one.name}.{key}"]))
+        optimizer.state[part]["step"].fill_(float(state["step"]))
+        one.local.copy_(_local(state[f"model.{one.name}"]))
+    return int(state["step"])
+
+
+def _state(chosen: Sequence[Held], held: Sequence[Held], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    places = {id(one): part for one, part in zip(held, optimizer.param_groups[0]["params"], strict=False)}
+    state: dict[str, Any] = {}
+    for one in chosen:
+        part = places[id(one)]
+        state[f"model.{one.name}"] = one.parameter.detach()
+        slots = optimizer.state[part]
+        if not slots and _slots(optimizer):
+            slots["step"] = torch.zeros((), device=part.device)
+            slots |= {key: torch.zeros_like(part) for key in _slots(optimizer)}
+        for key in _slots(optimizer):
+            state[f"optimizer.{one.name}.{key}"] = _like(slots[key], one.parameter)
+    return state
+
+
+def _slots(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    return () if isinstance(optimizer, torch.optim.SGD) else ("exp_avg", "exp_avg_sq")
+
+
+def _like(x: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A local tensor cut as a parameter is."""
+    if not isinstance(parameter, DTensor):
+        return x
+    return DTensor.from_local(
+        x,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+
+
+def _local(x: torch.Tensor) -> torch.Tensor:
+    return x._local_tensor if isinstance(x, DTensor) else x

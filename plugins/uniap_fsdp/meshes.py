@@ -1,0 +1,94 @@
+"""Device meshes and process groups of a plan.
+
+Stages take consecutive blocks of ranks; within a stage tensor parallelism is innermost. Every tensor-parallel
+width has a mesh (pp, dp, tp) of its own over the whole world, made by all ranks in the same order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from .relayout import Wires
+
+
+@dataclass(frozen=True)
+class Meshes:
+    """The meshes of a world.
+
+    Attributes
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    depth, width
+        Stages, and ranks of a stage.
+    by_tp
+        Mesh (pp, dp, tp) for each tensor-parallel width, or (pp, dp, one, tp), where ``one`` has size 1 and stands
+        for the shard group of replicated parameters.
+    """
+
+    device: str
+    depth: int
+    width: int
+    by_tp: dict[int, DeviceMesh]
+
+    @property
+    def stage(self) -> int:
+        """The rank's stage."""
+        return dist.get_rank() // self.width
+
+    @property
+    def index(self) -> int:
+        """The rank's place in its stage."""
+        return dist.get_rank() % self.width
+
+    def dp(self, tp: int) -> DeviceMesh:
+        """Ranks that hold the same part of a layer of this width."""
+        return self.by_tp[tp]["dp"]
+
+    def tp(self, tp: int) -> DeviceMesh:
+        """Ranks that share a layer of this width."""
+        return self.by_tp[tp]["tp"]
+
+    def replicas(self, tp: int) -> DeviceMesh:
+        """The data-parallel ranks as (replicate, shard) mesh with shards of size one."""
+        return self.by_tp[tp]["dp", "one"]
+
+    def stage_mesh(self, tp: int) -> DeviceMesh:
+        """All ranks of the stage as (dp, tp)."""
+        return self.by_tp[tp]["dp", "tp"]
+
+    @property
+    def pipeline(self) -> dist.ProcessGroup:
+        """The rank's peers in the other stages."""
+        return self.by_tp[1].get_group("pp")
+
+    @property
+    def wires(self) -> Wires:
+        """Groups of neighbouring ranks for moving activations."""
+        return Wires(self.index, {tp: mesh.get_group("tp") for tp, mesh in self.by_tp.items() if tp > 1})
+
+
+def make(device: str, depth: int, widths: set[int], *, replicas: bool) -> Meshes:
+    """All meshes of a plan; every rank must call it.
+
+    Parameters
+    ----------
+    widths
+        Tensor-parallel widths of the plan's layers.
+    replicas
+        Whether FSDP keeps replicated parameters too (mixed precision), which needs the dimension ``one``.
+    """
+    width = dist.get_world_size() // depth
+    sizes = {1} | widths | {math.lcm(a, b) for a, b in itertools.combinations(widths, 2)}
+    meshes = {}
+    for tp in sorted(sizes):
+        shape, names = (depth, width // tp, tp), ("pp", "dp", "tp")
+        if replicas:
+            shape, names = (depth, width // tp, 1, tp), ("pp", "dp", "one", "tp")
+        meshes[tp] = init_device_mesh(device, shape, mesh_dim_names=names)
+    return Meshes(device, depth, width, meshes)

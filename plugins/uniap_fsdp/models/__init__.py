@@ -1,0 +1,27 @@
+"""Small clean torch models of the zoo's families, one module per layer of the graph and under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from uniap_core.api import ModelGraph
+
+FAMILIES = ("llama", "gpt", "bert", "t5")
+"""Families that can be built without a source."""
+
+
+def build(graph: ModelGraph) -> nn.Module:
+    """The torch model that a zoo graph describes; its layers lie at the names of the graph's layers."""
+    from . import bert, gpt, llama, t5
+
+    builders: dict[str, Callable[[ModelGraph], nn.Module]] = {
+        "llama": llama.Llama,
+        "gpt": gpt.GPT,
+        "bert": bert.Bert,
+        "t5": t5.T5,
+    }
+    return builders[graph.family](graph)

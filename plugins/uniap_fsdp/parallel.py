@@ -1,0 +1,298 @@
+"""A plan applied to a model on one rank: from whole model to stage module, schedule and parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.pipelining.schedules import PipelineScheduleSingle
+
+from uniap_core.api import Inexpressible, Proposal
+
+from . import meshes as mesh_module
+from .check import check
+from .data import Task
+from .meshes import Meshes
+from .pipeline import Body, Pipe, schedule
+from .reduce import Held, Tie, reduce_replicated, reduce_ties
+from .relayout import Layout
+from .shard import Unit, borders, share, tensor_parallel
+from .source import Source, aliases, fill, first_results, sites_of
+from .stage import TARGET, Route, Stage
+from .where import Where
+from .wiring import Batch, Port, Wiring, record
+
+
+@dataclass
+class Parallel:
+    """One rank's part of a plan; unpacks to (stage module, schedule).
+
+    ``schedule.step(**inputs(...), target=..., losses=[...])`` runs an iteration: all micro-batches forward and
+    backward, gradients summed over data-parallel ranks and tied copies. See :meth:`step`.
+    """
+
+    module: nn.Module
+    schedule: PipelineScheduleSingle
+    pipe: Pipe
+    stage: Stage
+    meshes: Meshes
+    held: list[Held]
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.module, self.schedule))
+
+    def step(self, inputs: Batch, targets: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Forward and backward of a whole global batch, given whole to every rank.
+
+        Returns
+        -------
+        Tensor
+            This rank's share of the loss: zero but on the last stage, equal on ranks of a tensor-parallel group
+            there, so that ``shares / tp`` sum to the mean loss.
+        """
+        kwargs = dict(inputs)
+        losses: list[torch.Tensor] = []
+        if self.stage.last:
+            kwargs |= {f"{TARGET}{i}": target for i, target in enumerate(targets)}
+            self.schedule.step(target=targets[0], losses=losses, return_outputs=False, **kwargs)
+        else:
+            self.schedule.step(return_outputs=False, **kwargs)
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self.pipe.device)
+
+    @property
+    def replicas_of_loss(self) -> int:
+        """Ranks of the stage that hold the same share of the loss."""
+        route = self.stage.route
+        return route.layouts[route.wiring.sites[route.wiring.result[0].site].layer].tp
+
+
+class _Reducing(Pipe):
+    """A pipe that completes the gradients at the end of an iteration."""
+
+    ties: tuple[Tie, ...] = ()
+    meshes: Meshes
+
+    def perform_reduce_grad(self, grad_scale_factor: int) -> None:
+        reduce_replicated(self.units, self.meshes)
+        reduce_ties(self.ties)
+
+
+def parallelize(
+    model: nn.Module,
+    plan: Proposal,
+    *,
+    inputs: Callable[[int], Batch] | None = None,
+    result: Callable[[Any], tuple[torch.Tensor, ...]] = first_results,
+    device: str | None = None,
+) -> Parallel:
+    """Apply a plan to a model, for people with a training loop of their own.
+
+    Every rank of the initialized world calls it with the same whole model, whose parameters may be on the meta
+    device (then they are initialized, layer by layer) or have values (then those are used).
+
+    Parameters
+    ----------
+    model
+        The module that the plan's graph was made from; layers lie at the paths that the graph names.
+    plan
+        The plan; its world is that of the default process group.
+    inputs
+        Makes the model's keyword arguments for a number of samples (default: token ids under the name of the
+        model's first argument).
+    result
+        Picks the logits out of what the model returns, one tensor for each target.
+    device
+        ``cpu`` or ``cuda`` (default: that of the process group).
+
+    Returns
+    -------
+    Parallel
+        Unpacks to the stage module and the schedule.
+
+    Raises
+    ------
+    Inexpressible
+        If the plan cannot be run with this model.
+    """
+    check(plan)
+    task = Task((), ())
+    example = inputs or _token_inputs(model, plan)
+    source = Source(model, sites_of(plan.model, model), task, result)
+    kind = device or ("cuda" if "nccl" in str(dist.get_backend()) else "cpu")
+    return apply(source, plan, kind, example=example)
+
+
+def _token_inputs(model: nn.Module, plan: Proposal) -> Callable[[int], Batch]:
+    import inspect
+
+    name = next(iter(inspect.signature(model.forward).parameters))
+    return lambda samples: {name: torch.zeros(samples, plan.sequence, dtype=torch.long)}
+
+
+def apply(
+    source: Source,
+    plan: Proposal,
+    kind: str,
+    *,
+    seed: int = 0,
+    where: Where | None = None,
+    example: Callable[[int], Batch] | None = None,
+) -> Parallel:
+    """Build this rank's part of a plan; every rank of the world must call it.
+
+    Parameters
+    ----------
+    kind
+        ``cpu`` or ``cuda``.
+    seed
+        Of initial weights, where the model has none.
+    where
+        This rank's marker of what it is doing.
+    example
+        Makes model inputs (default: those of the source's task).
+    """
+    model, sites = source.model, source.sites
+    device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+    wiring = record(model, sites, example or source.task.example, source.result)
+    world = mesh_module.make(kind, plan.pp, {layer.tp for layer in plan.layers}, replicas=plan.precision == "bf16")
+    first = aliases(model)
+    modules = {path: model.get_submodule(path) for path in sites}
+    route = route_of(plan, wiring, modules, sites)
+    units: dict[str, Unit] = {}
+    used: set[int] = set()
+    for path, layer in sites.items():
+        if route.stage_of[layer] != world.stage:
+            continue
+        if id(modules[path]) in used:
+            model.set_submodule(path, copy.deepcopy(modules[path]))
+        used.add(id(modules[path]))
+        units[path] = _unit(model, path, plan, layer, route, world, first, seed, device)
+    stage = Stage(model, units, route, world, source.result, where)
+    for module in stage.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+    copies = _copies(first, sites)
+    held = _held(units, first, {name: next(iter(found)) for name, found in copies.items()})
+    ties = _ties(copies, route, world, held)
+    loose = {p for unit in units.values() if unit.sharing != "fsdp" for p in unit.parameters()}
+    if any(unit.sharing == "fsdp" for unit in units.values()):
+        fully_shard(stage, mesh=world.dp(1), ignored_params=loose)
+    pipe = _Reducing(Body(stage), stage, world, device)
+    pipe.ties, pipe.meshes = ties, world
+    stage.train(plan.training.dropout)
+    return Parallel(pipe.submod, schedule(plan.schedule, pipe, plan.micro_batches), pipe, stage, world, held)
+
+
+def _unit(
+    model: nn.Module,
+    path: str,
+    plan: Proposal,
+    layer: str,
+    route: Route,
+    world: Meshes,
+    first: Mapping[str, str],
+    seed: int,
+    device: torch.device,
+) -> Unit:
+    strategy = next(one.strategy for one in plan.layers if one.name == layer)
+    module = fill(model, path, first, seed, device)
+    tensor_parallel(module, strategy, route.layouts[layer].split, world)
+    unit = Unit(module, strategy)
+    share(unit, world, plan.precision)
+    return unit
+
+
+def route_of(plan: Proposal, wiring: Wiring, modules: Mapping[str, nn.Module], sites: Mapping[str, str]) -> Route:
+    """The static facts that all ranks share.
+
+    Raises
+    ------
+    Inexpressible
+        If activations of different layouts are combined outside of layers.
+    """
+    width = plan.cluster.devices // plan.pp
+    rows = {
+        site.layer: max(wiring.shape(port).rows for port in _ports(wiring, i)) for i, site in enumerate(wiring.sites)
+    }
+    layouts, edges = {}, {}
+    for layer in plan.layers:
+        split = layer.sequence_parallel and layer.tp > 1 and rows.get(layer.name, 1) % layer.tp == 0
+        layouts[layer.name] = Layout(width, layer.tp, split)
+    for path, layer in sites.items():
+        edges[layer] = borders(modules[path])
+    stage_of = {layer.name: layer.stage for layer in plan.layers}
+    route = Route(
+        wiring=wiring,
+        stage_of=stage_of,
+        layouts=layouts,
+        borders=edges,
+        boundaries=wiring.boundaries(stage_of, plan.pp),
+        micro_batch=plan.global_batch // plan.micro_batches,
+        samples=plan.global_batch,
+        dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float32,
+    )
+    for site in wiring.sites:
+        for leaf in site.inputs:
+            if len({route.layout(port, stage_of[site.layer]) for port in leaf.ports}) > 1:
+                meet = " and ".join(sorted({wiring.sites[port.site].layer for port in leaf.ports}))
+                raise Inexpressible(
+                    f"the model combines {meet} outside of its layers, and their strategies differ",
+                    f"pin them to one strategy (--pin), or trace with --layers so that {site.layer} holds them",
+                )
+    return route
+
+
+def _ports(wiring: Wiring, site: int) -> list[Port]:
+    made = [Port(site, k) for k, leaf in enumerate(wiring.sites[site].outputs) if leaf.ports]
+    read = [port for leaf in wiring.sites[site].inputs for port in leaf.ports]
+    return made + read
+
+
+def _held(units: Mapping[str, Unit], first: Mapping[str, str], owners: Mapping[str, str]) -> list[Held]:
+    held = []
+    for path, unit in units.items():
+        for name, parameter in unit.layer.named_parameters():
+            alias = f"{path}.{name}"
+            held.append(Held(first[alias], alias, parameter, unit, owners[first[alias]] == alias))
+    return held
+
+
+def _copies(first: Mapping[str, str], sites: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By first name of each parameter: its names inside planned layers, each with its layer; the first one owns."""
+    copies: dict[str, dict[str, str]] = {}
+    for path, layer in sites.items():
+        for alias, canonical in first.items():
+            if alias.startswith(path + "."):
+                copies.setdefault(canonical, {})[alias] = layer
+    return copies
+
+
+def _ties(copies: Mapping[str, Mapping[str, str]], route: Route, world: Meshes, held: list[Held]) -> tuple[Tie, ...]:
+    """The tied parameters and the groups that sum their gradients; every rank must call it."""
+    shared = {name: found for name, found in copies.items() if len(found) > 1}
+    if not shared:
+        return ()
+    everywhere: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, {one.alias: one.cut for one in held if one.name in shared})
+    cuts = {alias: cut for part in everywhere for alias, cut in part.items()}
+    groups: dict[tuple[int, ...], dist.ProcessGroup] = {}
+    ties = []
+    for name, found in shared.items():
+        stages = tuple(sorted({route.stage_of[layer] for layer in found.values()}))
+        if len(stages) > 1 and stages not in groups:
+            for index in range(world.width):
+                group = dist.new_group([stage * world.width + index for stage in stages])
+                if index == world.index and world.stage in stages:
+                    groups[stages] = group
+            groups.setdefault(stages, dist.group.WORLD)
+        mine = tuple(one for one in held if one.name == name)
+        alike = len({cuts[alias] for alias in found}) == 1
+        ties.append(Tie(mine, groups[stages] if len(stages) > 1 else None, alike))
+    return tuple(ties)

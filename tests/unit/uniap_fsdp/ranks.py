@@ -1,0 +1,85 @@
+"""A pool of forked ranks that run functions together over gloo."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+LIMIT_S = 120
+
+
+class Ranks:
+    """``world`` processes with one process group; a function that fails anywhere ends them all."""
+
+    def __init__(self, world: int) -> None:
+        self.world = world
+        context = multiprocessing.get_context("fork")
+        torch.set_num_threads(1)
+        store = tempfile.mktemp(prefix="uniap-ranks-")
+        self.pipes: list[Connection] = []
+        self.processes = []
+        for rank in range(world):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, world, store, there), daemon=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # fork of a process with threads
+                process.start()
+            there.close()
+            self.pipes.append(here)
+            self.processes.append(process)
+
+    def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """Results of ``function(*args)`` by rank."""
+        for pipe in self.pipes:
+            pipe.send((function, args))
+        results: list[Any] = []
+        failures = []
+        for rank, pipe in enumerate(self.pipes):
+            try:
+                good, value = pipe.recv() if pipe.poll(5 if failures else LIMIT_S) else (False, "no answer")
+            except EOFError:
+                good, value = False, "died"
+            results.append(value)
+            if not good:
+                failures.append(f"rank {rank}: {value}")
+        if failures:
+            self.close()
+            raise AssertionError("\n".join(failures))
+        return results
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.processes)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()
+        for pipe in self.pipes:
+            pipe.close()
+        self.processes = []
+
+
+def _serve(rank: int, world: int, store: str, pipe: Connection) -> None:
+    warnings.resetwarnings()
+    warnings.simplefilter("ignore")
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    while True:
+        try:
+            function, args = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            pipe.send((True, function(*args)))
+        except BaseException:
+            pipe.send((False, traceback.format_exc()))
