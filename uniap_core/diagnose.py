@@ -41,7 +41,7 @@ class Shortage:
     @property
     def factor(self) -> float:
         """How many times the available memory is needed."""
-        return self.needed_bytes / self.available_bytes
+        return self.needed_bytes / self.available_bytes if self.available_bytes else math.inf
 
     def sentence(self) -> str:
         """The shortage in words."""
@@ -107,7 +107,7 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
     loads = []
     for i, stage in enumerate(problem.stages):
         prefix = np.concatenate([[0.0], np.cumsum(smallest[i])])
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):  # a device without memory: any need is infinitely too much
             load = (stage.reserved_bytes + prefix[None, :] - prefix[:, None]) / max(stage.memory_bytes, 1e-300)
         load = np.where(np.isnan(load), np.inf, load)
         load[np.tril_indices(count + 1)] = np.inf

@@ -1,0 +1,35 @@
+"""Shortages: exact on chains, never claimed where a plan exists."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from hypothesis import given, settings
+
+from uniap_core.diagnose import shortage
+from uniap_core.testing import optimum, problems
+
+
+@settings(max_examples=40)
+@given(problems())
+def test_a_certain_shortage_means_that_nothing_fits(problem):
+    short = shortage(problem)
+    if short is not None and short.certain:
+        assert optimum(problem).assignment is None
+        assert short.factor > 1
+        assert "needs at least" in short.sentence()
+
+
+@settings(max_examples=40)
+@given(problems(shapes=("chain",), memories=("tight", "none", "exact")))
+def test_on_a_chain_the_needed_memory_is_enough_when_every_strategy_is_possible(problem):
+    layers = tuple(dataclasses.replace(t, time_s=np.ones_like(t.time_s)) for t in problem.layers)
+    posed = dataclasses.replace(problem, layers=layers)
+    short = shortage(posed)
+    if short is None or math.isinf(short.factor) or len(layers) < posed.depth:
+        return
+    stages = tuple(dataclasses.replace(s, memory_bytes=s.memory_bytes * short.factor) for s in posed.stages)
+    assert optimum(posed).assignment is None
+    assert optimum(dataclasses.replace(posed, stages=stages)).assignment is not None
