@@ -18,7 +18,7 @@ from uniap_core.artifact import write_text
 from uniap_core.errors import PluginError, UsageError
 
 from .run import Comparison, Entry, ProblemComparison
-from .table import HEADINGS, cells, ranked
+from .table import HEADINGS, cells, ranked, title
 
 Point = tuple[float, float]
 """Seconds since the solver began, seconds per iteration."""
@@ -51,8 +51,8 @@ def curves(problem: ProblemComparison) -> list[Curve]:
 def _points(entry: Entry, kind: Literal["incumbent", "bound"]) -> tuple[Point, ...]:
     """Points of the trajectory that improve, and the final answer at the end."""
     incumbent = kind == "incumbent"
-    end_s = (entry.build_s or 0.0) + (entry.solve_s or 0.0)
     reported = [(t.t_s, t.objective_s if incumbent else t.bound_s) for t in entry.trajectory]
+    end_s = max([(entry.build_s or 0.0) + (entry.solve_s or 0.0), *(t_s for t_s, _ in reported)])
     reported.append((end_s, entry.objective_s if incumbent else entry.bound_s))
     points: list[Point] = []
     for t_s, value in reported:
@@ -101,7 +101,7 @@ def _matplotlib(comparison: Comparison, kind: str) -> bytes:
             label = None if bound else curve.solver
             axes.step(t_s, value_s, where="post", color=color[curve.solver], ls=":" if bound else "-", label=label)
             axes.plot(t_s[-1], value_s[-1], "_" if bound else "o", color=color[curve.solver])
-        axes.set(xscale="log", xlabel="time (s)", ylabel="time per iteration (s)", title=problem.name)
+        axes.set(xscale="log", xlabel="time (s)", ylabel="time per iteration (s)", title=title(problem))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(title="solid: incumbent, dotted: bound")
     data = io.BytesIO()
@@ -132,7 +132,7 @@ def _section(problem: ProblemComparison) -> str:
         + "".join(f"<td>{escape(cell)}" for cell in cells(problem, entry))
         for entry in ranked(problem)
     )
-    return f"<h2>{escape(problem.name)}</h2><table><tr>{head}{rows}</table>{_svg(problem)}"
+    return f"<h2>{escape(title(problem))}</h2><table><tr>{head}{rows}</table>{_svg(problem)}"
 
 
 def _svg(problem: ProblemComparison) -> str:
@@ -141,7 +141,8 @@ def _svg(problem: ProblemComparison) -> str:
         return "<p>No solver found or proved anything.</p>"
     width, height, left, right, top, bottom = 900, 380, 80, 130, 15, 40
     t_s, value_s = zip(*(point for curve in drawn for point in curve.points), strict=True)
-    low, high = min(value_s), max(value_s)
+    low: float = min(value_s)
+    high: float = max(value_s)
     margin = 0.05 * (high - low) or 0.05 * high
     low, high = low - margin, high + margin
     first: int = math.floor(math.log10(min(t_s)))

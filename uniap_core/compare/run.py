@@ -7,6 +7,7 @@ other exactly if the bound of one exceeds the objective of the other.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from uniap_core import registry
 from uniap_core.errors import Disagreement, UniapError
 from uniap_core.events import Emit, Progress, silent
-from uniap_core.problem import Problem, write
+from uniap_core.problem import LayerTable, Problem, Stage, write
 from uniap_core.solve.driver import solve
 from uniap_core.solve.plugin import Form, SolverPlugin
 from uniap_core.solve.request import SolveRequest
@@ -44,6 +46,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Size of what the solver was given, after lowering; ``None`` if it takes the problem itself.
     wall_s
         Seconds from the call to the answer, starting the worker included.
+    trajectory
+        Incumbents and bounds; time counts from the call, less the starting of the worker, which says nothing of the
+        solver.
     """
 
     solver: str
@@ -161,6 +166,8 @@ def compare(
     """
     request = request or SolveRequest()
     plugins = [registry.load("solver", s) if isinstance(s, str) else s for s in solvers]
+    for plugin in plugins:
+        _warm_up(plugin, request)
     compared, done = [], 0
     for problem in problems:
         entries = []
@@ -196,6 +203,15 @@ def require_agreement(comparison: Comparison) -> None:
             )
 
 
+def _warm_up(plugin: SolverPlugin, request: SolveRequest) -> None:
+    """Let the first solve of a process (imports, compilation) not count against anybody's time limit."""
+    layer = LayerTable("layer", ("only",), np.ones((1, 1)), np.zeros(1), np.zeros(1))
+    trivial = Problem("warm-up", 1, (Stage(1.0, 0.0, 1),), (layer,), ())
+    limit_s = 30.0 if request.time_limit_s is None else max(10.0, request.time_limit_s)
+    with contextlib.suppress(UniapError):  # what is wrong with the solver will be said of a problem that was asked
+        solve(trivial, plugin, msgspec.structs.replace(request, time_limit_s=limit_s, warm_start=None, cutoff_s=None))
+
+
 def _entry(problem: Problem, plugin: SolverPlugin, request: SolveRequest, emit: Emit, form: Form | None) -> Entry:
     started = time.perf_counter()
     try:
@@ -208,6 +224,7 @@ def _entry(problem: Problem, plugin: SolverPlugin, request: SolveRequest, emit: 
 
 def _from_result(result: Result, exact: bool, wall_s: float) -> Entry:
     sizes = {name: result.statistics.get(name) for name in ("columns", "rows")}
+    startup_s = float(result.statistics.get("startup_s", 0.0))
     return Entry(
         solver=result.solver,
         version=result.version,
@@ -224,7 +241,7 @@ def _from_result(result: Result, exact: bool, wall_s: float) -> Entry:
         build_s=result.build_s,
         solve_s=result.solve_s,
         wall_s=wall_s,
-        trajectory=[TrajectoryPoint(i.t_s, i.objective_s, i.bound_s) for i in result.trajectory],
+        trajectory=[TrajectoryPoint(max(0.0, i.t_s - startup_s), i.objective_s, i.bound_s) for i in result.trajectory],
     )
 
 

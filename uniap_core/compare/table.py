@@ -17,16 +17,20 @@ def table(problem: ProblemComparison) -> Table:
     """One row per solver, fastest proof first."""
     from rich.table import Table
 
-    title = (
-        f"{problem.name}: {problem.layers} layers, {problem.stages} stages, up to {problem.strategies} strategies, "
-        f"{problem.micro_batches} micro-batches"
-    )
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=title(problem), title_justify="left")
     for heading in HEADINGS:
         drawn.add_column(heading, justify="left" if heading in ("solver", "form", "stop", "") else "right")
     for entry in ranked(problem):
         drawn.add_row(*cells(problem, entry), style="bold red" if _wrong(problem, entry) else "")
     return drawn
+
+
+def title(problem: ProblemComparison) -> str:
+    """Name and size of the problem."""
+    return (
+        f"{problem.name}: {problem.layers} layers, {problem.stages} stages, up to {problem.strategies} strategies, "
+        f"{problem.micro_batches} micro-batches"
+    )
 
 
 def ranked(problem: ProblemComparison) -> list[Entry]:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..errors import MalformedAnswer
 from ..events import Incumbent, Note, Progress
 from ..problem import Assignment, ProblemFile
 from ..program.ir import Array, Program
@@ -189,15 +190,18 @@ def finished(raw: RawResult, seconds: float) -> Finished:
 
     Raises
     ------
-    TypeError
+    MalformedAnswer
         If the plugin returned anything but a well-formed :class:`RawResult`.
     """
     if not isinstance(raw, RawResult):
-        raise TypeError(f"solve() returned a {type(raw).__name__}, not a RawResult")
+        raise MalformedAnswer(f"solve() returned a {type(raw).__name__}, not a RawResult", "correct the plugin")
     answer = {name: getattr(raw, name) for name in RawResult.__dataclass_fields__}
-    answer |= {"values": None if raw.values is None else pack(raw.values), "seconds": seconds, "type": "Finished"}
-    # Taking it apart and putting it together again checks every type inside.
-    return msgspec.convert(msgspec.to_builtins(answer, enc_hook=_encode_array, builtin_types=(bytes,)), Finished)
+    try:
+        answer |= {"values": None if raw.values is None else pack(raw.values), "seconds": seconds, "type": "Finished"}
+        # Taking it apart and putting it together again checks every type inside.
+        return msgspec.convert(msgspec.to_builtins(answer, enc_hook=_encode_array, builtin_types=(bytes,)), Finished)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise MalformedAnswer(f"solve() returned a RawResult with a wrong type inside: {error}") from error
 
 
 def raw_of(message: Finished) -> RawResult:

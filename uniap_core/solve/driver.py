@@ -191,8 +191,8 @@ class _Session:
         try:
             raw = registry.resolve(self.plugin.solve)(lowered.program if lowered else self.problem, request, emit)
             return finished(raw, time.monotonic() - began)
-        except (TypeError, ValueError, msgspec.ValidationError) as error:
-            return process.Death(Stop.CRASH, MalformedAnswer(f"{self.plugin.name}: {error}"))
+        except MalformedAnswer as error:
+            return process.Death(Stop.CRASH, error)
         except UniapError:
             raise
         except Exception as error:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import PluginError, SolverCrashed, SolverFailed, SolverHung, SolverOutOfMemory
+from ..errors import MalformedAnswer, PluginError, SolverCrashed, SolverFailed, SolverHung, SolverOutOfMemory
 from .channel import Answer, Failed, Finished, Job, Load, Probe, Report, decode_reply, receive, send
 from .result import Stop
 
@@ -84,6 +84,8 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         killed = self._process.wait()
+        self._words = self.last_words()
+        self._output.close()
         self._selector.close()
         for fd in (self._down, self._up):
             os.close(fd)
@@ -91,6 +93,8 @@ class Worker:
 
     def last_words(self) -> str:
         """The end of what the process printed."""
+        if self._output.closed:
+            return self._words
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
 
@@ -200,6 +204,8 @@ def _failed(message: Failed, capped: bool) -> Death:
     words = f"{message.kind}: {message.message}"
     if message.kind == "MemoryError" or (capped and _about_memory(words)):
         return _out_of_memory(words)
+    if message.kind == MalformedAnswer.__name__:
+        return Death(Stop.CRASH, MalformedAnswer(message.message, message.fix))
     where = " ".join(line.strip() for line in message.trace.strip().splitlines()[-3:-1])
     return Death(Stop.CRASH, SolverCrashed(f"{words} [{where}]" if where else words, message.fix))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -141,7 +142,8 @@ class SolverSuite:
             f"plugin = registry.load('solver', {self.solver!r}); "
             "heavy = {'torch', 'numba', *plugin.modules} & (set(sys.modules) - before); assert not heavy, heavy"
         )
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
 
     def test_probe_says_what_it_is(self) -> None:
         """Version and licence in one line."""

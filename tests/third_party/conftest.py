@@ -1,0 +1,59 @@
+"""Two distributions that are not part of this one, installed for these tests alone.
+
+Where they are really installed (tox -e third-party) nothing is done. Otherwise a folder on the path gets what pip would
+put there: the package and its metadata with entry points, so that they are found as any distribution is.
+"""
+
+import importlib
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from uniap_core import registry
+
+PROJECTS = ("acme_solver", "acme_broken")
+
+
+def install(project: Path, target: Path) -> None:
+    """Put a project's package and metadata into a folder, as ``pip install --target`` does, without network."""
+    described = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    shutil.copytree(project / project.name, target / project.name, ignore=shutil.ignore_patterns("__pycache__"))
+    info = target / f"{project.name}-{described['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: {described['name']}\nVersion: {described['version']}\n"
+    )
+    lines = []
+    for group, entries in described["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items()), ""]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+def really_installed() -> bool:
+    return any(row.name == "acme" for row in registry.listing("solver"))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def distributions(tmp_path_factory):
+    """Both distributions, importable and registered."""
+    if really_installed():
+        yield
+        return
+    here, target = Path(__file__).parent, tmp_path_factory.mktemp("site-packages")
+    for name in PROJECTS:
+        install(here / name, target)
+    sys.path.insert(0, str(target))
+    _forget()
+    yield
+    sys.path.remove(str(target))
+    for module in [m for m in sys.modules if m.partition(".")[0] in PROJECTS]:
+        del sys.modules[module]
+    _forget()
+
+
+def _forget() -> None:
+    importlib.invalidate_caches()
+    registry.load.cache_clear()
