@@ -106,12 +106,12 @@ def compare(
 def verify(subject: Plan | str | os.PathLike[str], **options: Any) -> Verdict:
     """Judge a plan (or plan file) by code that is independent of every solver.
 
-    ``cross_check="highs"`` also solves it again; ``profile`` is the profile that it was priced from, if any.
+    ``cross_check_by="highs"`` also solves it again; ``profile`` is the profile that it was priced from, if any.
     """
-    from uniap_core import search
     from uniap_core.plan import Plan, read
+    from uniap_core.search import verify_plan
 
-    return search.verify_plan(subject if isinstance(subject, Plan) else read(subject), **options)
+    return verify_plan(subject if isinstance(subject, Plan) else read(subject), **options)
 
 
 def _search(model: str | ModelGraph, cluster: str | Cluster, batch: int, **options: Any) -> Search:

@@ -24,6 +24,8 @@ class ModelPlugin:
         ``() -> tuple[str, ...]`` and ``(name) -> str``, or empty if it lists nothing.
     build
         ``(name, sequence or None) -> ModelGraph``.
+    trace
+        ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ModelPlugin:
     names: str = ""
     describe: str = ""
     handles: str = ""
+    trace: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 
@@ -90,6 +93,29 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
     raise UnknownName(
         f"there is no model named {model!r}", f"{hint} Or give graph.json, hf:config.json or package.module:factory"
     )
+
+
+def trace(source: str, sequence: int | None = None, layers: str | None = None) -> ModelGraph:
+    """Trace a torch model by the plugin that can (``hf:...`` or ``package.module:factory``).
+
+    Parameters
+    ----------
+    layers
+        Which modules are layers, as in ``model.layers.*``; ``None`` finds the repeated blocks.
+
+    Raises
+    ------
+    PluginError
+        If no tracer is installed, with the command that installs one.
+    """
+    for plugin in _plugins():
+        if plugin.trace and re.fullmatch(plugin.handles, source):
+            absent = registry.missing(plugin.modules)
+            if absent:
+                raise PluginError(f"tracing needs {', '.join(absent)}", plugin.install)
+            traced: ModelGraph = registry.resolve(plugin.trace)(source, sequence, layers)
+            return traced
+    raise UnknownName(f"nothing traces {source!r}", "write hf:DIR_OR_CONFIG.json or package.module:factory")
 
 
 def _names(plugin: ModelPlugin) -> tuple[str, ...]:

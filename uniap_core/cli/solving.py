@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,18 +10,22 @@ from ..solve.plugin import Form
 from . import Json, command, print_json
 from .progress import progress
 
+if TYPE_CHECKING:
+    from ..verify.verdict import Verdict
+
 ProblemFile = Annotated[str, typer.Argument(help="A uniap.problem/1 file.", show_default=False)]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit", min=0, help="Wall seconds per solve.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the solver.")]
 Gap = Annotated[float, typer.Option(min=0, help="Relative gap that counts as optimal.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Write the result here.")]
+FormOption = Annotated[Form | None, typer.Option(help="Force a lower form of the problem.")]
 
 
 @command
 def solve(
     problem: ProblemFile,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
-    form: Annotated[Form | None, typer.Option(help="Force a lower form of the problem.")] = None,
+    form: FormOption = None,
     time_limit: TimeLimit = None,
     gap: Gap = 1e-9,
     threads: Threads = 1,
@@ -58,30 +62,77 @@ def solve(
 
 
 @command
+def compare(
+    problem: Annotated[list[str], typer.Argument(help="uniap.problem/1 files.", show_default=False)],
+    solvers: Annotated[str | None, typer.Option(help="Names, comma-separated [all that are installed].")] = None,
+    form: FormOption = None,
+    time_limit: TimeLimit = 60.0,
+    gap: Gap = 1e-6,
+    threads: Threads = 1,
+    seed: Annotated[int, typer.Option(help="Random seed of the solvers.")] = 0,
+    plot: Annotated[str | None, typer.Option(help="Draw bounds and incumbents (.png, .svg or .html).")] = None,
+    output: Output = None,
+    json: Json = False,
+) -> int:
+    """Solve the same problems by many solvers, side by side. Exit 3 if two of them contradict each other."""
+    from .. import artifact
+    from .. import compare as comparison
+    from .. import problem as problems
+    from ..solve.request import SolveRequest
+
+    posed = [problems.read(path) for path in problem]
+    names = tuple(filter(None, (solvers or "").split(","))) or comparison.installed()
+    request = SolveRequest(time_limit_s=time_limit, gap=gap, threads=threads, seed=seed)
+    with progress("comparing", quiet=json) as emit:
+        found = comparison.compare(posed, names, request, emit, form=form, strict=False)
+    if output:
+        artifact.write(output, found)
+    if plot:
+        comparison.draw(found, plot)
+    if json:
+        print_json(found)
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for one in found.problems:
+            console.print(comparison.table(one))
+    comparison.require_agreement(found)
+    return 0
+
+
+@command
 def verify(
-    subject: Annotated[str, typer.Argument(help="A plan file, or a problem file with --result.", show_default=False)],
+    subject: Annotated[
+        str | None, typer.Argument(help="A plan file, or a problem file with --result.", show_default=False)
+    ] = None,
     result: Annotated[str | None, typer.Option(help="A uniap.result/1 file of that problem.")] = None,
     cross_check: Annotated[str | None, typer.Option(help="Solve again by this solver, to find nothing better.")] = None,
     profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    properties: Annotated[
+        int | None, typer.Option(min=1, help="Instead: fuzz a cost model and a solver with so many random cases.")
+    ] = None,
+    cost_model: Annotated[str, typer.Option(help="Cost model to fuzz.")] = "analytic",
+    solver: Annotated[str, typer.Option(help="Solver to fuzz.")] = "dp",
+    seed: Annotated[int, typer.Option(help="Of the random cases.")] = 0,
+    time_limit: TimeLimit = None,
     json: Json = False,
 ) -> int:
     """Check a plan or a result by code that is independent of every solver. Exit 1 if it fails."""
-    from .. import artifact
-    from .. import verify as verifier
+    from ..errors import UsageError
 
-    if result is not None:
-        from .. import problem as problems
-        from ..solve.result import ResultFile, from_file
+    if properties is not None:
+        from ..search import check_properties
 
-        posed = problems.read(subject)
-        verdict = verifier.verify_result(posed, from_file(artifact.read(result, ResultFile), posed))
+        verdict = check_properties(properties, cost_model=cost_model, solver=solver, seed=seed)
+    elif subject is None:
+        raise UsageError(
+            "there is nothing to verify", "name a plan file, a problem file with --result, or --properties N"
+        )
+    elif result is not None:
+        verdict = _verify_result(subject, result, cross_check, time_limit)
     else:
-        from .. import plan as plans
-        from ..profile import Profile
-        from ..search import verify_plan
-
-        measured = None if profile is None else artifact.read(profile, Profile)
-        verdict = verify_plan(plans.read(subject), profile=measured, cross_check=cross_check)
+        verdict = _verify_plan(subject, profile, cross_check, time_limit)
     if json:
         print_json(verdict)
     else:
@@ -89,3 +140,64 @@ def verify(
 
         print_verdict(verdict)
     return 0 if verdict.passed else 1
+
+
+def _verify_plan(path: str, profile: str | None, cross_check: str | None, time_limit: float | None) -> Verdict:
+    from .. import artifact
+    from .. import plan as plans
+    from ..errors import Unverified
+    from ..profile import Profile
+    from ..search import verify_plan
+    from ..verify import with_checks
+    from ..verify.verdict import Check
+
+    measured = None if profile is None else artifact.read(profile, Profile)
+    plan = plans.read(path)
+    verdict = verify_plan(plan, profile=measured, cross_check_by=cross_check, time_limit_s=time_limit)
+    try:
+        plans.check_seal(plan)
+    except Unverified as error:
+        broken = Check(name="seal", passed=False, evidence=error.cause, fix=error.fix)
+        return with_checks(verdict, [broken])
+    return with_checks(verdict, [Check(name="seal", passed=True, evidence="the file is as it was sealed")])
+
+
+def _verify_result(problem: str, result: str, cross_check: str | None, time_limit: float | None) -> Verdict:
+    import math
+
+    from .. import artifact
+    from .. import problem as problems
+    from ..search import check_again
+    from ..solve.result import ResultFile, from_file
+    from ..verify import verify_result, with_checks
+
+    posed = problems.read(problem)
+    answer = from_file(artifact.read(result, ResultFile), posed)
+    verdict = verify_result(posed, answer)
+    if cross_check is None or not verdict.passed:
+        return verdict
+    objective = math.inf if answer.objective_s is None else answer.objective_s
+    return with_checks(verdict, check_again(posed, objective, cross_check, time_limit))
+
+
+@command
+def timeline(
+    plan: Annotated[str, typer.Argument(help="A uniap.plan/1 file.", show_default=False)],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Write the trace here.")] = None,
+    json: Json = False,
+) -> None:
+    """Simulate one iteration and write it as a Chrome/Perfetto trace."""
+    from .. import artifact
+    from .. import plan as plans
+    from ..errors import UsageError
+    from ..verify import timeline as simulate
+
+    if output is None and not json:
+        raise UsageError("where to?", "give -o trace.json, or --json for stdout")
+    trace = simulate(plans.read(plan))
+    if output:
+        artifact.write_text(output, artifact.encode(trace))
+    if json:
+        return print_json(trace)
+    print(f"{len(trace['traceEvents'])} events written to {output}; open it in ui.perfetto.dev or chrome://tracing")
+    return None

@@ -281,3 +281,13 @@ def _contradictions(entries: list[Entry]) -> list[Contradiction]:
         for e in entries
         if e is not best and e.proof_s > objective_s * (1 + TOLERANCE)
     ]
+
+
+def installed() -> tuple[str, ...]:
+    """Names of the exact solvers whose libraries are installed, the project's own first."""
+    found = [name for name in registry.names("solver") if _usable(registry.load("solver", name))]
+    return tuple(sorted(found, key=lambda name: (name != "dp", name)))
+
+
+def _usable(plugin: SolverPlugin) -> bool:
+    return plugin.exact and not registry.missing(plugin.modules)

@@ -1,8 +1,20 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
-from .again import verify_plan
+from .again import check_again, check_properties, verify_plan
 from .pricing import price, tables_of
 from .request import Search, candidates, make, narrow
 from .sweep import Sweep, sweep
 
-__all__ = ["Search", "Sweep", "candidates", "make", "narrow", "price", "sweep", "tables_of", "verify_plan"]
+__all__ = [
+    "Search",
+    "Sweep",
+    "candidates",
+    "check_again",
+    "check_properties",
+    "make",
+    "narrow",
+    "price",
+    "sweep",
+    "tables_of",
+    "verify_plan",
+]

@@ -1,0 +1,184 @@
+"""``uniap run``, ``export``, ``trace``, ``profile``, ``estimate``, ``calibrate``: to and from real machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import Json, command, print_json
+from .advice import PlanFile
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..execute import RunReport
+
+Out = Annotated[str | None, typer.Option("--output", "-o", help="Where to write.")]
+
+
+@command
+def run(
+    plan: PlanFile,
+    executor: Annotated[str, typer.Option(help="Executor plugin.")] = "fsdp",
+    steps: Annotated[int, typer.Option(min=1, help="Iterations in total.")] = 5,
+    learning_rate: Annotated[float, typer.Option(help="Of the plan's optimizer.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of weights and synthetic data.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    data: Annotated[str, typer.Option(help="A .npy file of token ids [synthetic samples].")] = "",
+    checkpoint: Annotated[str, typer.Option(help="Folder to write checkpoints to.")] = "",
+    checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints [at the end].")] = 0,
+    resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
+    check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
+    output: Out = None,
+    json: Json = False,
+) -> None:
+    """Train the model under a plan on this machine; prints losses, and predicted against measured."""
+    import msgspec
+
+    from .. import artifact, registry
+    from .. import plan as plans
+    from ..errors import UsageError
+    from ..execute import Job
+
+    chosen = registry.load("executor", executor)
+    if not chosen.launch:
+        raise UsageError(
+            f"{executor} does not launch", f"export the plan instead: uniap export {plan} --to {executor} -o DIR"
+        )
+    _installed(chosen)
+    job = msgspec.convert(
+        {
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "seed": seed,
+            "device": device,
+            "data": data,
+            "checkpoint": checkpoint,
+            "checkpoint_every": checkpoint_every,
+            "resume": resume,
+            "check_memory": check_memory,
+        },
+        Job,
+    )
+    subject = plans.read(plan)
+    with progress("training", quiet=json) as emit:
+        report: RunReport = registry.resolve(chosen.launch)(subject, job, emit)
+    if output:
+        artifact.write(output, report)
+    if json:
+        return print_json(report)
+    _print_run(report)
+    return None
+
+
+def _print_run(report: RunReport) -> None:
+    for number, (loss, seconds) in enumerate(zip(report.losses, report.step_s, strict=True), report.first_step + 1):
+        print(f"step {number:<5} loss {loss:<12.6g} {seconds:.3f} s")
+    print(f"per iteration: predicted {report.predicted_time_s:.4g} s, measured {report.measured_time_s:.4g} s")
+    for stage in report.stages:
+        print(
+            f"  stage {stage.stage}: {stage.predicted_time_s * 1e3:.4g} ms predicted, "
+            f"{stage.measured_time_s * 1e3:.4g} ms measured; memory {stage.predicted_memory_bytes / 2**30:.2f} GiB "
+            f"predicted, {stage.measured_memory_bytes / 2**30:.2f} GiB measured"
+        )
+    for note in report.notes:
+        print(f"  note: {note}")
+
+
+@command
+def export(
+    plan: PlanFile,
+    to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
+    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    json: Json = False,
+) -> None:
+    """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
+    from .. import artifact
+    from .. import plan as plans
+    from ..export import export as write
+    from ..profile import Profile
+
+    measured = None if profile is None else artifact.read(profile, Profile)
+    with progress("exporting", quiet=json) as emit:
+        files = write(plans.read(plan), to, output, measured, emit)
+    if json:
+        return print_json({"files": files})
+    print("\n".join(files))
+    return None
+
+
+@command
+def trace(
+    model: Annotated[str, typer.Argument(help="hf:DIR_OR_JSON or package.module:factory.", show_default=False)],
+    seq: Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample [model's own].")] = None,
+    layers: Annotated[str | None, typer.Option(help="Modules that are layers, as in 'model.layers.*'.")] = None,
+    output: Out = None,
+    json: Json = False,
+) -> None:
+    """Turn a torch model into a graph file: no weights, no download, no GPU."""
+    from .. import artifact, models
+
+    graph = models.trace(model, seq, layers)
+    if output:
+        artifact.write(output, graph)
+    if json:
+        return print_json(graph)
+    where = f"; written to {output}" if output else "; give -o FILE to keep it"
+    print(
+        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters, sequence {graph.sequence}{where}"
+    )
+    return None
+
+
+@command
+def profile(
+    model: Annotated[str, typer.Argument(help="Model whose layers are measured.")] = "gpt2",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seq: Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
+        "profile.json"
+    ),
+    json: Json = False,
+) -> None:
+    """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
+    from .. import models, registry
+
+    graph = models.load(model, seq)
+    measure = registry.resolve("uniap_torch.profiler:profile")
+    with progress("measuring", quiet=json) as emit:
+        found = measure(graph, device=device, path=output, emit=emit)
+    if json:
+        return print_json(found)
+    print(
+        f"{found.device}: {len(found.layers)} layer timings, {len(found.collectives)} collectives, written to {output}"
+    )
+    for note in found.notes:
+        print(f"  note: {note}")
+    return None
+
+
+@command
+def estimate(
+    runs: Annotated[str, typer.Argument(help="CSV of runs with their plans (docs/formats.md).", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="CSV to write.", show_default=False)],
+    cost_model: Annotated[str, typer.Option(help="Cost model plugin.")] = "analytic",
+    json: Json = False,
+) -> None:
+    """Predict time and memory of runs whose plans are given."""
+    from ..estimate import estimate_file
+
+    count = estimate_file(runs, output, cost_model)
+    if json:
+        return print_json({"predicted": count, "output": output})
+    print(f"{count} rows predicted, written to {output}")
+    return None
+
+
+def _installed(plugin: Any) -> None:
+    from .. import registry
+    from ..errors import PluginError
+
+    absent = registry.missing(plugin.modules)
+    if absent:
+        raise PluginError(f"{plugin.name} needs {', '.join(absent)}", plugin.install)
