@@ -154,7 +154,7 @@ def _svg(problem: ProblemComparison) -> str:
     def y(value: float) -> float:
         return top + (high - value) / (high - low) * (height - top - bottom)
 
-    parts = [f'<svg viewBox="0 0 {width} {height}" role=img><title>bound and incumbent against time</title>']
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img"><title>bound and incumbent against time</title>']
     for exponent in range(first, last + 1):
         tick_s = float(f"1e{exponent}")
         parts.append(f'<path d="M{x(tick_s):.1f} {top}V{height - bottom}" stroke="#eee"/>')
