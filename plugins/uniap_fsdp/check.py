@@ -79,9 +79,9 @@ def _split(planned: LayerPlan, layer: Layer) -> Iterator[Refusal]:
     tp = planned.tp
     for op in layer.operators:
         counts = {"heads": op.heads, "key heads": op.kv_heads}
-        if op.split == "column":
+        if op.kind == "gemm" and op.split == "column":
             counts["columns"] = op.outer
-        if op.split == "row":
+        if op.kind == "gemm" and op.split == "row":
             counts["rows"] = op.inner
         for what, count in counts.items():
             if count and count % tp:

@@ -144,6 +144,8 @@ def apply(
     seed: int = 0,
     where: Where | None = None,
     example: Callable[[int], Batch] | None = None,
+    wiring: Wiring | None = None,
+    dry: bool = False,
 ) -> Parallel:
     """Build this rank's part of a plan; every rank of the world must call it.
 
@@ -157,10 +159,14 @@ def apply(
         This rank's marker of what it is doing.
     example
         Makes model inputs (default: those of the source's task).
+    wiring
+        The model's, if it is known already.
+    dry
+        Whether to build without data and without communication, in a fake world.
     """
     model, sites = source.model, source.sites
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
-    wiring = record(model, sites, example or source.task.example, source.result)
+    wiring = wiring or wire(source, example)
     world = mesh_module.make(kind, plan.pp, {layer.tp for layer in plan.layers}, replicas=plan.precision == "bf16")
     first = aliases(model)
     modules = {path: model.get_submodule(path) for path in sites}
@@ -173,14 +179,12 @@ def apply(
         if id(modules[path]) in used:
             model.set_submodule(path, copy.deepcopy(modules[path]))
         used.add(id(modules[path]))
-        units[path] = _unit(model, path, plan, layer, route, world, first, seed, device)
+        units[path] = _unit(model, path, plan, layer, route, world, first, seed, None if dry else device)
     stage = Stage(model, units, route, world, source.result, where)
-    for module in stage.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, buffer.to(device))
+    _move_buffers(stage, device)
     copies = _copies(first, sites)
     held = _held(units, first, {name: next(iter(found)) for name, found in copies.items()})
-    ties = _ties(copies, route, world, held)
+    ties = () if dry else _ties(copies, route, world, held)
     loose = {p for unit in units.values() if unit.sharing != "fsdp" for p in unit.parameters()}
     if any(unit.sharing == "fsdp" for unit in units.values()):
         fully_shard(stage, mesh=world.dp(1), ignored_params=loose)
@@ -188,6 +192,19 @@ def apply(
     pipe.ties, pipe.meshes = ties, world
     stage.train(plan.training.dropout)
     return Parallel(pipe.submod, schedule(plan.schedule, pipe, plan.micro_batches), pipe, stage, world, held)
+
+
+def _move_buffers(module: nn.Module, device: torch.device) -> None:
+    """Move buffers to a device; those that modules share stay shared."""
+    moved: dict[int, torch.Tensor] = {}
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, moved.setdefault(id(buffer), buffer.to(device)))
+
+
+def wire(source: Source, example: Callable[[int], Batch] | None = None) -> Wiring:
+    """The data flow between the layers of a model."""
+    return record(source.model, source.sites, example or source.task.example, source.result)
 
 
 def _unit(
@@ -199,10 +216,10 @@ def _unit(
     world: Meshes,
     first: Mapping[str, str],
     seed: int,
-    device: torch.device,
+    device: torch.device | None,
 ) -> Unit:
     strategy = next(one.strategy for one in plan.layers if one.name == layer)
-    module = fill(model, path, first, seed, device)
+    module = model.get_submodule(path) if device is None else fill(model, path, first, seed, device)
     tensor_parallel(module, strategy, route.layouts[layer].split, world)
     unit = Unit(module, strategy)
     share(unit, world, plan.precision)

@@ -223,8 +223,8 @@ def fill(model: nn.Module, path: str, first: Mapping[str, str], seed: int, devic
                 if count[canonical] > 1:
                     generator = torch.Generator().manual_seed(_seed(seed, canonical))
                     module.get_parameter(n).normal_(0.0, 0.02, generator=generator)
-    for tensor in (*layer.parameters(), *layer.buffers()):
-        tensor.data = tensor.data.to(device)
+    for parameter in layer.parameters():
+        parameter.data = parameter.data.to(device)
     return layer
 
 

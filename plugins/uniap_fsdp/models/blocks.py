@@ -44,7 +44,9 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention over head-split projections; ``rotary`` turns queries and keys (Su et al. 2021).
+    """Multi-head attention over head-split projections.
+
+    ``rotary`` (:func:`angles`) turns queries and keys (Su et al. 2021).
 
     ``table`` adds T5's relative position bias. Head counts follow from the projections' width, so the module is
     the same on one device and on one of a tensor-parallel group.
@@ -59,7 +61,7 @@ class Attention(nn.Module):
         size: int = 0,
         causal: bool = False,
         bias: bool = True,
-        rotary: int = 0,
+        rotary: torch.Tensor | None = None,
         table: RelativeBias | None = None,
         scale: float | None = None,
     ) -> None:
@@ -70,14 +72,12 @@ class Attention(nn.Module):
         self.value = nn.Linear(hidden, kv_heads * self.size, bias=bias)
         self.out = nn.Linear(heads * self.size, hidden, bias=bias)
         self.table = table
-        self.rotary = bool(rotary)
-        if rotary:
-            self.register_buffer("angles", angles(rotary, self.size), persistent=False)
+        self.register_buffer("angles", rotary, persistent=False)
 
     def forward(self, x: torch.Tensor, memory: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
         source = x if memory is None else memory
         q, k, v = (self._heads(y) for y in (self.query(x), self.key(source), self.value(source)))
-        if self.rotary:
+        if self.angles is not None:
             q, k = rotate(q, self.angles), rotate(k, self.angles)
         groups = q.shape[1] // k.shape[1]
         if self.table is None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from uniap_core.api import ModelGraph
 
-from .blocks import MLP, Attention, Model, RMSNorm, Styles, norm, vocab_columns, vocab_rows
+from .blocks import MLP, Attention, Model, RMSNorm, Styles, angles, norm, vocab_columns, vocab_rows
 
 
 class Embedding(nn.Module):
@@ -86,6 +86,7 @@ class Llama(Decoder):
     def __init__(self, graph: ModelGraph) -> None:
         a = graph.architecture
         hidden, vocab = int(a["hidden"]), int(a["vocab"])
+        turns = angles(graph.sequence, int(a["head_size"]))
 
         def block() -> Block:
             attention = Attention(
@@ -95,7 +96,7 @@ class Llama(Decoder):
                 size=int(a["head_size"]),
                 causal=True,
                 bias=False,
-                rotary=graph.sequence,
+                rotary=turns,
             )
             mlp = MLP(hidden, int(a["ffn"]), nn.SiLU(), gated=True, bias=False)
             return Block(attention, mlp, (RMSNorm(hidden), RMSNorm(hidden)))

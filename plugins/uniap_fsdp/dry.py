@@ -1,0 +1,102 @@
+"""The dry run: every stage of a plan built on one CPU, without data, in a fake world of the plan's size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from uniap_core.api import Inexpressible, Proposal, RankLayout, UniapError, UsageError, rank_layout
+
+from .check import check
+from .wiring import Wiring
+
+
+def layout(plan: Proposal) -> RankLayout:
+    """Build the first rank of every stage on the meta device in a fake world, and say who works with whom.
+
+    Catches what a plan's text cannot show: a model that does not build, layers that its forward pass does not
+    reach, a split or a mesh that torch refuses.
+
+    Raises
+    ------
+    Inexpressible
+        If the executor cannot run the plan.
+    UsageError
+        If this process is part of a process group already.
+    """
+    check(plan)
+    width = plan.cluster.devices // plan.pp
+    groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]] = {}
+    parameters: dict[int, int] = {}
+    notes: dict[str, None] = {}
+    wiring = _wire(plan)
+    for stage in range(plan.pp):
+        rank = stage * width
+        with _fake_world(rank, plan.cluster.devices):
+            parameters[rank] = _build(plan, stage, wiring, groups, notes)
+    expected = rank_layout(plan)
+    return RankLayout(
+        world=plan.cluster.devices,
+        stages=expected.stages,
+        groups={layer.name: groups[layer.name] for layer in plan.layers},
+        parameters=parameters,
+        notes=tuple(notes),
+        pipelines=expected.pipelines,
+    )
+
+
+def _wire(plan: Proposal) -> Wiring:
+    from .parallel import wire
+    from .source import load
+
+    return wire(load(plan.model))
+
+
+def _build(
+    plan: Proposal,
+    stage: int,
+    wiring: Wiring,
+    groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]],
+    notes: dict[str, None],
+) -> int:
+    from .parallel import apply
+    from .source import load
+
+    try:
+        built = apply(load(plan.model), plan, "cpu", wiring=wiring, dry=True)
+    except UniapError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise Inexpressible(
+            f"stage {stage} cannot be built: {type(error).__name__}: {lines[-1]}",
+            "pin other strategies for its layers; uniap run --help says how to report this",
+        ) from error
+    for layer in plan.layers:
+        if layer.stage == stage:
+            mesh = built.meshes.by_tp[layer.tp].mesh[stage].reshape(-1, layer.tp)
+            groups[layer.name] = {
+                "tp": tuple(tuple(row) for row in mesh.tolist()),
+                "dp": tuple(tuple(row) for row in mesh.T.tolist()),
+            }
+    notes.update(dict.fromkeys(built.notes))
+    return sum(one.local.numel() for one in built.held)
+
+
+@contextmanager
+def _fake_world(rank: int, world: int) -> Iterator[None]:
+    """A default process group in which collectives do nothing."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    if dist.is_initialized():
+        raise UsageError("the dry run needs a process without a process group", "call it before init_process_group")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()

@@ -1,0 +1,98 @@
+"""The machine at hand against the plan: how many devices, how much free memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from uniap_core.api import Job, LaunchFailed, Proposal
+
+GIB = 2**30
+
+
+def device_kind(job: Job) -> Literal["cpu", "cuda"]:
+    """The kind of device that a job runs on here.
+
+    Raises
+    ------
+    LaunchFailed
+        If the job wants CUDA and there is none.
+    """
+    import torch
+
+    if job.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if job.device == "cuda":
+        raise LaunchFailed("the job wants CUDA devices, and this machine has none", "run with --device cpu")
+    return "cpu"
+
+
+def check_machine(plan: Proposal, kind: str, folder: str, *, memory: bool) -> list[str]:
+    """Compare devices and memory of this machine with the plan; returns notes on harmless differences.
+
+    Raises
+    ------
+    LaunchFailed
+        If the plan needs more than there is, with what to do.
+    """
+    world = plan.cluster.devices
+    if kind == "cuda":
+        return _check_cuda(world, folder)
+    needed, free = sum(len(stage.ranks) * stage.memory_bytes for stage in plan.stages), available_memory()
+    if memory and free is not None and needed > free:
+        raise LaunchFailed(
+            f"the plan needs {needed / GIB:.1f} GiB for {world} ranks and this machine has {free / GIB:.1f} GiB free",
+            "plan for a smaller batch or with memory_gib of this machine, or run where there is more",
+        )
+    cores = os.cpu_count() or 1
+    return [f"{world} ranks share {cores} cores: times are not those of {world} devices"] if world > cores else []
+
+
+def _check_cuda(world: int, folder: str) -> list[str]:
+    import torch
+
+    here = torch.cuda.device_count()
+    if here >= world:
+        return []
+    nodes = -(-world // here)
+    command = (
+        f"torchrun --nnodes={nodes} --nproc-per-node={here} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
+        f"-m uniap_fsdp.worker {folder}"
+    )
+    raise LaunchFailed(
+        f"the plan needs {world} devices and this machine has {here}",
+        f"on each of {nodes} nodes that share this folder, run: {command}",
+    )
+
+
+def check_device_memory(plan: Proposal, rank: int) -> None:
+    """Compare the free memory of a rank's CUDA device with what its stage needs.
+
+    Raises
+    ------
+    LaunchFailed
+        If it has less.
+    """
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    stage = next(stage for stage in plan.stages if rank in stage.ranks)
+    if stage.memory_bytes > free:
+        raise LaunchFailed(
+            f"rank {rank} needs {stage.memory_bytes / GIB:.1f} GiB and its device has {free / GIB:.1f} GiB free",
+            "end what else runs there, or plan for devices with that much memory",
+        )
+
+
+def available_memory() -> float | None:
+    """Bytes that can be allocated without swapping, or ``None`` where the system does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

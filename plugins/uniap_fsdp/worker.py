@@ -1,0 +1,118 @@
+"""One rank of a launched plan: ``torchrun ... -m uniap_fsdp.worker FOLDER``, with plan.json and job.json in it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+import torch.distributed as dist
+
+from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, write
+
+from .machine import check_device_memory, device_kind
+from .train import Measured, train
+from .where import Where
+
+PROGRESS = "progress.jsonl"
+REPORT = "report.json"
+
+
+def main() -> int:
+    """Train, and leave a report (rank 0) or the story of a failure."""
+    folder = Path(sys.argv[1])
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    where = Where(folder / f"rank-{rank}.where")
+    _redirect(folder / f"rank-{rank}.log")
+    try:
+        plan, job = read(folder / "plan.json", Plan), read(folder / "job.json", Job)
+        admit(plan)
+        _run(plan, job, folder, rank, world, where)
+    except BaseException as error:
+        traceback.print_exc()
+        last = str(error).strip().splitlines() or [""]
+        cause = error.cause if isinstance(error, UniapError) else f"{type(error).__name__}: {last[-1]}"
+        story = {"where": where.text, "cause": cause, "fix": getattr(error, "fix", "")}
+        (folder / f"rank-{rank}.failed").write_bytes(msgspec.json.encode(story))
+        sys.stderr.flush()
+        # Not sys.exit: collectives of other ranks may hold threads that never end.
+        os._exit(1)
+    return 0
+
+
+def _redirect(path: Path) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
+def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where) -> None:
+    if world != plan.cluster.devices:
+        raise UniapError(f"the plan is for {plan.cluster.devices} ranks and {world} were started", "start as many")
+    kind = device_kind(job)
+    if kind == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if job.check_memory:
+            check_device_memory(plan, rank)
+    device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else None
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=30), device_id=device)
+    with open(folder / PROGRESS, "a") as progress:
+
+        def tell(step: int, loss: float, norm: float, seconds: float) -> None:
+            print(f"step {step + 1}: loss {loss:.6f}, gradient norm {norm:.4f}, {seconds:.3f} s", flush=True)
+            if rank == 0:
+                row = {"step": step + 1, "loss": loss, "norm": norm, "seconds": seconds}
+                progress.write(msgspec.json.encode(row).decode() + "\n")
+                progress.flush()
+
+        measured, parallel = train(plan, job, kind, where=where, tell=tell)
+    everyone: list[Any] = [None] * world
+    mine = (measured.settled(measured.busy_s), measured.memory_bytes)
+    dist.all_gather_object(everyone, mine)
+    if rank == 0:
+        write(folder / REPORT, report(plan, measured, everyone, kind, str(folder), parallel.notes))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def report(
+    plan: Plan, measured: Measured, everyone: list[tuple[float, float]], kind: str, folder: str, notes: tuple[str, ...]
+) -> RunReport:
+    """The report of a run from what each rank measured: (busy seconds per micro-batch, peak bytes)."""
+    stages = tuple(
+        StageReport(
+            stage=i,
+            ranks=stage.ranks,
+            predicted_time_s=stage.time_s,
+            measured_time_s=max(everyone[rank][0] for rank in stage.ranks),
+            predicted_memory_bytes=stage.memory_bytes,
+            measured_memory_bytes=max(everyone[rank][1] for rank in stage.ranks),
+        )
+        for i, stage in enumerate(plan.stages)
+    )
+    return RunReport(
+        plan=plan.seal,
+        executor="fsdp",
+        device=torch.cuda.get_device_name() if kind == "cuda" else "cpu",
+        world=plan.cluster.devices,
+        first_step=measured.first_step,
+        losses=tuple(measured.losses),
+        gradient_norms=tuple(measured.norms),
+        step_s=tuple(measured.step_s),
+        predicted_time_s=plan.predicted.iteration_time_s,
+        measured_time_s=measured.settled(measured.step_s),
+        stages=stages,
+        folder=folder,
+        checkpoint=measured.checkpoint,
+        notes=notes,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
