@@ -47,7 +47,8 @@ def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
     highspy.Highs.resetGlobalScheduler(True)
     highs = highspy.Highs()
     _configure(highs, request, options)
-    highs.passModel(_model(program))
+    if highs.passModel(_model(program)) == highspy.HighsStatus.kError:
+        raise ValueError("HiGHS refuses the model")
     if program.start is not None:
         chosen = np.flatnonzero(program.integer).astype(np.int32)
         highs.setSolution(len(chosen), chosen, program.start[chosen])

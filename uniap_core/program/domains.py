@@ -75,13 +75,13 @@ def _own(problem: Problem, u: int) -> Array:
 def _dominate(problem: Problem, u: int, member: Array) -> Array:
     """Remove dominated strategies from ``member`` in place; returns what stands for each."""
     layer, (depth, count) = problem.layers[u], member.shape
-    cheaper = np.ones((count, count), dtype=bool)
+    cheaper: Array = np.ones((count, count), dtype=bool)
     for edge in problem.edges:
         for table in (edge.reshard_s, edge.cross_s):
             if edge.source == u:
-                cheaper &= _no_worse(table)
+                cheaper = cheaper & _no_worse(table)
             if edge.target == u:
-                cheaper &= _no_worse(table.T)
+                cheaper = cheaper & _no_worse(table.T)
     instead = np.broadcast_to(np.arange(count), (depth, count)).copy()
     for i, stage in enumerate(problem.stages):
         size = layer.state_bytes + stage.in_flight * layer.stash_bytes
@@ -98,8 +98,7 @@ def _dominate(problem: Problem, u: int, member: Array) -> Array:
 
 def _no_worse(table: Array) -> Array:
     """Entry [a, b]: row a is nowhere larger than row b."""
-    result: Array = (table[:, None, :] <= table[None, :, :]).all(axis=2)
-    return result
+    return np.asarray((table[:, None, :] <= table[None, :, :]).all(axis=2))
 
 
 def _propagate(problem: Problem, member: list[Array]) -> None:

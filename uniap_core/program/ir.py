@@ -321,9 +321,8 @@ class Builder:
         row_lower, row_upper, defines = (np.concatenate(piece) for piece in zip(*self._rows, strict=True))
         row, column, value = (np.concatenate(piece) for piece in zip(*self._entries, strict=True))
         # Solvers refuse a column twice in one row; several tensors between two layers give just that.
-        key, place = np.unique(row * np.int64(max(1, self.columns)) + column, return_inverse=True)
-        row, column = np.divmod(key, max(1, self.columns))
-        value = np.bincount(place, value, len(key))
+        place, value = summed(row * np.int64(max(1, self.columns)) + column, value)
+        row, column = np.divmod(place, max(1, self.columns))
         start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=self.rows))]).astype(np.int64)
         members = np.concatenate(self.groups).astype(np.int64) if self.groups else np.zeros(0, dtype=np.int64)
         return Program(
@@ -341,6 +340,12 @@ class Builder:
             tuple(self.couplings),
             tuple(self.pairings),
         )
+
+
+def summed(place: Array, value: Array) -> tuple[Array, Array]:
+    """Values of equal places added up, in order of place: solvers refuse or drop repeated entries of a row."""
+    places, which = np.unique(place, return_inverse=True)
+    return places, np.bincount(which, value, len(places))
 
 
 def with_row(program: Program, column: Array, value: Array | float, upper: float) -> Program:

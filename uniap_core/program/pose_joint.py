@@ -17,8 +17,8 @@ Accepts
 Produces
     A :class:`~uniap_core.program.ir.Program` with linear objective, couplings, and integer placement columns.
 Size
-    Columns: sum over layers of its possible and undominated (stage, strategy) pairs; P stages; one per boundary that can cost
-    anything, one per boundary and shared tensor; one for the max if c > 1. See ``tests/unit/program``.
+    Columns: sum over layers of its possible and undominated (stage, strategy) pairs; P stages; one per boundary that
+    can cost anything, one per boundary and shared tensor; one for the max if c > 1. See ``tests/unit/program``.
 Exactness
     Exact; the reductions of :mod:`~uniap_core.program.domains` keep an optimal assignment.
 Reference

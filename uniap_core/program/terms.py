@@ -10,7 +10,7 @@ import numpy as np
 
 from ..problem import MEMORY_TOLERANCE, Assignment, Problem
 from .domains import Domains
-from .ir import Array, Builder, Coupling, Program
+from .ir import Array, Builder, Coupling, Program, summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,12 +229,8 @@ def _coupling(left: int, right: int, possible: Array, terms: list[tuple[int, Arr
         lefts.append(a)
         rights.append(b)
         values.append(-table[a, b])
-    return Coupling(
-        left,
-        right,
-        possible,
-        np.concatenate(rows),
-        np.concatenate(lefts),
-        np.concatenate(rights),
-        np.concatenate(values),
-    )
+    # Two tensors between the same layers may meet in one row.
+    members = np.concatenate(lefts) * possible.shape[1] + np.concatenate(rights)
+    place, value = summed(np.concatenate(rows) * possible.size + members, np.concatenate(values))
+    into, pair = np.divmod(place, max(1, possible.size))
+    return Coupling(left, right, possible, into, pair // possible.shape[1], pair % possible.shape[1], value)
