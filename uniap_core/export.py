@@ -96,9 +96,7 @@ def obstacles(plan: Plan, executor: ExecutorPlugin) -> list[str]:
     return list(_beyond(plan, executor.capability))
 
 
-def nearest(
-    plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None, emit: Emit = silent
-) -> Plan | None:
+def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None, emit: Emit = silent) -> Plan | None:
     """The best plan of the same job that an executor can run: the plan's pins are kept if they can be.
 
     Parameters
@@ -186,7 +184,6 @@ def _beyond(plan: Plan, capability: Capability) -> Iterator[str]:
             break
     if plan.schedule not in capability.schedules:
         yield f"its schedules are {', '.join(capability.schedules)}, not {plan.schedule}"
-    if capability.sequence_parallel is not None and any(
-        layer.tp > 1 and layer.sequence_parallel != capability.sequence_parallel for layer in plan.layers
-    ):
-        yield f"it runs tensor parallelism only {'with' if capability.sequence_parallel else 'without'} sequence parallelism"
+    sp = capability.sequence_parallel
+    if sp is not None and any(layer.tp > 1 and layer.sequence_parallel != sp for layer in plan.layers):
+        yield f"it runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"

@@ -46,6 +46,7 @@ def sections(plan: Plan) -> tuple[Section, ...]:
         ("recomputation", iter(method(plan, blocks(plan)) or ())),
         ("data parallelism and precision", _data_parallel(plan)),
         ("model", _model(plan)),
+        ("kernels, as priced (with Transformer Engine this line may go)", _kernels(plan)),
     )
     listed = ((title, tuple(Argument(flag, value) for flag, value in pairs)) for title, pairs in rows)
     return tuple((title, arguments) for title, arguments in listed if arguments)
@@ -146,3 +147,8 @@ def _model(plan: Plan) -> Pairs:
         yield "hidden-dropout", "0.0"
     if not plan.training.flash_attention:
         yield "attention-backend", "unfused"
+
+
+def _kernels(plan: Plan) -> Pairs:
+    if plan.model.family in ("llama", "mixtral") and plan.model.architecture.get("kernels") != "fused":
+        yield "no-rope-fusion", ""

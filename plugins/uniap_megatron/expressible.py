@@ -63,6 +63,8 @@ def _strategies(plan: Plan) -> Iterator[str]:
     first = plan.layers[0]
     if first.sharding not in ("none", "zero1"):
         yield f"Megatron-LM's distributed optimizer is zero1; the plan shards by {first.sharding}"
+    if first.ep > 1 and plan.model.family != "mixtral":
+        yield f"there are no experts in {plan.model.name} to be spread over ep {first.ep}"
     if plan.model.family == "mixtral" and first.tp > 1 and not first.sequence_parallel:
         yield "Megatron-LM refuses experts under tensor parallelism without sequence parallelism"
     if plan.model.family == "bert" and first.cp > 1:

@@ -27,7 +27,9 @@ def layout(plan: Plan) -> RankLayout:
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,
-        groups={layer.name: groups(stages[layer.stage], layer.tp, layer.cp, layer.dp, layer.ep) for layer in plan.layers},
+        groups={
+            layer.name: groups(stages[layer.stage], layer.tp, layer.cp, layer.dp, layer.ep) for layer in plan.layers
+        },
         parameters={},
     )
 

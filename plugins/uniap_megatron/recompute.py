@@ -33,7 +33,7 @@ def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
         return None
     stages = [[layer.recompute == "full" for layer in blocks if layer.stage == i] for i in range(plan.pp)]
     count = max(sum(flags) for flags in stages)
-    if any(flags != [True] * min(count, len(flags)) + [False] * (len(flags) - min(count, len(flags))) for flags in stages):
+    if any(flags != [position < count for position in range(len(flags))] for flags in stages):
         return None
     return (
         ("recompute-granularity", "full"),
@@ -55,8 +55,8 @@ def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
         kept = stage.in_flight * sum(_kept_bytes(plan, layer, graph[layer.name]) for layer in mine)
         if stage.memory_bytes + kept > stage.memory_limit_bytes:
             yield (
-                f"Megatron-LM's selective recomputation keeps {kept / 2**30:.1f} GiB more on stage {i} than the plan's, "
-                f"{(stage.memory_bytes + kept) / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
+                f"Megatron-LM's selective recomputation keeps {kept / 2**30:.1f} GiB more on stage {i} than the "
+                f"plan's, {(stage.memory_bytes + kept) / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
             )
 
 

@@ -1,0 +1,97 @@
+"""Why torchtitan could not run a plan as it stands, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from uniap_core.api import LayerPlan, Plan
+
+from . import FAMILIES, TORCHTITAN
+
+ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
+
+PRECISIONS = ("bf16", "fp32")
+
+
+def express(plan: Plan) -> list[str]:
+    """Every reason why stock torchtitan cannot run this plan; empty if it can."""
+    reasons = list(_model(plan))
+    if not reasons:
+        reasons += [*_strategies(plan), *_sharding(plan), *_recompute(plan), *_rest(plan)]
+    return reasons
+
+
+def blocks(plan: Plan) -> list[LayerPlan]:
+    """The plan's transformer blocks, in order."""
+    kinds = {layer.name: layer.kind for layer in plan.model.layers}
+    return [layer for layer in plan.layers if kinds[layer.name] == "decoder"]
+
+
+def _model(plan: Plan) -> Iterator[str]:
+    graph = plan.model
+    if graph.family not in FAMILIES:
+        yield f"torchtitan {TORCHTITAN} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
+        return
+    lacking = [key for key in ARCHITECTURE if key not in graph.architecture]
+    if lacking:
+        yield f"the graph of {graph.name} does not say its {', '.join(lacking)}"
+        return
+    kinds = [layer.kind for layer in graph.layers]
+    if kinds != ["embedding", *["decoder"] * int(graph.architecture["layers"]), "head"]:
+        yield f"{graph.name} is not an embedding, {graph.architecture['layers']} blocks and a head in a row"
+    if graph.architecture["tied"] and plan.pp > 1:
+        yield "torchtitan does not tie the embedding and the head across pipeline stages"
+
+
+def _strategies(plan: Plan) -> Iterator[str]:
+    for field, name in (
+        ("tp", "tensor-parallel degree"),
+        ("dp", "data-parallel degree"),
+        ("cp", "context-parallel degree"),
+        ("sharding", "sharding"),
+        ("sequence_parallel", "choice of sequence parallelism"),
+    ):
+        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+        if len(values) > 1:
+            yield f"torchtitan takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
+
+
+def _sharding(plan: Plan) -> Iterator[str]:
+    """What FSDP2 does between micro-batches.
+
+    In a pipeline torch postpones reduction to the last micro-batch and keeps parameters and gradients whole until
+    then (torch.distributed.pipelining.stage, ``backward_maybe_with_nosync``): with ``reshard_after_forward="never"``
+    that is zero1. Without a pipeline torchtitan's accumulation gathers and reduces in every micro-batch
+    (torchtitan.trainer, ``train_step``): with ``"always"`` that is zero3. With one micro-batch all four agree with
+    what a plan means by them, or need less memory.
+    """
+    strategy = plan.layers[0]
+    if strategy.dp * strategy.cp == 1 or plan.micro_batches == 1:
+        return
+    if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
+        yield f"torchtitan keeps gradients whole between micro-batches of a pipeline, which is not {strategy.sharding}"
+    if plan.pp == 1 and strategy.sharding != "zero3":
+        kind = "no sharding" if strategy.sharding == "none" else strategy.sharding
+        yield f"torchtitan gathers or reduces in every accumulated micro-batch, which is not {kind}"
+
+
+def _recompute(plan: Plan) -> Iterator[str]:
+    modes = dict.fromkeys(layer.recompute for layer in blocks(plan))
+    if len(modes) > 1:
+        yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
+    if "selective" in modes:
+        yield "torchtitan's selective recomputation repeats every second product, which the plan's does not"
+
+
+def _rest(plan: Plan) -> Iterator[str]:
+    if plan.precision not in PRECISIONS:
+        yield f"torchtitan trains in {' or '.join(PRECISIONS)}, not in {plan.precision}"
+    if plan.training.optimizer == "sgd":
+        yield "torchtitan has no SGD"
+    if not plan.training.flash_attention:
+        yield "torchtitan's attention never keeps its probabilities; the plan was priced with them"
+    if plan.training.dropout:
+        yield "torchtitan's Llama has no dropout"
+    sizes = sorted({node.devices for node in plan.cluster.nodes})
+    if len(sizes) > 1:
+        yield f"torchrun starts equally many ranks on every node; nodes here have {' or '.join(map(str, sizes))}"
