@@ -74,6 +74,6 @@ def print_json(value: Any) -> None:
 
 def main() -> None:
     """Run the command line."""
-    from . import advice, lists, planning, running, solving  # noqa: F401  (importing registers the commands)
+    from . import advice, lists, planning, running, showing, solving  # noqa: F401  (importing registers the commands)
 
     app()

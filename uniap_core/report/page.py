@@ -1,0 +1,152 @@
+"""A plan as one self-contained HTML page: no network, no script; readable on a phone, in print, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+
+from ..events import Incumbent
+from ..plan import Plan
+from . import charts
+from .runs import gathered, runs, words
+from .shares import proof_line, time_shares
+
+
+def page(
+    plan: Plan, *, trajectory: Sequence[Incumbent] = (), reasons: Sequence[str] = (), what_ifs: Sequence[str] = ()
+) -> str:
+    """The report of a plan.
+
+    Parameters
+    ----------
+    plan
+        A sealed plan.
+    trajectory
+        Incumbents and bounds of the winning candidate, if it was solved again for the report.
+    reasons
+        Sentences on why the plan is as it is.
+    what_ifs
+        Sentences on alternatives and what they cost.
+    """
+    sections = [
+        ("plan", "The plan", _runs(plan)),
+        ("when", "One iteration", charts.timeline(plan)),
+        ("time", "Time of the stages", charts.stage_times(plan) + _shares(plan)),
+        ("fit", "Memory", charts.stage_memory(plan) + _stage_table(plan)),
+        ("layers", "Layers", charts.strategy_map(plan)),
+        ("why", "Why this plan", _list(reasons)),
+        ("what-if", "What if", _list(what_ifs)),
+        ("proven", "Proof", f"<p>{escape(_proof(plan))}</p>" + _candidates(plan)),
+        ("solver", "Solver", charts.curves(trajectory) if trajectory else ""),
+        ("checks", "Verification", _checks(plan)),
+        ("again", "Reproduce", _reproduce(plan)),
+    ]
+    kept = [(name, title, body) for name, title, body in sections if body]
+    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in kept)
+    body = "".join(f'<section id="{name}"><h2>{escape(title)}</h2>{text}</section>' for name, title, text in kept)
+    style = resources.files("uniap_core").joinpath("report/page.css").read_text()
+    title = f"{plan.model.name} on {plan.cluster.name}"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}: plan</title>'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head><body>'
+        f"<header><h1>{escape(title)}</h1>{_cards(plan)}<nav aria-label='sections'>{links}</nav></header>"
+        f"<main>{body}</main></body></html>\n"
+    )
+
+
+def _cards(plan: Plan) -> str:
+    predicted = plan.predicted
+    cards = [
+        (f"{predicted.iteration_time_s:.4g} s", "per iteration"),
+        (f"{predicted.tokens_per_s:,.0f}", f"tokens/s ({predicted.samples_per_s:.4g} samples/s)"),
+        (f"{plan.pp} x {plan.micro_batches}", "stages x micro-batches"),
+        (f"{plan.global_batch}", f"samples of {plan.sequence} positions, {plan.precision}, {plan.schedule}"),
+        (f"{plan.cluster.devices}", f"devices: {plan.cluster.name}"),
+    ]
+    inner = "".join(f"<div><b>{escape(figure)}</b><span>{escape(unit)}</span></div>" for figure, unit in cards)
+    return f'<div class="cards">{inner}</div>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _runs(plan: Plan) -> str:
+    rows = [
+        (str(run.stage), run.title if len(run.title) < 60 else f"{len(run.layers)} layers", words(run.strategy))
+        for run in gathered(runs(plan), 8)
+    ]
+    return _table(("stage", "layers", "strategy"), rows, "Strategy of the layers of each stage")
+
+
+def _shares(plan: Plan) -> str:
+    shares = sorted(time_shares(plan).items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for name, share in shares)
+    return f"<p>Of all device time: {escape(shown)}.</p>"
+
+
+def _stage_table(plan: Plan) -> str:
+    head = ("stage", "ranks", "layers", "per micro-batch", "memory per device", "in flight")
+    table = _table(head, charts.stage_rows(plan.stages), "Stages in figures")
+    return f"<details><summary>The stages in figures</summary>{table}</details>"
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in sentences) + "</ul>" if sentences else ""
+
+
+def _proof(plan: Plan) -> str:
+    return proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s).capitalize() + "."
+
+
+def _candidates(plan: Plan) -> str:
+    rows = [
+        (
+            str(r.pp),
+            str(r.micro_batches),
+            r.outcome,
+            "" if r.bound_s is None else f"{r.bound_s:.6g} s",
+            "" if r.objective_s is None else f"{r.objective_s:.6g} s",
+            f"{r.seconds:.3f} s",
+            r.note,
+        )
+        for r in plan.proof
+    ]
+    head = ("pp", "micro-batches", "outcome", "bound", "objective", "took", "why")
+    table = _table(head, rows, "Every candidate")
+    chart = charts.candidates(plan.proof, plan.predicted.iteration_time_s)
+    return f"{chart}<details><summary>Every candidate in figures</summary>{table}</details>"
+
+
+def _checks(plan: Plan) -> str:
+    rows = [("passed" if c.passed else "FAILED", c.name, c.evidence) for c in plan.verdict.checks]
+    head = f"<p>{len(rows)} checks by code that is independent of every solver; all passed.</p>"
+    return head + _table(("", "check", "evidence"), rows, "Checks of the verifier")
+
+
+def _reproduce(plan: Plan) -> str:
+    pins = "".join(f" --pin '{pin}'" for pin in plan.pins)
+    model = plan.model.source.removeprefix("zoo:") or "model.json"
+    command = (
+        f"uniap plan {model} --cluster {plan.cluster.name} --batch {plan.global_batch} --seq {plan.sequence} "
+        f"--precision {plan.precision} --schedule {plan.schedule}{pins} -o plan.json"
+    )
+    rows = [
+        ("cost model", plan.cost_model),
+        ("solver", plan.solver),
+        ("verifier", plan.verdict.verifier),
+        ("graph", plan.hashes.graph),
+        ("cluster", plan.hashes.cluster),
+        ("tables", plan.hashes.tables),
+        ("problem", plan.hashes.problem),
+        ("seal", plan.seal),
+    ]
+    return f"<pre>{escape(command)}</pre>" + _table(("what", "version or hash"), rows, "Versions and hashes")
