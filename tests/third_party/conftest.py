@@ -5,31 +5,15 @@ put there: the package and its metadata with entry points, so that they are foun
 """
 
 import importlib
-import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+from installing import install
 
 from uniap_core import registry
 
 PROJECTS = ("acme_solver", "acme_broken")
-
-
-def install(project: Path, target: Path) -> None:
-    """Put a project's package and metadata into a folder, as ``pip install --target`` does, without network."""
-    described = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    shutil.copytree(project / project.name, target / project.name, ignore=shutil.ignore_patterns("__pycache__"))
-    info = target / f"{project.name}-{described['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.4\nName: {described['name']}\nVersion: {described['version']}\n"
-    )
-    lines = []
-    for group, entries in described["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items()), ""]
-    (info / "entry_points.txt").write_text("\n".join(lines))
 
 
 def really_installed() -> bool:

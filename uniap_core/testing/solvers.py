@@ -262,7 +262,7 @@ class SolverSuite:
         """What it says on the way: objectives fall, bounds rise, the optimum stays between them."""
         rng = np.random.default_rng(7)
         for _ in range(5):
-            problem = random_problem(rng, Limits(layers=(6, 6), stages=(2, 3), strategies=(3, 4)), memory="tight")
+            problem = random_problem(rng, self.limits, memory="tight")
             heard: list[Incumbent] = []
 
             def hear(event: object, heard: list[Incumbent] = heard) -> None:
@@ -284,7 +284,7 @@ class SolverSuite:
         """One thread and one seed give one assignment."""
         rng = np.random.default_rng(11)
         for _ in range(3):
-            problem = random_problem(rng, Limits(layers=(5, 6), stages=(2, 3)), memory="ample")
+            problem = random_problem(rng, self.limits, memory="ample")
             assert self.solve(problem, seed=5).assignment == self.solve(problem, seed=5).assignment
 
     def test_refuses_an_option_that_it_does_not_have(self) -> None:
