@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from . import artifact, problem
+from . import artifact
 from .errors import BadValue
 from .problem import Array, EdgeTable, LayerTable, Problem, Stage
 from .schedule import in_flight
@@ -149,7 +149,7 @@ class CostTables:
     @cached_property
     def hash(self) -> str:
         """Hash of the model name and of the problem that the tables pose."""
-        return artifact.digest([self.model, problem.to_file(self.problem)])
+        return artifact.digest([self.model, self.problem.hash])
 
 
 def stages(memory_bytes: list[float], reserved_bytes: list[float], candidate: Candidate) -> tuple[Stage, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .. import artifact, problem
+from .. import artifact
 from ..costs import CostTables
 from ..errors import UniapError
 from ..proposal import Proposal, subject
@@ -82,12 +82,11 @@ def _proof(proposal: Proposal) -> list[Check]:
 
 def current(proposal: Proposal, tables: CostTables) -> Check:
     """The hashes of graph, cluster, tables and problem are those of what is at hand now."""
-    document = problem.to_file(tables.problem)
     now = {
         "graph": artifact.digest(proposal.model),
         "cluster": artifact.digest(proposal.cluster),
-        "tables": artifact.digest([tables.model, document]),
-        "problem": artifact.digest(document),
+        "tables": tables.hash,
+        "problem": tables.problem.hash,
     }
     faults = [
         f"the {name} is not the one that was planned with ({getattr(proposal.hashes, name)[:15]}... is now "
