@@ -21,6 +21,9 @@ from .problem import Array, EdgeTable
 from .strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace
 
 CANDIDATE_KEYS = ("pp", "micro_batches", "c")
+PLAN_KEYS = (*CANDIDATE_KEYS, "max_strategies")
+"""Keys that are one number for a whole plan."""
+
 DEGREES = ("tp", "dp", "cp", "ep")
 WORDS = {"sharding": SHARDINGS, "recompute": RECOMPUTES}
 OPERATORS: dict[str, Callable[[object, object], bool]] = {
@@ -69,7 +72,7 @@ def parse(text: str) -> Pin:
     key, op, value = match["key"], match["op"], match["value"]
     key = {"c": "micro_batches"}.get(key, key)
     where = (match["where"] or "").strip()
-    if key in (*CANDIDATE_KEYS, "max_strategies") and where:
+    if key in PLAN_KEYS and where:
         raise UsageError(f"pin {text!r}: {key} is one number for the whole plan", "drop the layer pattern")
     if key in WORDS:
         if value not in WORDS[key] or op not in ("=", "!="):

@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import BadValue, Infeasible, UniapError, UsageError
 from ..events import Emit, silent
-from ..pins import Pins, parse
+from ..pins import PLAN_KEYS, Pins, parse
 from ..plan import Plan
 from ..proposal import StagePlan
 from ..search import Search, sweep
@@ -130,9 +130,10 @@ def why_not(plan: Plan, alternative: str, layer: str | None = None, emit: Emit =
     alternative
         A pin, as in ``tp=4`` or ``pp=2``.
     layer
-        A layer (or pattern) that it is for; all layers by default.
+        A layer (or pattern) that it is for; all layers by default, and always for what is one number for a plan.
     """
-    text = alternative if layer is None else f"{layer}:{alternative}"
+    general = layer is None or parse(alternative).key in PLAN_KEYS
+    text = alternative if general else f"{layer}:{alternative}"
     forced = Pins((*Pins.of(plan.pins).pins, parse(text)))
     search = replace(search_of(plan), pins=forced)
     search = replace(search, space=forced.narrow(search.space))

@@ -72,8 +72,13 @@ def print_json(value: Any) -> None:
     print(pretty(value), end="")
 
 
+def register() -> typer.Typer:
+    """The application with all its commands: importing their modules registers them."""
+    from . import advice, lists, planning, running, showing, solving  # noqa: F401
+
+    return app
+
+
 def main() -> None:
     """Run the command line."""
-    from . import advice, lists, planning, running, showing, solving  # noqa: F401  (importing registers the commands)
-
-    app()
+    register()()

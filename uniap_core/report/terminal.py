@@ -13,6 +13,9 @@ from .runs import gathered, runs, words
 from .shares import proof_line, time_shares
 
 BAR = 16
+TITLE = 30
+"""Columns for the names of layers."""
+
 MANY_RUNS = 5
 """Past this many runs a stage is shown by strategy instead."""
 
@@ -60,8 +63,8 @@ def _headline(plan: Plan) -> Text:
 def _stages(plan: Plan) -> Iterator[Text]:
     by_stage: dict[int, list[Text]] = {}
     for run in gathered(runs(plan), MANY_RUNS):
-        title = run.title if len(run.title) <= 24 else f"{len(run.layers)} layers, {run.layers[0]}, ..."
-        by_stage.setdefault(run.stage, []).append(Text(f"    {title:<24} {words(run.strategy)}"))
+        title = run.title if len(run.title) <= TITLE else f"{len(run.layers)} layers, {run.layers[0]} ..."
+        by_stage.setdefault(run.stage, []).append(Text(f"    {title:<{TITLE}} {words(run.strategy)}"))
     for i, stage in enumerate(plan.stages):
         if plan.pp > MANY_STAGES and 2 <= i < plan.pp - 2:
             if i == 2:

@@ -84,6 +84,9 @@ def make(
     in_flight(schedule, 0, 1, 1)
     registry.load("solver", solver)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
+    precision = precision or machine.best_precision
+    for node in machine.nodes:
+        node.device.ceiling_flops(precision)
     parsed = Pins.of(tuple(pins))
     space = StrategySpace()
     if executor is not None:
@@ -91,7 +94,7 @@ def make(
     return Search(
         graph=models.load(model, seq) if isinstance(model, str) else model,
         cluster=machine,
-        training=Training(global_batch=batch, precision=precision or machine.best_precision, schedule=schedule),
+        training=Training(global_batch=batch, precision=precision, schedule=schedule),
         space=parsed.narrow(space),
         free_space=space,
         pins=parsed,
