@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from highspy import HighsModelStatus
 
-from uniap_core.api import Emit, Found, Incumbent, Program, RawResult, SolveRequest, Stop
+from uniap_core.api import Emit, Found, Incumbent, Note, Program, RawResult, SolveRequest, Stop
 
 from .options import HighsOptions
 
@@ -38,6 +38,9 @@ STOPS = {
     HighsModelStatus.kNotset: Stop.CRASH,
 }
 
+WRONG_PRESOLVE = ("1.14.0",)
+"""Versions whose presolve cuts off optimal points and calls others optimal (HiGHS#2961, #3043, #3073, #3094)."""
+
 
 def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
     """Solve a linear program over one-hot groups."""
@@ -47,6 +50,9 @@ def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
     highspy.Highs.resetGlobalScheduler(True)
     highs = highspy.Highs()
     _configure(highs, request, options)
+    if highs.version() in WRONG_PRESOLVE:
+        highs.setOptionValue("presolve", "off")
+        emit(Note(0.0, f"HiGHS {highs.version()} has a presolve that loses optima: it is off; install highspy<1.14"))
     if highs.passModel(_model(program)) == highspy.HighsStatus.kError:
         raise ValueError("HiGHS refuses the model")
     if program.start is not None:
