@@ -177,8 +177,8 @@ class SolverSuite:
         for form in self.plugin.forms[1:]:
 
             @self.for_all(0.15)
-            @given(problem=problems(self.limits))
-            def property_(problem: Problem, form: Form = form) -> None:
+            @given(problem=problems(self.limits), form=st.just(form))
+            def property_(problem: Problem, form: Form) -> None:
                 with self.keeping(problem):
                     result = self.solve(problem, form=form)
                 assert result.form == form
