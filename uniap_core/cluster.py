@@ -117,17 +117,17 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
                 _positive(value, f"cluster {self.name}")
         _positive(self.inter.bandwidth_Bps, f"cluster {self.name}: inter")
 
-    @property
+    @cached_property
     def devices(self) -> int:
         """Number of devices."""
         return sum(node.devices for node in self.nodes)
 
-    @property
+    @cached_property
     def homogeneous(self) -> bool:
         """True if all nodes are alike."""
         return all(node == self.nodes[0] for node in self.nodes)
 
-    @property
+    @cached_property
     def node_size(self) -> int:
         """Devices of the smallest node: what a group inside a node may span."""
         return min(node.devices for node in self.nodes)

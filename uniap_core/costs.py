@@ -137,12 +137,15 @@ class CostTables:
         """The candidate as a :class:`~uniap_core.problem.Problem`; equal layers share arrays there too."""
         shared: dict[tuple[int, ...], Array] = {}
         c = self.candidate.micro_batches
+        named: dict[tuple[Strategy, ...], tuple[str, ...]] = {}
         tables = []
         for layer in self.layers:
             key = (id(layer.forward_s), id(layer.backward_s), id(layer.iteration_s))
             if key not in shared:
                 shared[key] = layer.forward_s + layer.backward_s + layer.iteration_s / c
-            names = tuple(s.name for s in layer.strategies)
+            if layer.strategies not in named:
+                named[layer.strategies] = tuple(s.name for s in layer.strategies)
+            names = named[layer.strategies]
             tables.append(LayerTable(layer.name, names, shared[key], layer.state_bytes, layer.stash_bytes))
         return Problem(self.candidate.name, c, self.stages, tuple(tables), self.edges)
 

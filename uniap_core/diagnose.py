@@ -63,7 +63,7 @@ def shortage(problem: Problem) -> Shortage | None:
         Any problem; the bound ignores time, so ``None`` does not promise that a plan exists.
     """
     order = problem.order
-    smallest = np.array([_smallest(problem, i) for i in range(problem.depth)])[:, list(order)]
+    smallest = _smallest(problem)[:, list(order)]
     factor, i, first, end = _bottleneck(problem, smallest)
     if factor <= 1 + MEMORY_TOLERANCE:
         return None
@@ -87,12 +87,16 @@ def _only_one_order(problem: Problem) -> bool:
     return all(pair in joined for pair in pairwise(problem.order))
 
 
-def _smallest(problem: Problem, stage: int) -> list[float]:
-    flight = problem.stages[stage].in_flight
-    return [
-        float(np.min(np.where(np.isfinite(t.time_s[stage]), t.state_bytes + flight * t.stash_bytes, np.inf)))
-        for t in problem.layers
-    ]
+def _smallest(problem: Problem) -> Array:
+    """Bytes of each layer under its smallest possible strategy on each stage, shape (P, layers)."""
+    flights = np.array([stage.in_flight for stage in problem.stages], dtype=float)[:, None]
+    columns: dict[tuple[int, int, int], Array] = {}
+    for table in problem.layers:
+        key = id(table.time_s), id(table.state_bytes), id(table.stash_bytes)
+        if key not in columns:
+            need = table.state_bytes[None, :] + flights * table.stash_bytes[None, :]
+            columns[key] = np.where(np.isfinite(table.time_s), need, np.inf).min(axis=1)
+    return np.stack([columns[id(t.time_s), id(t.state_bytes), id(t.stash_bytes)] for t in problem.layers], axis=1)
 
 
 def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int]:
@@ -106,10 +110,8 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
     start = np.zeros((problem.depth, count + 1), dtype=int)
     loads = []
     for i, stage in enumerate(problem.stages):
-        prefix = np.concatenate([[0.0], np.cumsum(smallest[i])])
-        with np.errstate(invalid="ignore", over="ignore"):  # a device without memory: any need is infinitely too much
-            load = (stage.reserved_bytes + prefix[None, :] - prefix[:, None]) / max(stage.memory_bytes, 1e-300)
-        load = np.where(np.isnan(load), np.inf, load)
+        with np.errstate(over="ignore"):  # a device without memory: any need is infinitely too much
+            load = (stage.reserved_bytes + _segments(smallest[i])) / max(stage.memory_bytes, 1e-300)
         load[np.tril_indices(count + 1)] = np.inf
         loads.append(load)
         worst = np.maximum(reach[:, None], load)
@@ -123,6 +125,15 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
             found = (float(loads[i][first, end]), i, first, end)
         end = first
     return found
+
+
+def _segments(need: Array) -> Array:
+    """Sum of ``need[a:b]`` for all a and b, shape (n + 1, n + 1); infinite where an infinite need is inside."""
+    possible = np.isfinite(need)
+    prefix = np.concatenate([[0.0], np.cumsum(np.where(possible, need, 0.0))])
+    impossible = np.concatenate([[0], np.cumsum(~possible)])
+    sums = prefix[None, :] - prefix[:, None]
+    return np.where(impossible[None, :] > impossible[:, None], np.inf, sums)
 
 
 def remedies(tables: CostTables, short: Shortage) -> tuple[str, ...]:

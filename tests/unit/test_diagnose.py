@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from uniap_core.diagnose import shortage
+from uniap_core.problem import EdgeTable, LayerTable, Problem, Stage
 from uniap_core.testing import optimum, problems
 
 
@@ -33,3 +34,12 @@ def test_on_a_chain_the_needed_memory_is_enough_when_every_strategy_is_possible(
     stages = tuple(dataclasses.replace(s, memory_bytes=s.memory_bytes * short.factor) for s in posed.stages)
     assert optimum(posed).assignment is None
     assert optimum(dataclasses.replace(posed, stages=stages)).assignment is not None
+
+
+def test_a_layer_that_is_impossible_on_one_stage_does_not_spoil_the_others():
+    """Found by random problems: prefix sums over an infinite need were not numbers."""
+    zero = np.zeros(1)
+    first = LayerTable("a", ("s",), np.array([[0.0], [np.inf]]), zero, zero)
+    second = LayerTable("b", ("s",), np.zeros((2, 1)), zero, zero)
+    edge = EdgeTable(0, 1, "a.out", np.zeros((1, 1)), np.zeros((1, 1)))
+    assert shortage(Problem("p", 1, (Stage(0.0, 0.0, 1),) * 2, (first, second), (edge,))) is None
