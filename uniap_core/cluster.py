@@ -6,6 +6,7 @@ source). A cluster is a preset ("4x8xH100-80G": nodes x devices x kind) or a TOM
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from functools import cache, cached_property
@@ -129,8 +130,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
 
     @cached_property
     def node_size(self) -> int:
-        """Devices of the smallest node: what a group inside a node may span."""
-        return min(node.devices for node in self.nodes)
+        """Devices of a node, or the largest number that divides all nodes: aligned groups of it span no two nodes."""
+        return math.gcd(*(node.devices for node in self.nodes))
 
     @property
     def best_precision(self) -> str:

@@ -96,7 +96,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     tp, dp, cp, ep
-        Allowed degrees. Free tensor parallel degrees are the divisors of the stage that fit in a node.
+        Allowed degrees. Free tensor parallel degrees divide the stage and the node, so that no group spans two nodes.
     shardings, recomputes
         Allowed values.
     sequence_parallel
@@ -127,13 +127,13 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         devices
             Devices of the stage.
         node
-            Devices of a node: a free tensor parallel group stays inside it.
+            Devices of a node (of unequal nodes, what divides all): a free tensor parallel group stays inside it.
         """
         return tuple(dict.fromkeys(self._generate(devices, node)))
 
     def _generate(self, devices: int, node: int) -> Iterator[Strategy]:
         for tp in divisors(devices):
-            if tp > node if self.tp is None else tp not in self.tp:
+            if node % tp if self.tp is None else tp not in self.tp:
                 continue
             for cp in (cp for cp in self.cp if devices // tp % cp == 0):
                 dp = devices // tp // cp
