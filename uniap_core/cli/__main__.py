@@ -1,0 +1,5 @@
+"""``python -m uniap_core.cli``."""
+
+from . import main
+
+main()
