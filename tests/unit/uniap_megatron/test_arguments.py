@@ -1,0 +1,179 @@
+"""What a plan decides, as Megatron-LM is told it."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uniap_megatron.arguments import layout, padded_vocabulary, words
+from uniap_megatron.expressible import express
+from uniap_megatron.ranks import groups
+from uniap_megatron.ranks import layout as rank_layout
+
+from tests.planned import planned
+from uniap_core.errors import Inexpressible
+
+
+def spoken(plan):
+    """Arguments by flag."""
+    return dict(word.removeprefix("--").partition("=")[::2] for word in words(plan))
+
+
+def unrolled(text):
+    """The stages of a layout, letter by letter."""
+    return re.sub(r"(.)\*(\d+)", lambda m: m[1] * int(m[2]), text.replace(",", "")).split("|")
+
+
+def test_a_plan_in_megatron_words():
+    plan = planned("llama", "tp2-dp2-zero1-full-sp", cuts=(3,), micro_batches=4)
+    said = spoken(plan)
+    assert said["tensor-model-parallel-size"] == "2"
+    assert said["pipeline-model-parallel-size"] == "2"
+    assert said["pipeline-model-parallel-layout"] == "Et*2|t*4L"
+    assert said["micro-batch-size"] == "2"
+    assert said["global-batch-size"] == "16"
+    assert said["seq-length"] == "128"
+    assert {"sequence-parallel", "use-distributed-optimizer", "bf16", "swiglu", "disable-bias-linear"} <= set(said)
+    assert (said["recompute-granularity"], said["recompute-method"], said["recompute-num-layers"]) == (
+        "full",
+        "uniform",
+        "1",
+    )
+    assert (said["num-query-groups"], said["kv-channels"], said["ffn-hidden-size"]) == ("4", "32", "512")
+    assert said["normalization"] == "RMSNorm"
+    assert "untie-embeddings-and-output-weights" in said
+
+
+def test_what_is_off_is_not_said():
+    said = spoken(planned("gpt", "tp1-dp8", precision="fp32"))
+    absent = {
+        "pipeline-model-parallel-layout",
+        "sequence-parallel",
+        "use-distributed-optimizer",
+        "recompute-granularity",
+        "bf16",
+        "fp16",
+        "context-parallel-size",
+        "untie-embeddings-and-output-weights",
+        "group-query-attention",
+        "no-rope-fusion",
+    }
+    assert not absent & set(said)
+    assert said["max-position-embeddings"] == "128"
+
+
+@pytest.mark.parametrize(("precision", "switch"), [("bf16", "bf16"), ("fp16", "fp16")])
+def test_precision(precision, switch):
+    assert switch in spoken(planned("gpt", "tp1-dp8", precision=precision))
+
+
+def test_experts():
+    said = spoken(planned("mixtral", "tp2-dp4-ep2-zero1-sp", micro_batches=2))
+    assert (said["num-experts"], said["moe-router-topk"], said["expert-model-parallel-size"]) == ("4", "2", "2")
+    assert "moe-grouped-gemm" in said
+
+
+def test_context_parallelism():
+    assert spoken(planned("llama", "tp1-dp2-cp4-zero1"))["context-parallel-size"] == "4"
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4])
+def test_vocabulary_is_padded_as_megatron_pads_it(tp):
+    plan = planned("gpt", f"tp{tp}-dp{8 // tp}" + "-sp" * (tp > 1))
+    assert padded_vocabulary(plan) == 1024
+    assert padded_vocabulary(plan) % (128 * tp) == 0
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_layout_says_every_layer_in_order(data):
+    count = data.draw(st.sampled_from([1, 3, 7]))
+    cuts = tuple(sorted(data.draw(st.sets(st.integers(1, 7), min_size=count, max_size=count))))
+    plan = planned("llama", f"tp1-dp{8 // (len(cuts) + 1)}", cuts=cuts, micro_batches=4)
+    stages = unrolled(layout(plan))
+    assert "".join(stages) == "E" + "t" * 6 + "L"
+    assert [len(stage) for stage in stages] == [len(stage.layers) for stage in plan.stages]
+
+
+@given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]), st.data())
+def test_groups_partition_the_stage(tp, cp, dp, data):
+    ep = data.draw(st.sampled_from([n for n in (1, 2, 4) if dp * cp % n == 0]))
+    ranks = tuple(range(16, 16 + tp * cp * dp))
+    found = groups(ranks, tp, cp, dp, ep)
+    for name, size in (("tp", tp), ("cp", cp), ("dp", dp), ("ep", ep)):
+        assert sorted(rank for group in found[name] for rank in group) == list(ranks)
+        assert {len(group) for group in found[name]} == {size}
+    for group in found["tp"]:
+        assert list(group) == list(range(group[0], group[0] + tp))
+
+
+def test_layout_refuses_what_cannot_be_run():
+    assert rank_layout(planned("llama", "tp2-dp4-sp")).world == 8
+    with pytest.raises(Inexpressible, match="zero3"):
+        rank_layout(planned("llama", "tp2-dp4-zero3-sp"))
+
+
+# --- what it cannot run -----------------------------------------------------------------------------------------
+
+
+def mixed(first, rest):
+    return lambda name: first if name in ("embedding", "layers.0", "layers.1") else rest
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words_of_reason"),
+    [
+        (mixed("tp2-dp4-sp", "tp4-dp2-sp"), "one tensor-parallel degree"),
+        (mixed("tp1-dp8", "tp1-dp8-zero1"), "one sharding"),
+        ("tp1-dp8-zero2", "zero2"),
+        ("tp1-dp8-zero3", "zero3"),
+        (mixed("tp1-dp8-selective", "tp1-dp8-full"), "mixes"),
+        (lambda name: "tp1-dp8-full" if name == "layers.3" else "tp1-dp8", "mixes"),
+    ],
+)
+def test_reasons(strategy, words_of_reason):
+    reasons = express(planned("llama", strategy))
+    assert any(words_of_reason in reason for reason in reasons), reasons
+
+
+def test_recomputing_the_first_layers_of_every_stage_is_the_block_method():
+    def strategy(name):
+        return "tp1-dp4-full" if name in ("layers.0", "layers.3") else "tp1-dp4"
+
+    plan = planned("llama", strategy, cuts=(4,), micro_batches=4)
+    assert express(plan) == []
+    said = spoken(plan)
+    assert (said["recompute-method"], said["recompute-num-layers"]) == ("block", "1")
+
+
+def test_recomputing_unequally_many_layers_is_refused():
+    def strategy(name):
+        return "tp1-dp4-full" if name in ("layers.0", "layers.3", "layers.4") else "tp1-dp4"
+
+    assert express(planned("llama", strategy, cuts=(4,), micro_batches=4))
+
+
+def test_selective_recomputation_must_fit_as_megatron_does_it():
+    assert express(planned("gpt", "tp1-dp8-selective")) == []
+    tight = planned("llama-7b", "tp1-dp8-zero1-selective", micro_batches=2, batch=48)
+    reasons = express(tight)
+    assert len(reasons) == 1
+    assert "GiB more on stage 0" in reasons[0]
+
+
+def test_gpipe_is_refused_in_a_pipeline_only():
+    assert any("gpipe" in r for r in express(planned("gpt", "tp1-dp4", cuts=(4,), micro_batches=2, schedule="gpipe")))
+    assert express(planned("gpt", "tp1-dp8", schedule="gpipe")) == []
+
+
+def test_other_models_are_refused():
+    assert "family" in express(planned("vit-huge", "tp1-dp8"))[0]
+
+
+def test_experts_under_tensor_parallelism_need_sequence_parallelism():
+    assert any("experts" in reason for reason in express(planned("mixtral", "tp2-dp4")))
+    assert express(planned("mixtral", "tp2-dp4-sp")) == []
+
+
+def test_experts_need_a_model_with_experts():
+    assert any("no experts" in reason for reason in express(planned("llama", "tp1-dp8-ep2")))

@@ -1,0 +1,92 @@
+"""Against megatron-core itself: its rank generator, its layout parser, its configuration."""
+
+import warnings
+
+import pytest
+from uniap_megatron.arguments import layout, words
+from uniap_megatron.ranks import layout as rank_layout
+
+from tests.planned import planned
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def core():
+    """The parts of megatron-core that need no GPU (its import takes seconds)."""
+    pytest.importorskip("megatron.core", reason="megatron-core is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import megatron.core.parallel_state as parallel_state
+        import megatron.core.transformer as transformer
+        from megatron.core.transformer import pipeline_parallel_layer_layout as layouts
+    return parallel_state, transformer, layouts
+
+
+CASES = [
+    ("llama", "tp2-dp2-zero1-sp", (3,), "8xA100-80G"),
+    ("llama", "tp1-dp2", (1, 4, 7), "8xA100-80G"),
+    ("gpt", "tp2-dp2-cp2-zero1-sp", (5,), "2x8xA100-80G"),
+    ("bert", "tp4-dp1-full-sp", (2,), "8xA100-80G"),
+    ("mixtral", "tp2-dp4-ep2-zero1-sp", (4,), "2x8xA100-80G"),
+    ("mixtral", "tp1-dp8-ep4-zero1", (), "8xA100-80G"),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def plan(request):
+    model, strategy, cuts, cluster = request.param
+    return planned(model, strategy, cuts=cuts, micro_batches=2, batch=32, cluster=cluster)
+
+
+def test_ranks(core, plan):
+    s = plan.layers[0]
+    mine = rank_layout(plan).groups
+    first = {layer.stage: mine[layer.name] for layer in plan.layers}
+    generator = core[0].RankGenerator(tp=s.tp, ep=1, dp=s.dp, pp=plan.pp, cp=s.cp, order="tp-cp-ep-dp-pp")
+    for name in ("tp", "cp", "dp"):
+        theirs = sorted(tuple(group) for group in generator.get_ranks(name))
+        assert sorted(group for groups in first.values() for group in groups[name]) == theirs
+    stages = {tuple(sorted(group)) for group in zip(*rank_layout(plan).stages, strict=True)}
+    assert {tuple(sorted(group)) for group in generator.get_ranks("pp")} == stages
+
+
+def test_expert_ranks(core, plan):
+    s = plan.layers[0]
+    experts = core[0].RankGenerator(tp=s.tp, ep=s.ep, dp=s.dp * s.cp // s.ep, pp=plan.pp, cp=1, order="tp-cp-ep-dp-pp")
+    first = {layer.stage: rank_layout(plan).groups[layer.name] for layer in plan.layers}
+    mine = sorted(group for groups in first.values() for group in groups["ep"])
+    assert mine == sorted(tuple(group) for group in experts.get_ranks("ep"))
+
+
+def test_layout(core, plan):
+    parsed = core[2].PipelineParallelLayerLayout.from_str(layout(plan), plan.pp)
+    parsed.validate_layer_layout(num_layers=6, mtp_num_layers=None)
+    kinds = {layer.name: layer.kind for layer in plan.model.layers}
+    names = {"embedding": "embedding", "head": "loss"}
+    for i, stage in enumerate(plan.stages):
+        assert [kind.name for kind in parsed.layout[i][0]] == [names.get(kinds[n], "decoder") for n in stage.layers]
+
+
+def test_configuration(core, plan):
+    """The arguments that are fields of TransformerConfig make a valid one."""
+    said = dict(word.removeprefix("--").partition("=")[::2] for word in words(plan))
+    renamed = {"num-experts": "num_moe_experts", "disable-bias-linear": "", "pipeline-model-parallel-layout": ""}
+    fields = core[1].TransformerConfig.__dataclass_fields__
+    values = {}
+    for flag, value in said.items():
+        name = renamed.get(flag, flag.replace("-", "_"))
+        if name in fields:
+            values[name] = (
+                True if not value else int(value) if value.isdigit() else float(value) if "." in value else value
+            )
+    values["add_bias_linear"] = "disable-bias-linear" not in said
+    if plan.pp > 1:
+        import torch
+
+        values |= {"pipeline_model_parallel_layout": layout(plan), "pipeline_dtype": torch.bfloat16}
+    config = core[1].TransformerConfig(**values)
+    assert config.num_layers == 6
+    assert config.tensor_model_parallel_size == plan.layers[0].tp
+    assert config.sequence_parallel == plan.layers[0].sequence_parallel
+    assert len(values) > 10

@@ -1,0 +1,174 @@
+"""What a plan decides, as torchtitan is told it."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from uniap_torchtitan import EXECUTOR, TORCHTITAN
+from uniap_torchtitan.arguments import flags, module_names, subcommand
+from uniap_torchtitan.expressible import express
+from uniap_torchtitan.model import module_text
+
+from tests.planned import planned
+from uniap_core.export import export
+
+
+def spoken(plan):
+    """Values by the last part of the flag."""
+    return {words[0].rpartition(".")[2]: list(words[1:]) for words in flags(plan)}
+
+
+def test_a_pipeline_in_torchtitan_words():
+    plan = planned("llama", "tp2-dp2-zero1-full-sp", cuts=(3,), micro_batches=4)
+    assert express(plan) == []
+    said = spoken(plan)
+    assert said["data_parallel_replicate_degree"] == ["1"]
+    assert said["data_parallel_shard_degree"] == ["2"]
+    assert said["fsdp_reshard_after_forward"] == ["never"]
+    assert said["tensor_parallel_degree"] == ["2"]
+    assert said["pipeline_parallel_degree"] == ["2"]
+    assert said["pipeline_parallel_schedule"] == ["1F1B"]
+    assert said["pipeline_parallel_microbatch_size"] == ["2"]
+    assert said["local_batch_size"] == ["8"]
+    assert said["global_batch_size"] == ["16"]
+    assert said["module_fqns_per_model_part"] == [
+        "tok_embeddings,layers.0,layers.1",
+        "layers.2,layers.3,layers.4,layers.5,norm,lm_head",
+    ]
+    assert "enable_sequence_parallel" in said
+    assert subcommand(plan) == "activation-checkpoint:full"
+
+
+def test_accumulation_without_a_pipeline():
+    plan = planned("llama", "tp2-dp4-zero3", micro_batches=2, batch=16)
+    assert express(plan) == []
+    said = spoken(plan)
+    assert said["local_batch_size"] == ["2"]
+    assert said["global_batch_size"] == ["16"]
+    assert said["fsdp_reshard_after_forward"] == ["always"]
+    assert "no-enable_sequence_parallel" in said
+    assert "module_fqns_per_model_part" not in said
+    assert subcommand(plan) == "activation-checkpoint:none"
+
+
+def test_replication():
+    said = spoken(planned("llama", "tp1-dp4", cuts=(5,), micro_batches=2))
+    assert said["data_parallel_replicate_degree"] == ["4"]
+    assert said["data_parallel_shard_degree"] == ["1"]
+
+
+def test_every_module_has_one_stage():
+    plan = planned("llama", "tp1-dp2", cuts=(1, 2, 7), micro_batches=2)
+    names = module_names(plan)
+    assert names[0] == ["tok_embeddings"]
+    assert names[3] == ["norm", "lm_head"]
+    assert [name for stage in names for name in stage] == ["tok_embeddings", *(f"layers.{i}" for i in range(6)), "norm", "lm_head"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "cuts", "count", "able"),
+    [
+        ("tp1-dp8", (), 1, True),
+        ("tp1-dp8-zero1", (), 1, True),
+        ("tp1-dp8-zero2", (), 1, True),
+        ("tp1-dp8-zero3", (), 2, True),
+        ("tp1-dp8-zero2", (), 2, False),
+        ("tp1-dp8-zero1", (), 2, False),
+        ("tp1-dp8", (), 2, False),
+        ("tp8-dp1-sp", (), 2, True),
+        ("tp1-dp4", (4,), 2, True),
+        ("tp1-dp4-zero1", (4,), 2, True),
+        ("tp1-dp4-zero2", (4,), 2, False),
+        ("tp1-dp4-zero3", (4,), 2, False),
+        ("tp1-dp4-zero3", (4,), 1, True),
+    ],
+)
+def test_sharding_between_micro_batches(strategy, cuts, count, able):
+    model = "llama:layers=6,hidden=256,heads=8,ffn=512,vocab=1000,seq=128"
+    plan = planned(model, strategy, cuts=cuts, micro_batches=count)
+    assert (express(plan) == []) == able
+    permitted = [_meets(plan, regime) for regime in EXECUTOR.capability.regimes]
+    assert any(permitted) == able
+
+
+def _meets(plan, regime):
+    """Whether a plan satisfies the pins of a regime."""
+    from uniap_core.pins import Pins
+
+    values = {"pp": plan.pp, "micro_batches": plan.micro_batches}
+    first = plan.layers[0]
+    return all(
+        pin.holds(values[pin.key] if pin.key in values else getattr(first, pin.key)) for pin in Pins.of(regime).pins
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "strategy", "word"),
+    [
+        ("gpt", "tp1-dp8", "family"),
+        ("llama", "tp1-dp8-selective", "selective"),
+        ("llama", lambda name: "tp1-dp8-full" if name == "layers.1" else "tp1-dp8", "alike"),
+        ("llama", lambda name: "tp1-dp8" if name == "head" else "tp2-dp4-sp", "tensor-parallel"),
+    ],
+)
+def test_reasons(model, strategy, word):
+    assert any(word in reason for reason in express(planned(model, strategy)))
+
+
+def test_other_reasons():
+    tied = "llama:layers=6,hidden=256,heads=8,ffn=512,vocab=1000,seq=128,tied=true"
+    assert any("tie" in reason for reason in express(planned(tied, "tp1-dp4", cuts=(4,))))
+    assert any("fp16" in reason for reason in express(planned("llama", "tp1-dp8", precision="fp16")))
+    assert any("SGD" in reason for reason in express(planned("llama", "tp1-dp8", optimizer="sgd")))
+
+
+def test_the_model_module_is_python_with_the_plans_numbers():
+    text = module_text(planned("llama", "tp1-dp8"))
+    names = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    assert {"model", "train"} <= names
+    assert "= 256, 6, 8, 4, 32, 512" in text
+
+
+def test_the_script_passes_the_flags_word_for_word(tmp_path):
+    plan = planned("llama", "tp1-dp4-zero1", cuts=(4,), micro_batches=2)
+    files = export(plan, EXECUTOR, tmp_path / "out")
+    assert [os.path.basename(file) for file in files] == ["flags.txt", "uniap_plan.py", "launch.sh"]
+    stand_in = tmp_path / "torchrun"
+    stand_in.write_text(f"#!{sys.executable}\nimport json, sys; print(json.dumps(sys.argv[1:]))\n")
+    stand_in.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "TORCHRUN": str(stand_in), "HF_ASSETS": "/tokenizer"}
+    done = subprocess.run([files[-1], "--debug.seed", "1"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    words = [word for row in flags(plan) for word in row]
+    at = said.index("train") + 1
+    assert said[at - 4 : at] == ["--module", "uniap_plan", "--config", "train"]
+    assert said[at : at + len(words)] == words
+    assert said[-3:] == ["--debug.seed", "1", "activation-checkpoint:none"]
+    for file in files:
+        with open(file) as opened:
+            assert TORCHTITAN in opened.read()
+
+
+def test_against_torchtitan_where_it_imports(tmp_path):
+    """Its own command line understands the flags, and its degrees multiply to the cluster."""
+    pytest.importorskip("triton", reason="torchtitan's models need triton")
+    manager = pytest.importorskip("torchtitan.config.manager")
+    from torchtitan.distributed import ParallelDims
+
+    plan = planned("llama", "tp2-dp2-zero1-full-sp", cuts=(3,), micro_batches=4)
+    export(plan, EXECUTOR, tmp_path)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        words = [word for row in flags(plan) for word in row]
+        config = manager.ConfigManager().parse_args(
+            ["--module", "uniap_plan", "--config", "train", *words, subcommand(plan)]
+        )
+    finally:
+        sys.path.remove(str(tmp_path))
+    dims = ParallelDims.from_config(config.parallelism, plan.cluster.devices)
+    assert (dims.pp, dims.tp, dims.dp_shard) == (2, 2, 2)
+    assert config.parallelism.module_fqns_per_model_part == module_names(plan)
