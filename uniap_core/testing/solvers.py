@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -29,7 +30,7 @@ from uniap_core.solve.result import Result, Stop
 from . import availability, corpus
 from .laws import LAWS, Law
 from .oracle import optimum
-from .problems import SMALL, Limits, hard_problem, problems, random_problem
+from .problems import MEMORIES, SHAPES, SMALL, Limits, hard_problem, problems, random_problem
 
 
 class SolverSuite:
@@ -40,7 +41,10 @@ class SolverSuite:
     solver
         The name of the entry point, or the descriptor itself.
     examples
-        Random problems that are held against enumeration; the other properties take a fraction of it.
+        Problems drawn by hypothesis, which shrinks what fails, and held against enumeration; the other properties take
+        a fraction of it.
+    bulk
+        Problems of fixed seeds, evenly of every shape and memory limit, held against enumeration.
     limits, law_limits
         Sizes of those problems, and of the larger ones on which only laws are checked.
     tolerance
@@ -53,6 +57,7 @@ class SolverSuite:
 
     solver: ClassVar[str | SolverPlugin]
     examples: ClassVar[int] = 60
+    bulk: ClassVar[int] = 300
     limits: ClassVar[Limits] = SMALL
     law_limits: ClassVar[Limits] = Limits(layers=(2, 8), strategies=(1, 4), stages=(1, 3))
     tolerance: ClassVar[float] = 1e-6
@@ -157,6 +162,15 @@ class SolverSuite:
         @self.for_all()
         @given(problem=problems(self.limits))
         def property_(problem: Problem) -> None:
+            with self.keeping(problem):
+                result = self.solve(problem)
+            self.check(problem, optimum(problem).objective_s, result)
+
+    def test_equals_enumeration_in_bulk(self) -> None:
+        """The same on problems that are the same for everybody."""
+        kinds = itertools.cycle(itertools.product(SHAPES, MEMORIES))
+        for seed, (shape, memory) in zip(range(self.bulk), kinds, strict=False):
+            problem = random_problem(np.random.default_rng(seed), self.limits, shape=shape, memory=memory)
             with self.keeping(problem):
                 result = self.solve(problem)
             self.check(problem, optimum(problem).objective_s, result)

@@ -1,0 +1,5 @@
+from uniap_core.testing import SolverSuite
+
+
+class TestCbc(SolverSuite):
+    solver = "cbc"

@@ -1,0 +1,5 @@
+from uniap_core.testing import SolverSuite
+
+
+class TestHighs(SolverSuite):
+    solver = "highs"
