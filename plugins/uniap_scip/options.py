@@ -12,9 +12,12 @@ class ScipOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     emphasis
         A preset of SCIP's parameters.
+    factor_terms
+        From how many products of one column on they are linearized together (quadratic form only).
     nodes
         Limit of branch-and-bound nodes, for runs that repeat exactly; -1 is none.
     """
 
     emphasis: Literal["default", "optimality", "feasibility", "easycip", "numerics"] = "default"
+    factor_terms: int = 2
     nodes: int = -1
