@@ -31,6 +31,7 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .models import ModelPlugin
 from .plan import Plan, check_seal
 from .problem import (
     Assignment,
@@ -41,8 +42,8 @@ from .problem import (
     Stage,
     time_per_iteration,
 )
-from .program.ir import Program
 from .profile import CollectiveTiming, LayerTiming, Profile
+from .program.ir import Program
 from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .schedule import SCHEDULES, in_flight
 from .solve.plugin import Form, SolverPlugin
@@ -92,6 +93,7 @@ __all__ = [
     "Length",
     "Link",
     "ModelGraph",
+    "ModelPlugin",
     "Node",
     "NotEnoughTime",
     "Note",

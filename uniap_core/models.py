@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,4 +131,9 @@ def _builder(plugin: ModelPlugin) -> Callable[[str, int | None], ModelGraph]:
 
 
 def _plugins() -> tuple[ModelPlugin, ...]:
-    return tuple(registry.load("model", name) for name in registry.names("model"))
+    """The plugins that load; a broken one is `uniap plugins --probe`'s business and never hides the others."""
+    found = []
+    for name in registry.names("model"):
+        with contextlib.suppress(PluginError):
+            found.append(registry.load("model", name))
+    return tuple(found)
