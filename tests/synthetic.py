@@ -61,7 +61,8 @@ def price(
     check_candidate(cluster, candidate)
     size = cluster.devices // candidate.pp
     fits = [s for s in space.strategies(size, cluster.node_size) if candidate.micro_batch % s.dp == 0]
-    fits = [s for s in fits if 4 % s.tp == 0]
+    heads = [n for layer in model.layers for op in layer.operators for n in (op.heads, op.kv_heads)]
+    fits = [s for s in fits if all(n % s.tp == 0 for n in heads)]
     if not fits:
         raise BadValue("no strategy divides", "change the batch")
     layers = tuple(_layer(u, layer, tuple(fits), candidate, cluster) for u, layer in enumerate(model.layers))
@@ -70,7 +71,7 @@ def price(
     moved = np.array([[0.1 * (a.layout != b.layout) for b in fits] for a in fits]) * 1e-3
     cross = np.array([[(1 + abs(a.tp - b.tp)) / b.dp for b in fits] for a in fits]) * 1e-2 * slow
     edges = tuple(EdgeTable(index[e.source], index[e.target], e.tensor, moved, cross) for e in model.edges)
-    memory = [float(cluster.device(0).memory_bytes)] * candidate.pp
+    memory = [float(min(node.device.memory_bytes for node in cluster.nodes))] * candidate.pp
     return CostTables(MODEL, candidate, stages(memory, [2.0**30] * candidate.pp, candidate), layers, edges)
 
 

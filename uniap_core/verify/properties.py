@@ -73,9 +73,9 @@ def random_case(rng: np.random.Generator) -> Case:
     machine = random_cluster(rng)
     graph = random_graph(rng)
     depth = _pick(rng, [d for d in divisors(machine.devices) if d <= len(graph.layers)])
-    batch = int(2 ** rng.integers(2, 6))
+    batch = int(2 ** rng.integers(2, 6)) * _pick(rng, [1, 3])
     micro_batches = _pick(rng, [c for c in divisors(batch) if c <= 8])
-    precision = "bf16" if "bf16" in machine.nodes[0].device.peak_flops else "fp16"
+    precision = "bf16" if all("bf16" in node.device.peak_flops for node in machine.nodes) else "fp16"
     training = Training(global_batch=batch, precision=precision, schedule=_pick(rng, ["1f1b", "gpipe"]))
     return Case(graph, machine, random_space(rng), Candidate(depth, micro_batches, training))
 
@@ -152,15 +152,17 @@ def _head(vocabulary: int, hidden: int) -> tuple[Operator, ...]:
 
 
 def random_cluster(rng: np.random.Generator) -> Cluster:
-    """One to four nodes of one to four devices of a catalogue kind, with random memory and links."""
+    """One to four nodes of catalogue kinds, equal or not, with random memory and links."""
+    sizes = _pick(rng, [(1,), (2,), (4,), (1, 1), (2, 2), (4, 4), (2, 2, 2, 2), (3, 3), (6, 6), (4, 2)])
     base = cluster.preset(f"1x1x{_pick(rng, list(KINDS))}")
-    nodes, devices = _pick(rng, [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4), (4, 2)])
-    node = base.nodes[0]
-    memory = node.device.memory_bytes * float(rng.choice([0.02, 0.05, 0.1, 0.3, 1.0]))
-    device = msgspec.structs.replace(node.device, memory_bytes=memory)
-    link = _scaled(node.link, float(10 ** rng.uniform(-1.5, 0.5)))
+    memory, near = float(rng.choice([0.02, 0.05, 0.1, 0.3, 1.0])), float(10 ** rng.uniform(-1.5, 0.5))
+    nodes = []
+    for n, devices in enumerate(sizes):
+        other = n > 0 and rng.random() < 0.1
+        node = cluster.preset(f"1x1x{_pick(rng, list(KINDS))}").nodes[0] if other else base.nodes[0]
+        nodes.append(_more(Node(node.device, devices, _scaled(node.link, near)), memory))
     inter = _scaled(base.inter, float(10 ** rng.uniform(-2, 0.5)))
-    return Cluster(name="random", nodes=(Node(device, devices, link),) * nodes, inter=inter)
+    return Cluster(name="random", nodes=tuple(nodes), inter=inter)
 
 
 def random_space(rng: np.random.Generator) -> StrategySpace:
