@@ -100,11 +100,11 @@ def _solve_all(search: Search, priced: list[Priced], started: float, emit: Emit)
         for tried in _solve_wave(search, wave, cutoff, started, emit):
             if tried.objective_s is not None:
                 best = sorted([*best, tried.objective_s])
+            yield tried  # before anything is told of it, so that no interrupt can lose it
             done += 1
             bound = min([p.bound_s for p in queue] + best[:1], default=None)
             label = f"{tried.priced.candidate.name}: {tried.outcome}"
             emit(Progress(since(started), done, len(priced), label, best[0] if best else None, bound))
-            yield tried
 
 
 def _solve_wave(search: Search, wave: list[Priced], cutoff: float, started: float, emit: Emit) -> Iterator[Attempt]:
