@@ -1,0 +1,3 @@
+"""Version of the baselines, for results."""
+
+VERSION = "1"
