@@ -57,7 +57,8 @@ def plan(
     Returns
     -------
     Sweep
-        ``.plan`` is the answer, ``.proof`` has a record per candidate, ``.proven`` says whether all are closed.
+        ``.plan`` is the answer, ``.proof`` has a record per candidate, ``.proven`` says whether all are closed. In a
+        notebook it shows itself as a report.
 
     Raises
     ------
@@ -65,9 +66,10 @@ def plan(
         With cause and remedy: unknown names, bad values, infeasible (says what would make it fit).
     """
     from uniap_core.events import silent
+    from uniap_core.report.notebook import shown
     from uniap_core.search import sweep
 
-    return sweep(_search(model, cluster, batch, pins=pins, **options), emit or silent)
+    return shown(sweep(_search(model, cluster, batch, pins=pins, **options), emit or silent))
 
 
 def problem(
