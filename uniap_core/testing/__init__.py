@@ -11,17 +11,21 @@ The whole test file of a solver plugin::
 
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}.solvers")
+pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in ("cost_models", "lowerings", "solvers")))
 
+from .cost_models import CostModelSuite  # noqa: E402
 from .laws import LAWS, Law  # noqa: E402
+from .lowerings import LoweringSuite  # noqa: E402
 from .oracle import Optimum, optimum  # noqa: E402
 from .problems import Limits, hard_problem, problems, random_problem  # noqa: E402
 from .solvers import SolverSuite  # noqa: E402
 
 __all__ = [
+    "CostModelSuite",
     "LAWS",
     "Law",
     "Limits",
+    "LoweringSuite",
     "Optimum",
     "SolverSuite",
     "hard_problem",

@@ -1,0 +1,5 @@
+from uniap_core.testing import CostModelSuite
+
+
+class TestAnalytic(CostModelSuite):
+    cost_model = "analytic"
