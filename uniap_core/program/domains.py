@@ -5,12 +5,16 @@ They keep an optimal assignment (if there is any), and every feasible one down t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..problem import MEMORY_TOLERANCE, Problem
 from .ir import Array
+
+ROUNDING = 1e-9
+"""Relative slack of every comparison of sums here: what is removed is removed with certainty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +39,16 @@ class Domains:
     edges: tuple[tuple[int, int], ...]
 
 
-def domains(problem: Problem) -> Domains:
-    """Reduce the problem's domains; a layer with an empty domain proves the problem infeasible.
+def domains(problem: Problem, limit_s: float = math.inf) -> Domains:
+    """Reduce the problem's domains; a layer with an empty domain proves that no assignment is left.
 
-    A strategy leaves a stage where it is impossible or its own memory alone does not fit. A layer leaves stage i
-    if its ancestors and the layers that may precede it cannot fill the stages before i (no stage is empty), likewise
-    after it, or if no stage is left in order for a neighbor. A strategy leaves a stage where another is as fast, as
-    small, and as cheap on every edge. An edge reaches over as many stages as there are layers that may lie strictly
-    between its ends, plus one.
+    Only assignments with an objective of at most ``limit_s`` are of interest.
+
+    A strategy leaves a stage where it is impossible, or its own memory or time alone is too much, or another is as
+    fast, as small, and as cheap on every edge. A layer leaves stage i if the layers that may precede it cannot fill
+    the stages before i (no stage is empty), if its ancestors do not fit into the memory and time of the stages up to
+    i, if a neighbor has no stage left in order; and likewise after it. An edge reaches over as many stages as there
+    are layers that may lie strictly between its ends, plus one.
     """
     above, below = _closure(problem)
     count, depth = len(problem.layers), problem.depth
@@ -53,6 +59,8 @@ def domains(problem: Problem) -> Domains:
         for i in range(depth):
             if before < i or after < depth - 1 - i:
                 member[u][i] = False
+    _propagate(problem, member)
+    _fit(problem, member, above, below, limit_s)
     _propagate(problem, member)
     instead = [_dominate(problem, u, member[u]) for u in range(count)]
     everything = (1 << count) - 1
@@ -70,6 +78,60 @@ def _own(problem: Problem, u: int) -> Array:
         need = stage.reserved_bytes + layer.state_bytes + stage.in_flight * layer.stash_bytes
         possible[i] &= need <= stage.memory_bytes * (1 + MEMORY_TOLERANCE)
     return possible
+
+
+def _fit(problem: Problem, member: list[Array], above: list[int], below: list[int], limit_s: float) -> None:
+    """Ancestors of a layer on stage i share the stages up to i, descendants those from i on."""
+    spare = [(s.memory_bytes * (1 + MEMORY_TOLERANCE + ROUNDING) - s.reserved_bytes) for s in problem.stages]
+    flights = np.array([[s.in_flight] for s in problem.stages])
+    size = [layer.state_bytes + flights * layer.stash_bytes for layer in problem.layers]
+    _fill(member, size, np.maximum(spare, 0.0), above, below)
+    least = [_least(layer.time_s, m) for layer, m in zip(problem.layers, member, strict=True)]
+    total = math.fsum(least)
+    if math.isinf(limit_s) or math.isinf(total):
+        return
+    rest = problem.micro_batches - 1
+    for layer, possible, own in zip(problem.layers, member, least, strict=True):
+        longest = np.maximum(layer.time_s, total / problem.depth)
+        possible &= total - own + layer.time_s + rest * longest <= limit_s * (1 + ROUNDING)
+    slowest = stage_limit(problem, limit_s, total)
+    _fill(member, [layer.time_s for layer in problem.layers], np.full(problem.depth, slowest), above, below)
+
+
+def stage_limit(problem: Problem, limit_s: float, least_s: float = 0.0) -> float:
+    """The most that one stage, or one boundary, may take.
+
+    Parameters
+    ----------
+    problem, limit_s
+        The objective is at most ``limit_s``.
+    least_s
+        A lower bound of the sum of all stages' times.
+    """
+    rest = problem.micro_batches - 1
+    return max(0.0, (limit_s - least_s) / rest) * (1 + ROUNDING) if rest else limit_s
+
+
+def _fill(member: list[Array], need: list[Array], capacity: Array, above: list[int], below: list[int]) -> None:
+    """Remove from ``member`` what cannot be packed: ``need`` has shape (P, K) per layer, ``capacity`` (P,)."""
+    for possible, needs in zip(member, need, strict=True):
+        possible &= needs <= capacity[:, None]
+    upto, from_ = np.cumsum(capacity) * (1 + ROUNDING), np.cumsum(capacity[::-1])[::-1] * (1 + ROUNDING)
+    least = [np.where(m, n, np.inf).min(axis=1) for m, n in zip(member, need, strict=True)]
+    earlier = np.array([np.minimum.accumulate(n) for n in least])
+    later = np.array([np.minimum.accumulate(n[::-1])[::-1] for n in least])
+    for u, possible in enumerate(member):
+        before, after = _bits(above[u], len(member)), _bits(below[u], len(member))
+        own = np.where(possible, need[u], np.inf).min(axis=1)
+        possible &= ((earlier[before].sum(axis=0) + own <= upto) & (later[after].sum(axis=0) + own <= from_))[:, None]
+
+
+def _least(values: Array, where: Array) -> float:
+    return float(np.min(values, initial=math.inf, where=where))
+
+
+def _bits(set_: int, count: int) -> list[int]:
+    return [v for v in range(count) if set_ >> v & 1]
 
 
 def _dominate(problem: Problem, u: int, member: Array) -> Array:

@@ -10,6 +10,7 @@ group) completed to a point of whatever rung; answers come up the same way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from .pose_joint import pose_joint
 from .pose_paper import pose_paper
 from .terms import Posed
 
-POSES: dict[str, Callable[[Problem], Posed]] = {"joint": pose_joint, "paper": pose_paper}
+POSES: dict[str, Callable[[Problem, float], Posed]] = {"joint": pose_joint, "paper": pose_paper}
 """Formulations of a problem as quadratic rows: the project's own, and the paper's for comparison."""
 
 RUNGS: tuple[Form, ...] = (Form.QUADRATIC, Form.MILP, Form.INTEGER)
@@ -50,7 +51,7 @@ class Lowered:
         return replace(self, program=replace(self.program, start=self.down(assignment)))
 
 
-def lower(problem: Problem, form: Form, pose: str = "joint") -> Lowered:
+def lower(problem: Problem, form: Form, pose: str = "joint", limit_s: float = math.inf) -> Lowered:
     """Lower a problem to a form.
 
     Parameters
@@ -61,6 +62,8 @@ def lower(problem: Problem, form: Form, pose: str = "joint") -> Lowered:
         Any form but ``problem`` itself.
     pose
         A name of :data:`POSES`.
+    limit_s
+        Only assignments with an objective of at most this are of interest; others may be cut off.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def lower(problem: Problem, form: Form, pose: str = "joint") -> Lowered:
         raise UsageError(f"a problem is not lowered to the form {form}", f"choose one of {', '.join(RUNGS)}")
     if pose not in POSES:
         raise UsageError(f"there is no formulation {pose!r}", f"choose one of {', '.join(POSES)}")
-    posed = POSES[pose](problem)
+    posed = POSES[pose](problem, limit_s)
     program = posed.program
     if program.solvable and form in (Form.MILP, Form.INTEGER):
         program = linearize(program)

@@ -27,18 +27,28 @@ Reference
 
 from __future__ import annotations
 
+import math
+
 from ..problem import Problem
 from .domains import domains
 from .ir import Builder
 from .terms import Posed, add_filled, add_memory, add_order, add_times, place, unit
 
 
-def pose_joint(problem: Problem) -> Posed:
-    """Lower a problem to a quadratic program; the module's docstring states the reformulation."""
-    builder, reduced, unit_s = Builder(), domains(problem), unit(problem)
+def pose_joint(problem: Problem, limit_s: float = math.inf) -> Posed:
+    """Lower a problem to a quadratic program; the module's docstring states the reformulation.
+
+    Parameters
+    ----------
+    problem
+        What to lower.
+    limit_s
+        Only assignments with an objective of at most this are of interest; others may be cut off.
+    """
+    builder, reduced, unit_s = Builder(), domains(problem, limit_s), unit(problem)
     placement = place(builder, reduced, integer=True)
     add_filled(builder, problem, placement)
     add_order(builder, problem, placement, reduced)
     add_memory(builder, problem, placement)
-    add_times(builder, problem, placement, reduced, unit_s)
+    add_times(builder, problem, placement, reduced, unit_s, limit_s)
     return Posed(builder.build(problem.name, unit_s), placement.choose, placement.assign)

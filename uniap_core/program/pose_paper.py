@@ -27,6 +27,8 @@ Reference
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..problem import Assignment, Problem
@@ -35,9 +37,17 @@ from .ir import Array, Builder
 from .terms import Placement, Posed, add_filled, add_memory, add_order, add_times, place, unit
 
 
-def pose_paper(problem: Problem) -> Posed:
-    """Lower a problem to the paper's variables; the module's docstring states the reformulation."""
-    builder, reduced, unit_s = Builder(), domains(problem), unit(problem)
+def pose_paper(problem: Problem, limit_s: float = math.inf) -> Posed:
+    """Lower a problem to the paper's variables; the module's docstring states the reformulation.
+
+    Parameters
+    ----------
+    problem
+        What to lower.
+    limit_s
+        Only assignments with an objective of at most this are of interest; others may be cut off.
+    """
+    builder, reduced, unit_s = Builder(), domains(problem, limit_s), unit(problem)
     placement = place(builder, reduced, integer=False)
     stage_columns, stage_members = _factor(builder, placement, placement.stage, problem.depth)
     strategies = max(len(layer.strategies) for layer in problem.layers)
@@ -46,7 +56,7 @@ def pose_paper(problem: Problem) -> Posed:
     add_filled(builder, problem, placement)
     add_order(builder, problem, placement, reduced)
     add_memory(builder, problem, placement)
-    add_times(builder, problem, placement, reduced, unit_s)
+    add_times(builder, problem, placement, reduced, unit_s, limit_s)
 
     def choose(assignment: Assignment) -> Array:
         joint = placement.choose(assignment)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..problem import MEMORY_TOLERANCE, Assignment, Problem
-from .domains import Domains
+from .domains import Domains, stage_limit
 from .ir import Array, Builder, Coupling, Program, summed
 
 
@@ -125,7 +125,9 @@ def add_order(builder: Builder, problem: Problem, placement: Placement, domains:
                 )
 
 
-def add_times(builder: Builder, problem: Problem, placement: Placement, domains: Domains, unit_s: float) -> None:
+def add_times(
+    builder: Builder, problem: Problem, placement: Placement, domains: Domains, unit_s: float, limit_s: float
+) -> None:
     """Epigraph rows of p_i, of what each tensor costs at each boundary, of o_j and of the max; the couplings of edges.
 
     Every cost is bounded from below only: the objective pushes it down, so that the inequality is tight at an
@@ -135,7 +137,8 @@ def add_times(builder: Builder, problem: Problem, placement: Placement, domains:
     worst = math.fsum(float(np.max(t.time_s, initial=0.0, where=np.isfinite(t.time_s))) for t in problem.layers)
     worst += math.fsum(float(e.reshard_s.max()) for e in problem.edges)
     worst_cross = math.fsum(float(e.cross_s.max()) for e in problem.edges)
-    bound, bound_cross = worst / unit_s, worst_cross / unit_s
+    allowed = stage_limit(problem, limit_s, math.fsum(float(np.min(t.time_s)) for t in problem.layers))
+    bound, bound_cross = min(worst, allowed) / unit_s, min(worst_cross, allowed) / unit_s
     stage_column = builder.add_columns(depth, upper=bound, cost=1.0)
     stage_row = []
     for i in range(depth):

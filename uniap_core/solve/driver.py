@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -148,11 +149,16 @@ class _Session:
         return self._result(form, lowered, outcome, None, build_s, outcome.seconds)
 
     def _lower(self, form: Form, pose: str) -> Lowered:
-        lowered = lower(self.problem, form, pose)
-        program, request = lowered.program, self.request
+        request, limit_s = self.request, math.inf
+        if request.warm_start is not None:
+            limit_s = self.problem.evaluate(request.warm_start).objective_s
+        if request.cutoff_s is not None:
+            limit_s = min(limit_s, request.cutoff_s)
+        lowered = lower(self.problem, form, pose, limit_s)
+        program = lowered.program
         if not program.solvable:
             return lowered
-        if request.warm_start is not None:
+        if request.warm_start is not None and limit_s != request.cutoff_s:
             lowered = lowered.started(request.warm_start)
         size = program.size
         self.statistics.update(columns=size.columns, rows=size.rows, nonzeros=size.nonzeros, products=size.products)

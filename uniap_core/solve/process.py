@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,7 +41,10 @@ class Worker:
         down_read, self._down = os.pipe()
         self._up, up_write = os.pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p or os.getcwd() for p in sys.path))
+        # A folder of its own: what a killed solver leaves behind goes with it.
+        self._folder = tempfile.mkdtemp(prefix="uniap-worker-")
+        path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        environment = dict(os.environ, PYTHONPATH=path, TMPDIR=self._folder)
         code = f"from uniap_core.solve.worker import main; main({down_read}, {up_write})"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],
@@ -55,6 +59,11 @@ class Worker:
         os.close(up_write)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._up, selectors.EVENT_READ)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
 
     def send(self, message: Load | Job | Probe) -> None:
         """Send a message; a worker that is gone is noticed when its answer is awaited."""
@@ -85,6 +94,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         killed = self._process.wait()
         self._words = self.last_words()
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._output.close()
         self._selector.close()
         for fd in (self._down, self._up):
@@ -112,8 +122,11 @@ def hire(target: str) -> Worker:
             # After a fork the parent's workers are not ours.
             _idle.clear()
             _owner = os.getpid()
-        if _idle.get(target):
-            return _idle[target].pop()
+        while _idle.get(target):
+            worker = _idle[target].pop()
+            if worker.alive:
+                return worker
+            worker.close()
     worker = Worker()
     worker.send(Load(target))
     return worker

@@ -7,6 +7,7 @@ in a thread: when the driver goes away the pipe ends, and so does the process.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import resource
@@ -77,9 +78,17 @@ def _solve(job: Job, function: object, write_fd: int) -> Finished:
             return Finished(stop=Stop.TIME_LIMIT, raw_status="no time was left to start the solver")
         request = msgspec.structs.replace(request, time_limit_s=left)
 
+    best = {"objective": math.inf, "bound": -math.inf}
+
     def emit(event: Event) -> None:
         report = report_of(event)
-        if report is not None:
+        if report is None:
+            return
+        # Some solvers call back at every node: only what is new travels.
+        objective = math.inf if report.objective is None else report.objective
+        bound = -math.inf if report.bound is None else report.bound
+        if report.note is not None or objective < best["objective"] or bound > best["bound"]:
+            best.update(objective=min(objective, best["objective"]), bound=max(bound, best["bound"]))
             send(write_fd, report)
 
     subject = job.program if job.problem is None else problems.from_file(job.problem)
