@@ -101,6 +101,8 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         The placement, by stage and by layer.
     predicted
         Claimed time per iteration.
+    pins, regime
+        What the user fixed, and what the executor that it was planned for asks of plans like this one.
     solver, bound_s
         Who found it and the proven lower bound over all candidates of the sweep (seconds), if any.
     """
@@ -122,6 +124,7 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     solver: str
     bound_s: float | None
     pins: tuple[str, ...] = ()
+    regime: tuple[str, ...] = ()
     hashes: Hashes
 
     @property
@@ -145,6 +148,7 @@ def propose(
     solver: str,
     bound_s: float | None,
     pins: tuple[str, ...] = (),
+    regime: tuple[str, ...] = (),
 ) -> Proposal:
     """Say in a plan's words what an assignment of a candidate's problem means.
 
@@ -194,6 +198,7 @@ def propose(
         solver=solver,
         bound_s=bound_s,
         pins=pins,
+        regime=regime,
         hashes=Hashes(graph.hash, cluster.hash, tables.hash, problem.hash),
     )
 

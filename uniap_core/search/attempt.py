@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 
 from .. import diagnose, registry
-from ..costs import CostTables
 from ..errors import SolverFailed
 from ..events import Emit, Note, silent
 from ..problem import Assignment, Problem
@@ -30,6 +29,8 @@ class Attempt:
     ----------
     bound_s
         Proven lower bound, or ``None`` if infeasible or not even priced.
+    variant
+        What the assignment is of.
     interrupted
         True if the user stopped the solver.
     """
@@ -39,7 +40,7 @@ class Attempt:
     bound_s: float | None
     objective_s: float | None = None
     assignment: Assignment | None = None
-    tables: CostTables | None = None
+    variant: Variant | None = None
     solver: str = ""
     seconds: float = 0.0
     note: str = ""
@@ -61,7 +62,7 @@ def attempt(
         Wall seconds left for all variants together.
     """
     started = time.perf_counter()
-    best: tuple[Result, CostTables] | None = None
+    best: tuple[Result, Variant] | None = None
     ceiling, bounds, stopped = cutoff_s, [math.inf], ""
     interrupted = False
     for variant in priced.variants:
@@ -74,7 +75,7 @@ def attempt(
         left = None if time_limit_s is None else max(0.0, time_limit_s - (time.perf_counter() - started))
         result = _solve(search, variant, ceiling, left, emit)
         if result.assignment is not None and result.objective_s is not None and result.objective_s < ceiling:
-            best, ceiling = (result, variant.tables), result.objective_s
+            best, ceiling = (result, variant), result.objective_s
         bounds.append(_bound(variant, result))
         if not result.stop.proven:
             stopped = stopped or f"{result.solver}: {result.stop} {result.raw_status}".strip()
@@ -97,7 +98,7 @@ def attempt(
         bound if bound < math.inf else None,
         objective_s=best[0].objective_s if best else None,
         assignment=best[0].assignment if best else None,
-        tables=best[1] if best else None,
+        variant=best[1] if best else None,
         solver=best[0].solver if best else search.solver,
         seconds=time.perf_counter() - started,
         note=note,

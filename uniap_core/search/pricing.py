@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -21,18 +22,22 @@ from ..solve.plugin import SolverPlugin
 from ..strategy import Strategy
 from .request import Search
 
+FREE = Pins()
+
 
 @dataclass(frozen=True)
 class Variant:
     """A problem to solve for a candidate, with a certified lower bound.
 
     A candidate has one, its whole tables; with ``max_strategies`` it has one per set of so many strategies
-    (``chosen``), whose restricted tables are built when they are asked for.
+    (``chosen``), whose restricted tables are built when they are asked for; and all that per ``regime`` of the
+    executor that it is planned for.
     """
 
     whole: CostTables
     bound_s: float
     chosen: tuple[Strategy, ...] | None = None
+    regime: Pins = FREE
 
     @cached_property
     def tables(self) -> CostTables:
@@ -100,7 +105,7 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
         cluster=plan.cluster,
         training=plan.training,
         space=plan.space,
-        pins=Pins.of(plan.pins),
+        pins=Pins.of((*plan.pins, *plan.regime)),
         profile=profile,
         cost_model=plan.cost_model.partition("/")[0],
     )
@@ -126,21 +131,50 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
 def bounded(search: Search, candidate: Candidate) -> Priced:
     """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
     started = time.perf_counter()
+    variants: list[Variant] = []
+    shortages = []
     try:
-        tables = price(search, candidate)
-        sets = strategy_sets(tables, search.space.max_strategies)
+        for regime, tables in _regimes(search, candidate):
+            short = diagnose.shortage(tables.problem)
+            if short is not None and short.certain:
+                shortages.append(short)
+            else:
+                variants += _variants(search, regime, tables)
     except BadValue as error:
         return Priced(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
-    short = diagnose.shortage(tables.problem)
-    if short is not None and short.certain:
-        return Priced(candidate, shortage=short, seconds=time.perf_counter() - started)
-    bound = lower_bound(search, tables.problem)
-    if sets is None:
-        variants = [Variant(tables, bound)]
-    else:
-        found = zip(sets, _set_bounds(tables, sets), strict=True)
-        variants = sorted((Variant(tables, max(bound, b), s) for s, b in found), key=lambda v: v.bound_s)
+    if not variants:
+        closest = min(shortages, key=lambda short: short.factor)
+        return Priced(candidate, shortage=closest, seconds=time.perf_counter() - started)
+    variants.sort(key=lambda variant: variant.bound_s)
     return Priced(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
+
+
+def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTables]]:
+    """The tables under each regime that can run this candidate.
+
+    Raises
+    ------
+    BadValue
+        If none can.
+    """
+    tables = price(search, candidate)
+    found = []
+    for regime in search.regimes:
+        if regime.allows(candidate.pp, candidate.micro_batches):
+            with contextlib.suppress(BadValue):
+                found.append((regime, regime.restrict(tables)))
+    if not found:
+        raise BadValue("the executor can run no plan of this candidate", "choose another executor")
+    return found
+
+
+def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:
+    bound = lower_bound(search, tables.problem)
+    sets = strategy_sets(tables, search.space.max_strategies)
+    if sets is None:
+        return [Variant(tables, bound, regime=regime)]
+    bounds = _set_bounds(tables, sets)
+    return [Variant(tables, max(bound, b), chosen, regime) for chosen, b in zip(sets, bounds, strict=True)]
 
 
 def strategy_sets(tables: CostTables, most: int | None) -> list[tuple[Strategy, ...]] | None:

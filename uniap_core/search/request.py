@@ -33,6 +33,9 @@ class Search:
         The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
     free_space
         The space without what pins took from it, for pricing them.
+    regimes
+        Alternative sets of further pins: what an executor can run may depend on the number of stages. A plan
+        names the one it was found under.
     time_limit_s
         Wall seconds for the whole sweep; what is open then is reported with its bound.
     top
@@ -47,6 +50,7 @@ class Search:
     space: StrategySpace = field(default_factory=StrategySpace)
     free_space: StrategySpace = field(default_factory=StrategySpace)
     pins: Pins = field(default_factory=Pins)
+    regimes: tuple[Pins, ...] = (Pins(),)
     profile: Profile | None = None
     cost_model: str = "analytic"
     solver: str = "dp"
@@ -88,16 +92,21 @@ def make(
     for node in machine.nodes:
         node.device.ceiling_flops(precision)
     parsed = Pins.of(tuple(pins))
+    graph = models.load(model, seq) if isinstance(model, str) else model
     space = StrategySpace()
+    regimes: tuple[Pins, ...] = (Pins(),)
     if executor is not None:
-        space = narrow(space, registry.load("executor", executor).capability)
+        capability: Capability = registry.load("executor", executor).capability
+        _check_capability(executor, capability, graph, schedule)
+        space, regimes = narrow(space, capability), tuple(Pins.of(texts) for texts in capability.regimes)
     return Search(
-        graph=models.load(model, seq) if isinstance(model, str) else model,
+        graph=graph,
         cluster=machine,
         training=Training(global_batch=batch, precision=precision, schedule=schedule),
         space=parsed.narrow(space),
         free_space=space,
         pins=parsed,
+        regimes=regimes,
         profile=artifact.read(profile, Profile) if isinstance(profile, str) else profile,
         cost_model=cost_model,
         solver=solver,
@@ -130,6 +139,15 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
         max_strategies=1 if capability.uniform else space.max_strategies,
         sequence_parallel=sequence_parallel,
     )
+
+
+def _check_capability(name: str, capability: Capability, graph: ModelGraph, schedule: str) -> None:
+    if capability.families is not None and graph.family not in capability.families:
+        raise UsageError(
+            f"{name} does not run models of the family {graph.family}", f"it runs {', '.join(capability.families)}"
+        )
+    if schedule not in capability.schedules:
+        raise UsageError(f"{name} does not run the schedule {schedule}", f"it runs {', '.join(capability.schedules)}")
 
 
 def candidates(search: Search) -> tuple[Candidate, ...]:

@@ -166,19 +166,20 @@ def _plans(search: Search, attempts: list[Attempt], proof: tuple[CandidateProof,
     bounds = [record.bound_s for record in proof if record.bound_s is not None]
     plans = []
     for tried in found[: search.top]:
-        if tried.tables is None or tried.assignment is None or tried.objective_s is None:
+        if tried.variant is None or tried.assignment is None or tried.objective_s is None:
             continue
         proposal = propose(
             search.graph,
             search.cluster,
             search.space,
-            tried.tables,
+            tried.variant.tables,
             tried.assignment,
             solver=tried.solver,
             bound_s=None if unbounded or not bounds else min([*bounds, tried.objective_s]),
             pins=search.pins.texts,
+            regime=tried.variant.regime.texts,
         )
-        plans.append(seal(proposal, proof, verify(proposal, tried.tables)))
+        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables)))
     return tuple(plans)
 
 
