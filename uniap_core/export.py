@@ -115,14 +115,10 @@ def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None
     if capability.families is not None and plan.model.family not in capability.families:
         return None
     for pins in dict.fromkeys((plan.pins, ())):
-        found = [
-            other
-            for regime in capability.regimes
-            for other in _best(plan, capability, (*pins, *regime), profile, emit)
-            if not obstacles(other, executor)
-        ]
-        if found:
-            return min(found, key=lambda other: other.predicted.iteration_time_s)
+        able = (other for other in _best(plan, capability, pins, profile, emit) if not obstacles(other, executor))
+        found = next(able, None)
+        if found is not None:
+            return found
     return None
 
 
@@ -147,18 +143,20 @@ def refusal(plan: Plan, executor: ExecutorPlugin, reasons: list[str], other: Pla
 def _best(
     plan: Plan, capability: Capability, pins: tuple[str, ...], profile: Profile | None, emit: Emit
 ) -> tuple[Plan, ...]:
-    """The best plans of the job under a capability, or none if nothing fits."""
+    """The best plans of the job under a capability, fastest first; none if nothing fits."""
     training = plan.training
     if training.schedule not in capability.schedules:
         training = msgspec.structs.replace(training, schedule=capability.schedules[0])
     try:
-        parsed = Pins.of(pins)
+        parsed, space = Pins.of(pins), narrow(plan.space, capability)
         search = Search(
             graph=plan.model,
             cluster=plan.cluster,
             training=training,
-            space=narrow(parsed.narrow(plan.space), capability),
+            space=parsed.narrow(space),
+            free_space=space,
             pins=parsed,
+            regimes=tuple(Pins.of(regime) for regime in capability.regimes),
             profile=profile,
             cost_model=plan.cost_model.partition("/")[0],
             top=TRIED,
