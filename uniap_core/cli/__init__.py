@@ -23,7 +23,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Register a command: errors become one message and the exit code of their kind, never a traceback.
+    """Register a command under its function's name."""
+    shell = guarded(function)
+    app.command(name=function.__name__.removesuffix("_").replace("_", "-"))(shell)
+    return shell
+
+
+def guarded(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Errors become one message and the exit code of their kind, never a traceback.
 
     A command returns its exit code, ``None`` meaning 0.
     """
@@ -44,7 +51,6 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
             code = 0
         raise typer.Exit(code)
 
-    app.command(name=function.__name__.removesuffix("_").replace("_", "-"))(shell)
     return shell
 
 

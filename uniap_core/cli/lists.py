@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import registry
-from . import Json, command, print_json
+from . import Json, app, command, guarded, print_json
 
 
 @command
@@ -108,3 +108,25 @@ def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 def _count(number: int) -> str:
     return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
+
+
+new = typer.Typer(help="Write a working plugin package.", no_args_is_help=True)
+app.add_typer(new, name="new")
+
+
+@new.command("solver")
+@guarded
+def new_solver(
+    name: Annotated[str, typer.Argument(help="Name that users will type.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write the package to.")] = ".",
+    json: Json = False,
+) -> None:
+    """Write a solver plugin: an installable package that passes the conformance kit as it is."""
+    from ..scaffold import new_solver as write
+
+    files = [str(path) for path in write(name, output)]
+    if json:
+        return print_json({"files": files})
+    print("\n".join(files))
+    print("install it with pip install -e, run its tests with pytest, then fill in solve()")
+    return None
