@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,16 @@ from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 from uniap_core.api import Inexpressible, Proposal
 
 from . import meshes as mesh_module
+from . import split
 from .check import check
 from .data import Task
 from .meshes import Meshes
 from .pipeline import Body, Pipe, schedule
 from .reduce import Held, Tie, reduce_replicated, reduce_ties
 from .relayout import Layout
-from .shard import Unit, borders, share, tensor_parallel
-from .source import Source, aliases, fill, first_results, sites_of
+from .shard import Unit, share
+from .source import Source, aliases, fill, first_results, separate, sites_of
+from .split import Splitting, splitting
 from .stage import TARGET, Route, Stage
 from .where import Where
 from .wiring import Batch, Port, Wiring, record
@@ -124,7 +125,9 @@ def parallelize(
     check(plan)
     task = Task((), ())
     example = inputs or _token_inputs(model, plan)
-    source = Source(model, sites_of(plan.model, model), task, result)
+    sites = sites_of(plan.model, model)
+    separate(model, sites)
+    source = Source(model, sites, task, result)
     kind = device or ("cuda" if "nccl" in str(dist.get_backend()) else "cpu")
     return apply(source, plan, kind, example=example)
 
@@ -170,22 +173,22 @@ def apply(
     world = mesh_module.make(kind, plan.pp, {layer.tp for layer in plan.layers}, replicas=plan.precision == "bf16")
     first = aliases(model)
     modules = {path: model.get_submodule(path) for path in sites}
-    route = route_of(plan, wiring, modules, sites)
+    layers = {layer.name: layer for layer in plan.model.layers}
+    splits = {path: splitting(modules[path], path, layers[layer]) for path, layer in sites.items()}
+    route = route_of(plan, wiring, splits)
     units: dict[str, Unit] = {}
-    used: set[int] = set()
     for path, layer in sites.items():
         if route.stage_of[layer] != world.stage:
             continue
-        if id(modules[path]) in used:
-            model.set_submodule(path, copy.deepcopy(modules[path]))
-        used.add(id(modules[path]))
-        units[path] = _unit(model, path, plan, layer, route, world, first, seed, None if dry else device)
+        module = model.get_submodule(path) if dry else fill(model, path, first, seed, device)
+        units[path] = _unit(module, splits[path], plan, layer, route, world)
     stage = Stage(model, units, route, world, source.result, where)
     _move_buffers(stage, device)
     copies = _copies(first, sites)
     held = _held(units, first, {name: next(iter(found)) for name, found in copies.items()})
     ties = () if dry else _ties(copies, route, world, held)
-    loose = {p for unit in units.values() if unit.sharing != "fsdp" for p in unit.parameters()}
+    loose = set(stage.parameters())
+    loose -= {p for unit in units.values() if unit.sharing == "fsdp" for p in unit.parameters()}
     if any(unit.sharing == "fsdp" for unit in units.values()):
         fully_shard(stage, mesh=world.dp(1), ignored_params=loose)
     pipe = _Reducing(Body(stage), stage, world, device)
@@ -207,26 +210,16 @@ def wire(source: Source, example: Callable[[int], Batch] | None = None) -> Wirin
     return record(source.model, source.sites, example or source.task.example, source.result)
 
 
-def _unit(
-    model: nn.Module,
-    path: str,
-    plan: Proposal,
-    layer: str,
-    route: Route,
-    world: Meshes,
-    first: Mapping[str, str],
-    seed: int,
-    device: torch.device | None,
-) -> Unit:
+def _unit(module: nn.Module, splits: Splitting, plan: Proposal, layer: str, route: Route, world: Meshes) -> Unit:
     strategy = next(one.strategy for one in plan.layers if one.name == layer)
-    module = model.get_submodule(path) if device is None else fill(model, path, first, seed, device)
-    tensor_parallel(module, strategy, route.layouts[layer].split, world)
+    if strategy.tp > 1:
+        split.apply(module, splits.styles(route.layouts[layer].split), world.tp(strategy.tp))
     unit = Unit(module, strategy)
     share(unit, world, plan.precision)
     return unit
 
 
-def route_of(plan: Proposal, wiring: Wiring, modules: Mapping[str, nn.Module], sites: Mapping[str, str]) -> Route:
+def route_of(plan: Proposal, wiring: Wiring, splits: Mapping[str, Splitting]) -> Route:
     """The static facts that all ranks share.
 
     Raises
@@ -238,18 +231,16 @@ def route_of(plan: Proposal, wiring: Wiring, modules: Mapping[str, nn.Module], s
     rows = {
         site.layer: max(wiring.shape(port).rows for port in _ports(wiring, i)) for i, site in enumerate(wiring.sites)
     }
-    layouts, edges = {}, {}
+    layouts = {}
     for layer in plan.layers:
         split = layer.sequence_parallel and layer.tp > 1 and rows.get(layer.name, 1) % layer.tp == 0
         layouts[layer.name] = Layout(width, layer.tp, split)
-    for path, layer in sites.items():
-        edges[layer] = borders(modules[path])
     stage_of = {layer.name: layer.stage for layer in plan.layers}
     route = Route(
         wiring=wiring,
         stage_of=stage_of,
         layouts=layouts,
-        borders=edges,
+        borders={path: one.borders for path, one in splits.items()},
         boundaries=wiring.boundaries(stage_of, plan.pp),
         micro_batch=plan.global_batch // plan.micro_batches,
         samples=plan.global_batch,

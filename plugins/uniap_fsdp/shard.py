@@ -4,53 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor.parallel import parallelize_module
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from uniap_core.api import Strategy
 
 from .meshes import Meshes
-from .models.blocks import Styles
 
 Sharing = Literal["alone", "replicated", "fsdp"]
-
-
-@runtime_checkable
-class Splittable(Protocol):
-    """A layer that says how tensor parallelism splits it.
-
-    Attributes ``splits_input`` (for all activations that it reads, or one flag each) and ``splits_output`` tell
-    whether it works on sequence shards at its borders; both are true unless said otherwise.
-    """
-
-    def styles(self, sequence_parallel: bool) -> Styles:
-        """Parallel styles by path of submodule."""
-        ...
-
-
-@dataclass(frozen=True)
-class Borders:
-    """Whether a layer's inputs (by place among its activations) and output may be split over the sequence."""
-
-    inputs: tuple[bool, ...]
-    output: bool
-
-    def input(self, place: int) -> bool:
-        """Whether the activation at a place is read in slices."""
-        return self.inputs[min(place, len(self.inputs) - 1)]
-
-
-def borders(module: nn.Module) -> Borders:
-    """What a layer says of itself."""
-    inputs = getattr(module, "splits_input", True)
-    return Borders(inputs if isinstance(inputs, tuple) else (inputs,), bool(getattr(module, "splits_output", True)))
 
 
 class Unit(nn.Module):
@@ -81,14 +47,6 @@ class Unit(nn.Module):
             self.set_requires_gradient_sync(last)
         if self.strategy.sharding != "zero3":
             self.set_reshard_after_backward(last)
-
-
-def tensor_parallel(layer: nn.Module, strategy: Strategy, sequence_parallel: bool, meshes: Meshes) -> None:
-    """Split a layer's parameters over its tensor-parallel group, in place and without communication."""
-    if strategy.tp == 1 or not isinstance(layer, Splittable):
-        return
-    styles = layer.styles(sequence_parallel)
-    parallelize_module(layer, meshes.tp(strategy.tp), styles, src_data_rank=None)
 
 
 def share(unit: Unit, meshes: Meshes, precision: str) -> None:

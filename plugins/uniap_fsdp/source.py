@@ -6,6 +6,7 @@ starts from the same model, and no rank ever holds more than its own layers.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import zlib
 from collections import Counter
@@ -97,7 +98,7 @@ def _traced(graph: ModelGraph) -> Source:
     from uniap_torch.sources import load as load_source
 
     hugging_face = graph.source.startswith("hf:")
-    found = load_source(graph.source, graph.sequence if graph.sequence > 1 or not hugging_face else None)
+    found = load_source(graph.source)
     with parameters_on_meta():
         if hugging_face:
             model = type(found.module)(found.module.config)
@@ -120,18 +121,13 @@ def _traced(graph: ModelGraph) -> Source:
     )
     fixed = {name: value for name, value in given.items() if not isinstance(value, torch.Tensor)}
     if fixed:
-        model.forward = _with(model.forward, fixed)  # type: ignore[method-assign]
+        # A hook, not a new forward: copies of the model must run their own.
+        model.register_forward_pre_hook(lambda _, args, kwargs: (args, fixed | kwargs), with_kwargs=True)
     follows = "decoder_input_ids" if "decoder_input_ids" in given else "input_ids"
     shifted = type(model).__name__.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
     sites = sites_of(graph, model)
+    separate(model, sites)
     return Source(model, sites, Task(inputs, targets, follows=follows if shifted else ""), first_results)
-
-
-def _with(forward: Callable[..., Any], fixed: Mapping[str, Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return forward(*args, **kwargs, **fixed)
-
-    return call
 
 
 def _factory(graph: ModelGraph) -> nn.Module:
@@ -146,24 +142,52 @@ def _factory(graph: ModelGraph) -> nn.Module:
 
 
 def sites_of(graph: ModelGraph, model: nn.Module) -> dict[str, str]:
-    """Layers by module path, and modules with parameters that no layer names, given to the layer after them."""
-    sites: dict[str, str] = {}
-    modules = dict(model.named_modules())
+    """Planned modules by path, with their layers.
+
+    Modules of one layer are taken together where all of their parent is that layer; modules with parameters that
+    no layer names go to the layer after them.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
     if all(layer.name in modules for layer in graph.layers):
         return {layer.name: layer.name for layer in graph.layers}
-    for layer in graph.layers:
-        for path in filter(None, layer.module.replace(",", " ").split()):
-            sites[path] = layer.name
-    if unknown := sorted(set(sites) - set(modules)):
+    listed = {path: layer.name for layer in graph.layers for path in filter(None, layer.module.split(","))}
+    if unknown := sorted(set(listed) - set(modules)):
         raise Inexpressible(f"the model has no module {unknown[0]}", "trace the model again")
     order = list(modules)
+    covered = {id(p) for path in listed for p in modules[path].parameters()}
     for path, module in modules.items():
-        inside = any(path == p or path.startswith(p + ".") for p in sites)
-        if inside or not any(True for _ in module.parameters(recurse=False)):
-            continue
-        later = [p for p in order[order.index(path) :] if p in sites]
-        sites[path] = sites[later[0]] if later else graph.layers[-1].name
-    return sites
+        inside = any(path == p or path.startswith(p + ".") for p in listed)
+        if not inside and path and any(id(p) not in covered for p in module.parameters(recurse=False)):
+            later = [p for p in order[order.index(path) :] if p in listed]
+            listed[path] = listed[later[0]] if later else graph.layers[-1].name
+    return _together(listed, modules)
+
+
+def separate(model: nn.Module, sites: Mapping[str, str]) -> None:
+    """Give each planned path a module object of its own, with the same parameters, where several share one."""
+    used: set[int] = set()
+    for path in sites:
+        module = model.get_submodule(path)
+        if id(module) in used:
+            memo = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+            module = copy.deepcopy(module, memo)
+            model.set_submodule(path, module)
+        used.add(id(module))
+
+
+def _together(listed: dict[str, str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Replace modules by their parents as long as a parent's parameters all belong to one layer."""
+    sites = dict(listed)
+    for path in sorted(modules, key=lambda p: -p.count(".")):
+        below = {p for p in sites if p != path and p.startswith(path + ".")}
+        owners = {sites[p] for p in below} | ({sites[path]} if path in sites else set())
+        called = type(modules[path]).forward is not nn.Module.forward and not isinstance(modules[path], nn.ModuleList)
+        if path and below and len(owners) == 1 and called and (len(below) > 1 or path in sites):
+            covered = {id(q) for p in below for q in modules[p].parameters()}
+            own = {id(q) for q in modules[path].parameters(recurse=False)}
+            if all(id(q) in covered | own for q in modules[path].parameters()):
+                sites = {p: layer for p, layer in sites.items() if p not in below} | {path: owners.pop()}
+    return {path: sites[path] for path in modules if path in sites}
 
 
 # --- weights ---------------------------------------------------------------------------------------------------

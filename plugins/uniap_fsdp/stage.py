@@ -21,9 +21,10 @@ from uniap_core.api import Inexpressible
 from .loss import cross_entropy
 from .meshes import Meshes
 from .relayout import Layout, relayout, spread
-from .shard import Borders, Unit
+from .shard import Unit
+from .split import Borders
 from .where import Where
-from .wiring import Leaf, Port, Site, Wiring
+from .wiring import Leaf, Port, Shape, Site, Wiring
 
 TARGET = "target."
 """Prefix of the keyword arguments that carry the loss's targets."""
@@ -40,7 +41,7 @@ class Route:
     layouts
         Layout of the output of each layer on the stage that owns it.
     borders
-        Of each layer.
+        Of each planned module, by path.
     boundaries
         Ports that cross from each stage to the next.
     micro_batch
@@ -58,32 +59,27 @@ class Route:
     samples: int
     dtype: torch.dtype
 
-    def split(self, layout: Layout, port: Port) -> bool:
-        """Whether a layout can slice the rows of a port."""
-        rows = self.wiring.shape(port).rows
-        return layout.tp > 1 and rows > 1 and rows % layout.tp == 0
-
     def produced(self, port: Port) -> Layout:
         """Layout in which a port leaves its layer."""
-        layer = self.wiring.sites[port.site].layer
-        layout = self.layouts[layer]
-        sliced = layout.split and self.borders[layer].output and self.split(layout, port)
+        site = self.wiring.sites[port.site]
+        layout = self.layouts[site.layer]
+        sliced = layout.split and self.borders[site.path].output and _sliceable(layout, self.wiring.shape(port))
         return Layout(layout.ranks, layout.tp, sliced)
 
     def crossing(self, port: Port) -> Layout:
         """Layout in which a port crosses stage boundaries: each element once, if its rows can be sliced."""
         made = self.produced(port)
-        return Layout(made.ranks, made.tp, self.split(made, port))
+        return Layout(made.ranks, made.tp, _sliceable(made, self.wiring.shape(port)))
 
     def layout(self, port: Port, stage: int) -> Layout:
         """Layout of a port on a stage."""
         own = self.stage_of[self.wiring.sites[port.site].layer] == stage
         return self.produced(port) if own else self.crossing(port)
 
-    def wanted(self, site: Site, place: int, port: Port) -> Layout:
-        """Layout in which a site reads a port."""
+    def wanted(self, site: Site, place: int, shape: Shape) -> Layout:
+        """Layout in which a site reads its activation number ``place``."""
         layout = self.layouts[site.layer]
-        sliced = layout.split and self.borders[site.layer].input(place) and self.split(layout, port)
+        sliced = layout.split and self.borders[site.path].input(place) and _sliceable(layout, shape)
         return Layout(layout.ranks, layout.tp, sliced)
 
     def local_shape(self, port: Port, layout: Layout, rank: int) -> tuple[int, ...]:
@@ -93,6 +89,11 @@ class Route:
             return shape.sizes
         rows = layout.rows(rank, shape.rows) if layout.split else None
         return shape.at(self.micro_batch // layout.dp, rows)
+
+
+def _sliceable(layout: Layout, shape: Shape) -> bool:
+    """Whether a layout can slice the rows of an activation."""
+    return layout.tp > 1 and shape.rows > 1 and shape.rows % layout.tp == 0
 
 
 class _Done(Exception):
@@ -215,15 +216,17 @@ class Stage(nn.Module):
         assert self.pass_ is not None
         port = leaf.ports[0]
         here = self.route.layout(port, self.place)
-        wanted = self.route.wanted(site, place, port)
         if not leaf.direct:
-            return self._move(_local(value), port, here, wanted)
+            assert leaf.shape is not None
+            here = Layout(here.ranks, here.tp)
+            return self._move(_whole_rows(value), leaf.shape, here, self.route.wanted(site, place, leaf.shape))
+        shape = self.route.wiring.shape(port)
+        wanted = self.route.wanted(site, place, shape)
         if (port, wanted) not in self.pass_.moved:
-            self.pass_.moved[port, wanted] = self._move(self.pass_.live[port], port, here, wanted)
+            self.pass_.moved[port, wanted] = self._move(self.pass_.live[port], shape, here, wanted)
         return self.pass_.moved[port, wanted]
 
-    def _move(self, x: torch.Tensor, port: Port, a: Layout, b: Layout) -> torch.Tensor:
-        shape = self.route.wiring.shape(port)
+    def _move(self, x: torch.Tensor, shape: Shape, a: Layout, b: Layout) -> torch.Tensor:
         if shape.batch is None:
             return spread(x, a, b, self.wires)
         return relayout(x, a, b, self.route.micro_batch, shape.rows, self.wires)
@@ -278,7 +281,8 @@ class Stage(nn.Module):
     def _leave(self, port: Port) -> torch.Tensor:
         assert self.pass_ is not None
         here, crossing = self.route.layout(port, self.place), self.route.crossing(port)
-        return self._move(self.pass_.live[port], port, here, crossing).to(self.route.dtype).contiguous()
+        moved = self._move(self.pass_.live[port], self.route.wiring.shape(port), here, crossing)
+        return moved.to(self.route.dtype).contiguous()
 
     def _loss(self, results: tuple[torch.Tensor, ...], targets: list[torch.Tensor]) -> torch.Tensor:
         """The sum over the results of their mean cross-entropy, this rank's share of it."""
@@ -299,3 +303,8 @@ def _local(x: torch.Tensor) -> torch.Tensor:
         return x
     local: torch.Tensor = x.to_local(grad_placements=x.placements)
     return local
+
+
+def _whole_rows(x: torch.Tensor) -> torch.Tensor:
+    """What the model made of activations between layers: the samples of this rank, all else whole."""
+    return _local(x.redistribute(placements=[Shard(0), Replicate()])) if isinstance(x, DTensor) else x

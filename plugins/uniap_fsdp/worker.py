@@ -35,9 +35,12 @@ def main() -> int:
         _run(plan, job, folder, rank, world, where)
     except BaseException as error:
         traceback.print_exc()
-        last = str(error).strip().splitlines() or [""]
-        cause = error.cause if isinstance(error, UniapError) else f"{type(error).__name__}: {last[-1]}"
-        story = {"where": where.text, "cause": cause, "fix": getattr(error, "fix", "")}
+        root = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        last = str(root).strip().splitlines() or [""]
+        cause = root.cause if isinstance(root, UniapError) else f"{type(root).__name__}: {last[-1]}"
+        story = {"where": where.text, "cause": cause, "fix": getattr(root, "fix", "")}
         (folder / f"rank-{rank}.failed").write_bytes(msgspec.json.encode(story))
         sys.stderr.flush()
         # Not sys.exit: collectives of other ranks may hold threads that never end.

@@ -58,6 +58,8 @@ class Block(nn.Module):
 class Head(nn.Module):
     """Masked-token logits of every position, and next-sentence logits of the first."""
 
+    splits_input = splits_output = False
+
     def __init__(self, vocab: int, hidden: int) -> None:
         super().__init__()
         self.pooler = nn.Linear(hidden, hidden)
@@ -73,8 +75,6 @@ class Head(nn.Module):
     def styles(self, sequence_parallel: bool) -> Styles:
         """Logits stay split by vocabulary; the small rest is whole, so the input is gathered first."""
         return {"lm_head": ColwiseParallel()}
-
-    splits_input = False
 
 
 class Bert(Model):

@@ -166,7 +166,7 @@ def row(sequence_parallel: bool) -> ParallelStyle:
 
 def gather() -> ParallelStyle:
     """Gather a module's first input over the sequence."""
-    return PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),), use_local_output=True)
+    return PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
 
 
 def norm(sequence_parallel: bool, *names: str) -> Styles:

@@ -49,6 +49,8 @@ class Block(nn.Module):
 class Head(nn.Module):
     """Final norm and output projection."""
 
+    splits_output = False
+
     def __init__(self, vocab: int, hidden: int, norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm

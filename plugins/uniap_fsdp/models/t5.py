@@ -55,6 +55,8 @@ class Norm(nn.Module):
 class Head(nn.Module):
     """Final norm and output projection, scaled because it is tied to the embedding."""
 
+    splits_output = False
+
     def __init__(self, vocab: int, hidden: int) -> None:
         super().__init__()
         self.scale = hidden**-0.5
