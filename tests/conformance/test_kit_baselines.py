@@ -1,30 +1,32 @@
-"""The baselines under the kit: inexact solvers whose answers are feasible, priced right and never called proven."""
-
-from uniap_baselines import ALPA, GALVATRON, INTER_ONLY, INTRA_ONLY, UNIFORM
-
 from uniap_core.testing import SolverSuite
 
 
-class TestUniform(SolverSuite):
-    solver = UNIFORM
-    examples, bulk = 20, 80
+class Baseline(SolverSuite):
+    __test__ = False
+    examples = 20
+    bulk = 100
 
 
-class TestGalvatron(SolverSuite):
-    solver = GALVATRON
-    examples, bulk = 20, 80
+class TestUniform(Baseline):
+    __test__ = True
+    solver = "uniform"
 
 
-class TestAlpa(SolverSuite):
-    solver = ALPA
-    examples, bulk = 20, 80
+class TestGalvatron(Baseline):
+    __test__ = True
+    solver = "galvatron"
 
 
-class TestInterOnly(SolverSuite):
-    solver = INTER_ONLY
-    examples, bulk = 20, 80
+class TestAlpa(Baseline):
+    __test__ = True
+    solver = "alpa"
 
 
-class TestIntraOnly(SolverSuite):
-    solver = INTRA_ONLY
-    examples, bulk = 20, 80
+class TestInterOnly(Baseline):
+    __test__ = True
+    solver = "inter-only"
+
+
+class TestIntraOnly(Baseline):
+    __test__ = True
+    solver = "intra-only"

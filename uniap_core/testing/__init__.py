@@ -11,9 +11,12 @@ The whole test file of a solver plugin::
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in ("cost_models", "lowerings", "solvers")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{suite}" for suite in ("cost_models", "executors", "lowerings", "solvers"))
+)
 
 from .cost_models import CostModelSuite  # noqa: E402
+from .executors import ExecutorSuite  # noqa: E402
 from .laws import LAWS, Law  # noqa: E402
 from .lowerings import LoweringSuite  # noqa: E402
 from .oracle import Optimum, optimum  # noqa: E402
@@ -23,6 +26,7 @@ from .solvers import SolverSuite  # noqa: E402
 __all__ = [
     "CostModelSuite",
     "LAWS",
+    "ExecutorSuite",
     "Law",
     "Limits",
     "LoweringSuite",

@@ -1,0 +1,5 @@
+from uniap_core.testing import ExecutorSuite
+
+
+class TestFsdp(ExecutorSuite):
+    executor = "fsdp"
