@@ -33,6 +33,8 @@ class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Share of the line rate that large collectives reach inside a node and between nodes.
     collective_s
         Fixed time of any collective (launch, rendezvous).
+    message_s
+        Fixed time of a message between stages: both sides wait for each other before it starts.
     overlap
         Share of communication that may hide behind compute can hide.
     contention
@@ -45,12 +47,13 @@ class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     attention_backward: float = 0.8
     memory_share: float = 0.8
     optimizer_share: float = 0.7
-    host_s: float = 8e-6
-    host_backward_s: float = 6e-6
+    host_s: float = 35e-6
+    host_backward_s: float = 30e-6
     iteration_host_s: float = 1e-3
     link_share: float = 0.78
     inter_share: float = 0.85
     collective_s: float = 10e-6
+    message_s: float = 200e-6
     overlap: float = 0.9
     contention: float = 1.1
 

@@ -122,4 +122,4 @@ def message_s(message: float, cluster: Cluster, depth: int, constants: Constants
                 cluster.inter.bandwidth_Bps * constants.inter_share
             )
         worst = max(worst, seconds)
-    return worst + constants.collective_s
+    return worst + constants.message_s

@@ -181,7 +181,7 @@ def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Trainin
     if training.flash_attention:
         flops = 4.0 * rows * keys * heads * op.inner * (0.5 if op.causal else 1.0)
         moved = rows * heads * op.inner * 4 * e.element_bytes
-        speed = e.peak_flops * constants.attention_share * _head_share(op.inner)
+        speed = e.peak_flops * constants.attention_share
         forward = max(flops / speed, moved / e.memory_Bps) + e.launch_s
         backward = max(2.5 * flops / (speed * constants.attention_backward), 2 * moved / e.memory_Bps) + 2 * e.launch_s
         return Work(forward, backward, 3, 4)
@@ -189,13 +189,15 @@ def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Trainin
     scores = batch * queries * keys * e.element_bytes
     products = matmul_s(queries, op.inner, keys, batch, e.flops, e)
     products += matmul_s(queries, keys, op.inner, batch, e.flops, e)
-    softmax = streamed_s(scores * (4 + 2.5 * training.dropout), e)
-    return Work(products + softmax, 2 * products + 1.25 * softmax, 8, 10)
-
-
-def _head_share(head: int) -> float:
-    """Fused attention keeps the tensor cores less busy with small heads (Dao 2023, figures 4 to 7: 64 vs 128)."""
-    return min(1.0, 0.5 + head / 256)
+    # The scaled, masked softmax reads and writes once and its backward reads twice and writes; dropout moves two and a
+    # half in either direction (Aceso's operator profiles of Megatron-LM agree).
+    softmax, back = (streamed_s(scores * (n + 2.5 * training.dropout), e) for n in (2, 3))
+    if batch % 4:
+        # Megatron-LM's fused softmax takes four heads at a time (fused_softmax.py, is_kernel_available); what remains
+        # goes through eager kernels in fp32.
+        extra = streamed_s(scores * 10, e) + 5 * e.launch_s
+        return Work(products + softmax + extra, 2 * products + back + extra, 14, 15)
+    return Work(products + softmax, 2 * products + back, 8, 10)
 
 
 def _streaming(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
@@ -203,7 +205,7 @@ def _streaming(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
     moved = rows * op.inner * op.count / share * op.passes * e.element_bytes
     # Eager chains of small kernels move about four elements each.
     kernels = max(1, round(op.passes / 4))
-    backward = (1.5 if op.kind == "norm" else 1.25) * moved
+    backward = (2.0 if op.kind == "norm" else 1.25) * moved
     return Work(
         moved / e.memory_Bps + kernels * e.launch_s, backward / e.memory_Bps + kernels * e.launch_s, kernels, kernels
     )

@@ -12,6 +12,10 @@ from .links import Group, collective_s
 from .memory import Recipe, local_parameters, recomputes
 
 
+BLEND = 3
+"""Exponent of the soft maximum of device time and host time: neither is ever quite in step with the other."""
+
+
 class Place(NamedTuple):
     """A stage as a strategy sees it: its device, and the groups of ranks that work together."""
 
@@ -150,6 +154,16 @@ def exposed_s(communication_s: float, compute_s: float, constants: Constants) ->
     return communication_s - hidden + (constants.contention - 1) * hidden
 
 
+def _waits_s(device_s: float, host_s: float) -> float:
+    """What a host that issues kernels more slowly than the device runs them adds.
+
+    The longer of the two wins, with a soft maximum (:data:`BLEND`).
+    """
+    if host_s < 0.1 * device_s:
+        return 0.0
+    return (device_s**BLEND + host_s**BLEND) ** (1 / BLEND) - device_s
+
+
 def price_layer(
     operators: tuple[Operator, ...],
     costs: LayoutCosts,
@@ -189,10 +203,9 @@ def price_layer(
     parameters = local_parameters(operators, strategy, copies=copies)
     forward = costs.forward_s + costs.tensor_forward_s + costs.other_forward_s
     backward = costs.backward_s + costs.tensor_backward_s + costs.other_backward_s + again + again_tensor
-    # A host that issues kernels more slowly than the device runs them sets the pace.
-    waits = max(0.0, costs.kernels * constants.host_s - forward)
+    waits = _waits_s(forward, costs.kernels * constants.host_s)
     issued = costs.backward_kernels * constants.host_backward_s + again_kernels * constants.host_s
-    waits_b = max(0.0, issued - backward)
+    waits_b = _waits_s(backward, issued)
     forward, backward = forward + waits, backward + waits_b
 
     gather, reduce_each, reduce_last, gather_last = _gradients(strategy, parameters, place, recipe, constants)

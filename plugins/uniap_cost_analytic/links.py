@@ -83,7 +83,7 @@ def _enumerated(cluster: Cluster, first: int, count: int, stride: int, size: int
 def _group(cluster: Cluster, size: int, nodes: int, members: int, node: int, constants: Constants) -> Group:
     home = cluster.nodes[node]
     intra, inter = home.link, cluster.inter
-    inside = intra.bandwidth_Bps * constants.link_share
+    inside = intra.bandwidth_Bps * constants.link_share * _reach(intra.kind, members, home.devices)
     if nodes == 1:
         return Group(size, 1, inside, intra.latency_s, intra.latency_s, inside)
     # Every group of the node leaves through the same NICs at the same time.
@@ -93,6 +93,18 @@ def _group(cluster: Cluster, size: int, nodes: int, members: int, node: int, con
     hops = (intra.latency_s * (size - nodes) + inter.latency_s * nodes) / size
     pair = outside / home.devices
     return Group(size, nodes, ring, hops, inter.latency_s, pair)
+
+
+def _reach(kind: str, members: int, devices: int) -> float:
+    """Share of a device's links that lead to the other members of its group.
+
+    A switch serves any group at full rate. Links that join devices directly are split over at most four neighbours
+    (DGX-1's cube mesh; boards of four joined all to all): a pair has a fourth or a third of them.
+    """
+    if kind not in ("nvlink", "xgmi") or members < 2:
+        return 1.0
+    neighbors = min(devices, 5 if kind == "nvlink" else 8) - 1
+    return min(1.0, (members - 1) / max(1, neighbors))
 
 
 @lru_cache(maxsize=65536)

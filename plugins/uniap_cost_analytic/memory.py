@@ -124,8 +124,8 @@ def transient_bytes(
 ) -> float:
     """Bytes that a layer needs only while it runs, and no two layers at once.
 
-    The recomputed activations of one layer; the gradients that flow through its widest operator; the float logits and
-    their gradient; under zero3 two gathered layers (this and the prefetched) and whole gradients; under zero2 those.
+    The recomputed activations of one layer; the gradients that flow through its widest operator; the logits and their
+    gradient, once in float; under zero3 two gathered layers (this and the prefetched) and whole gradients; under zero2 those.
     """
     element = ELEMENT_BYTES[training.precision]
     running = 0.0
@@ -133,7 +133,7 @@ def transient_bytes(
         rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
         share = cut.tp if op.split != "none" or cut.sequence_parallel else 1
         if op.kind == "loss":
-            running = max(running, rows * op.inner * (4 + element) / share)
+            running = max(running, rows * op.inner * (4 + 2 * element) / share)
         elif op.kind in ("gemm", "grouped_gemm", "pointwise"):
             width = max(op.inner, op.outer) * (op.top_k or 1)
             running = max(running, 2 * rows * width * element / share)

@@ -55,7 +55,7 @@ def _estimated(row: Mapping[str, str], price: Price) -> dict[str, str]:
     notes: list[str] = []
     out = {key: value for key, value in row.items() if key is not None} | dict.fromkeys(WRITTEN, "")
     try:
-        prediction = predict(parse(row, notes), price)
+        prediction = predict(parse(row, notes), price, notes)
     except UniapError as error:
         return out | {"pred_note": f"not predicted: {error.cause}"}
     return out | {

@@ -174,6 +174,10 @@ def _inter(kind: Kind, text: str, per_node: int, notes: list[str]) -> Link:
         scale = min(1.0, per_node / kind.node_size) if link.kind == "infiniband" else 1.0
         notes.append(f"{link.bandwidth_Bps * scale * 8 / 1e9:g} Gb/s between nodes")
         return Link(link.kind, link.bandwidth_Bps * scale, link.latency_s)
+    if "omnipath" in low or "omni-path" in low:
+        # Omni-Path moves data by the host's cores: collectives of devices see a fifth of the line rate (6.8 to 10.6 of
+        # 50 GB/s measured, bigscience-workshop/bigscience experiments/bandwidth).
+        figure /= 4
     slow = figure / per_node < 2e9 and not fabric
     if ethernet or slow:
         return Link("ethernet", figure, 30e-6)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..costs import Candidate, CostTables, Training
 from ..errors import BadValue
 from ..schedule import in_flight
-from ..strategy import Recompute, Sharding, StrategySpace
+from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
 from .architecture import Shape, family_of, graph_of
 from .hardware import cluster_of
 
@@ -24,6 +26,11 @@ Price = Callable[..., CostTables]
 
 OUTSIDE = ("context", "margin")
 """Parts of the reserve that the allocator does not see."""
+
+
+LENIENCE = 1.3
+"""A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
+no master copy): fields that its row leaves open are raised only if the estimate is over by more than this."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds per iteration, bytes at the peak of the fullest device (allocator view), and whether the bound fits."""
+    """What a plan costs.
+
+    Attributes
+    ----------
+    iteration_s
+        Seconds per iteration; ``parts_s`` says what the slowest stage spends them on.
+    memory_bytes
+        Peak of the fullest device as its allocator sees it; ``context_bytes`` come on top.
+    fits, likely
+        Whether the upper bound fits, and whether the run may have (:data:`LENIENCE`).
+    """
 
     iteration_s: float
     memory_bytes: float
+    context_bytes: float
     fits: bool
+    likely: bool
     parts_s: Mapping[str, float]
 
 
@@ -71,27 +90,29 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     batch = _number(row, "global_batch")
     if batch is None:
         raise BadValue("global_batch is blank", "give the samples per iteration")
-    sharding = _sharding(row.get("sharding") or "", notes)
-    recompute = _recompute(row.get("recompute") or "", notes)
+    sharding = _sharding(row.get("sharding") or "", pp, notes)
+    recompute = _recompute(row.get("recompute") or "")
+    precision = _precision(row.get("precision") or "", cluster, notes)
     old = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
     dense = recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama"
     modern = old >= 2 or (old == 1 and not dense) or shape.sequence > 4096
-    precision = _precision(row.get("precision") or "", cluster, notes)
+    # Fused attention takes 16-bit operands.
+    fused = modern and precision not in ("fp32", "tf32")
     micro, count = _micro_batches(row, batch, dp, pp, notes)
     training = Training(
         global_batch=micro * dp * count,
         precision=precision,
-        flash_attention=modern,
-        dropout=not modern,
+        flash_attention=fused,
+        dropout=not fused and family_of(model, shape) != "llama",
     )
     space = StrategySpace(
         tp=(tp,),
         dp=(dp,),
         cp=(cp,),
         ep=(_number(row, "ep") or 1,),
-        shardings=(sharding,),
-        recomputes=(recompute,),
-        sequence_parallel=modern,
+        shardings=(sharding,) if sharding else ("none", "zero1", "zero3") if dp * cp > 1 else ("none",),
+        recomputes=(recompute,) if recompute else RECOMPUTES,
+        sequence_parallel=fused,
     )
     return Plan(graph, cluster, Candidate(pp, count, training), space, _number(row, "vpp") or 1)
 
@@ -101,51 +122,86 @@ _ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
 older one (a GPT whose activations are recomputed in full)."""
 
 
-def predict(plan: Plan, price: Price) -> Prediction:
+def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Prediction:
     """Price a plan with stages of equal numbers of layers.
 
-    Time is that of 1F1B with ``v`` chunks per stage: ``c`` times the slowest stage, the other stages once divided by
-    ``v`` (Narayanan et al. 2021, arXiv 2104.04473, section 2.2), every boundary once, and the longest
-    once-per-iteration work after the last micro-batch.
+    Sharding and recomputation that a row leaves open are the cheapest whose estimate fits (:data:`_RISING`); what was
+    chosen is added to ``notes``.
 
     Raises
     ------
     BadValue
         If the plan does not fit model or cluster.
     """
-    tables = price(plan.graph, plan.cluster, plan.space, plan.candidate)
+    options = [
+        (sharding, recompute)
+        for sharding, recompute in _RISING
+        if sharding in plan.space.shardings and recompute in plan.space.recomputes
+    ]
+    for sharding, recompute in options:
+        space = msgspec.structs.replace(plan.space, shardings=(sharding,), recomputes=(recompute,))
+        tables = price(plan.graph, plan.cluster, space, plan.candidate)
+        found = _uniform(plan, tables, 0)
+        if found.likely:
+            break
+    if len(options) > 1 and notes is not None:
+        notes += [f"sharding {sharding}", f"recompute {recompute}"]
+    return found
+
+
+_RISING: tuple[tuple[Sharding, Recompute], ...] = (
+    ("none", "none"),
+    ("zero1", "none"),
+    ("zero2", "none"),
+    ("none", "selective"),
+    ("zero1", "selective"),
+    ("zero2", "selective"),
+    ("none", "full"),
+    ("zero1", "full"),
+    ("zero2", "full"),
+    ("zero3", "none"),
+    ("zero3", "selective"),
+    ("zero3", "full"),
+)
+"""Pairs of sharding and recomputation by what they cost."""
+
+
+def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
+    """Time and memory if all layers use their strategy ``k``.
+
+    Time is that of 1F1B with ``v`` chunks per stage: ``c`` times the slowest stage, the other stages once divided by
+    ``v`` (Narayanan et al. 2021, arXiv 2104.04473, section 2.2), and the longest once-per-iteration work after the
+    last micro-batch. Sending and receiving is not hidden: it lengthens every turn of the stages at its ends.
+    """
     depth, c = plan.candidate.pp, plan.candidate.micro_batches
     stage = even_split(plan.graph, depth)
     steady, once, memory = [0.0] * depth, [0.0] * depth, [0.0] * depth
-    parts: dict[str, float] = {}
     for layer, i in zip(tables.layers, stage, strict=True):
-        steady[i] += float(layer.forward_s[i, 0] + layer.backward_s[i, 0])
-        once[i] += float(layer.iteration_s[i, 0])
-        memory[i] += float(layer.state_bytes[0])
-        memory[i] += live(plan, i) * float(layer.stash_bytes[0])
+        steady[i] += float(layer.forward_s[i, k] + layer.backward_s[i, k])
+        once[i] += float(layer.iteration_s[i, k])
+        memory[i] += float(layer.state_bytes[k]) + live(plan, i) * float(layer.stash_bytes[k])
     for edge in tables.edges:
         if stage[edge.source] == stage[edge.target]:
-            steady[stage[edge.source]] += float(edge.reshard_s[0, 0])
-    crossing = _crossing(tables, stage, depth)
-    # Sending and receiving is not hidden: it lengthens every turn of the stages at its ends.
-    turn = [steady[i] + sum(crossing[max(0, i - 1) : i + 1]) / 2 * min(1, depth - 1) for i in range(depth)]
+            steady[stage[edge.source]] += float(edge.reshard_s[k, k])
+    crossing = [0.0, *_crossing(tables, stage, depth, k), 0.0]
+    turn = [steady[i] + (crossing[i] + crossing[i + 1]) / 2 for i in range(depth)]
     slowest = max(turn)
-    total = c * slowest + (sum(turn) - slowest) / plan.chunks + max(once)
+    bubble = (sum(turn) - slowest) / plan.chunks
+    total = c * slowest + bubble + max(once)
     if not math.isfinite(total):
         raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
-    for i in range(depth):
-        reserve = {name: values[i] for name, values in tables.reserved_parts_bytes.items()}
-        memory[i] += sum(reserve.values())
-    fits = all(memory[i] <= tables.stages[i].memory_bytes for i in range(depth))
-    outside = [sum(tables.reserved_parts_bytes[name][i] for name in OUTSIDE) for i in range(depth)]
-    peak = max(m - o for m, o in zip(memory, outside, strict=True))
+    reserves = tables.reserved_parts_bytes
+    seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
+    bound = [m + stage.reserved_bytes for m, stage in zip(memory, tables.stages, strict=True)]
+    fits = all(m <= stage.memory_bytes for m, stage in zip(bound, tables.stages, strict=True))
+    parts = {"bubble": bubble, "iteration": max(once)}
     worst = turn.index(slowest)
     for layer, i in zip(tables.layers, stage, strict=True):
-        if i == worst:
-            for name, values in layer.time_parts_s.items():
-                parts[name] = parts.get(name, 0.0) + float(values[i, 0]) * c
-    parts["bubble"] = (sum(turn) - slowest) / plan.chunks
-    return Prediction(total, peak, fits, parts)
+        for name, values in layer.time_parts_s.items() if i == worst else ():
+            parts[name] = parts.get(name, 0.0) + float(values[i, k]) * c
+    context = max(reserves["context"]) if "context" in reserves else 0.0
+    likely = all(m + context <= stage.memory_bytes * LENIENCE for m, stage in zip(seen, tables.stages, strict=True))
+    return Prediction(total, max(seen), context, fits, likely, parts)
 
 
 def live(plan: Plan, stage: int) -> float:
@@ -176,11 +232,11 @@ def even_split(graph: ModelGraph, depth: int) -> tuple[int, ...]:
     return tuple(stages)
 
 
-def _crossing(tables: CostTables, stage: tuple[int, ...], depth: int) -> list[float]:
-    crossing: list[dict[str, float]] = [{} for _ in range(max(1, depth - 1))]
+def _crossing(tables: CostTables, stage: tuple[int, ...], depth: int, k: int) -> list[float]:
+    crossing: list[dict[str, float]] = [{} for _ in range(depth - 1)]
     for edge in tables.edges:
         for boundary in range(stage[edge.source], stage[edge.target]):
-            seconds = float(edge.cross_s[0, 0])
+            seconds = float(edge.cross_s[k, k])
             crossing[boundary][edge.tensor] = max(crossing[boundary].get(edge.tensor, 0.0), seconds)
     return [sum(tensors.values()) for tensors in crossing]
 
@@ -232,10 +288,15 @@ def _micro_batches(row: Mapping[str, str], batch: int, dp: int, pp: int, notes: 
     return micro, count
 
 
-def _sharding(text: str, notes: list[str]) -> Sharding:
+def _sharding(text: str, pp: int, notes: list[str]) -> Sharding | None:
     low = text.lower()
     if "offload" in low:
         raise BadValue(f"sharding {text!r} moves states to the host", "offloading is not modelled")
+    if "fsdp" in low and pp > 1 and "full_shard" not in low:
+        # Gathering for every micro-batch would stall the pipeline: weights stay gathered (torchtitan, reshard_after_
+        # forward "default" means never under pipelining), gradients are reduced once; optimizer states are sharded.
+        notes.append("fsdp in a pipeline keeps its weights gathered (zero1)")
+        return "zero1"
     if any(word in low for word in ("zero3", "zero-3", "full_shard", "full shard", "fsdp2", "stage3", "stage 3")):
         return "zero3"
     if any(word in low for word in ("zero2", "zero-2", "shard_grad_op", "stage2", "stage 2")):
@@ -244,20 +305,16 @@ def _sharding(text: str, notes: list[str]) -> Sharding:
         return "zero1"
     if "fsdp" in low:
         return "zero3"
-    if not low:
-        notes.append("no sharding")
-    return "none"
+    return "none" if low else None
 
 
-def _recompute(text: str, notes: list[str]) -> Recompute:
+def _recompute(text: str) -> Recompute | None:
     low = text.lower()
+    if not low:
+        return None
     if "selective" in low:
         return "selective"
-    if low in ("", "none", "no", "false"):
-        if not low:
-            notes.append("no recomputation")
-        return "none"
-    return "full"
+    return "none" if low in ("none", "no", "false", "off") else "full"
 
 
 def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
@@ -272,7 +329,7 @@ def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
     elif "tf32" in bare:
         found = "tf32"
     elif "fp32" in bare or "float32" in bare:
-        found = "fp32"
+        found = "tf32" if all("tf32" in node.device.peak_flops for node in cluster.nodes) else "fp32"
     else:
         found = cluster.best_precision
         notes.append(found)
