@@ -132,7 +132,7 @@ def refusal(plan: Plan, executor: ExecutorPlugin, reasons: list[str], other: Pla
     dropped = [pin for pin in plan.pins if pin not in other.pins]
     return Inexpressible(
         cause,
-        f"the nearest plan that it can run ({other.pp} stages, {other.micro_batches} micro-batches, "
+        f"the nearest plan that it can run (pp {other.pp}, {other.micro_batches} micro-batches, "
         f"{', '.join(strategies)}{'; without the pins ' + ', '.join(dropped) if dropped else ''}) takes "
         f"{other.predicted.iteration_time_s:.4g} s per iteration, {abs(slower):.1%} "
         f"{'more' if slower >= 0 else 'less'} than this one; "

@@ -57,7 +57,7 @@ def summary(plan: Plan) -> list[str]:
         f"Arguments for Megatron-LM {MEGATRON}, written by uniap. One argument a line.",
         f"{plan.model.name} on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, "
         f"{plan.precision}",
-        f"{plan.pp} stages x {plan.micro_batches} micro-batches of {each}: predicted "
+        f"pp {plan.pp}, {plan.micro_batches} micro-batches of {each}: predicted "
         f"{plan.predicted.iteration_time_s:.4g} s per iteration, {plan.predicted.samples_per_s:.4g} samples/s",
     ]
     for i, stage in enumerate(plan.stages):

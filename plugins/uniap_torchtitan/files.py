@@ -58,7 +58,7 @@ def summary(plan: Plan) -> list[str]:
         f"Flags for torchtitan {TORCHTITAN}, written by uniap. One word a line.",
         f"{plan.model.name} on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, "
         f"{plan.precision}",
-        f"{plan.pp} stages x {plan.micro_batches} micro-batches of {each}: predicted "
+        f"pp {plan.pp}, {plan.micro_batches} micro-batches of {each}: predicted "
         f"{plan.predicted.iteration_time_s:.4g} s per iteration, {plan.predicted.samples_per_s:.4g} samples/s",
     ]
     for i, stage in enumerate(plan.stages):
@@ -73,7 +73,7 @@ def launch_script(plan: Plan) -> str:
     """A bash script around torchrun; settings that are no part of a plan come from the environment."""
     return LAUNCH_TEMPLATE.format(
         version=TORCHTITAN,
-        title=f"{plan.model.name} on {plan.cluster.name}, {plan.pp} stages x {plan.micro_batches} micro-batches",
+        title=f"{plan.model.name} on {plan.cluster.name}, pp {plan.pp}, {plan.micro_batches} micro-batches",
         nodes=len(plan.cluster.nodes),
         devices=plan.cluster.nodes[0].devices,
         flags=FLAGS,
