@@ -62,6 +62,15 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
         return "-".join(parts + ["sp"] * self.sequence_parallel)
 
     @property
+    def words(self) -> str:
+        """The strategy as people say it: ``tp2 x dp4 zero3, recompute full``."""
+        degrees = [f"tp{self.tp} x dp{self.dp}"]
+        degrees += [f"x cp{self.cp}"] * (self.cp > 1) + [f"x ep{self.ep}"] * (self.ep > 1)
+        degrees += [self.sharding] * (self.sharding != "none")
+        text = " ".join(degrees)
+        return text if self.recompute == "none" else f"{text}, recompute {self.recompute}"
+
+    @property
     def layout(self) -> tuple[int, int, int, bool]:
         """What decides how its activations lie on the devices: (tp, dp, cp, sequence_parallel)."""
         return self.tp, self.dp, self.cp, self.sequence_parallel

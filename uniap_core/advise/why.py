@@ -114,11 +114,9 @@ def of_layer(plan: Plan, name: str) -> str:
     UsageError
         If the plan has no such layer.
     """
-    from ..report.runs import words
-
     for layer in plan.layers:
         if layer.name == name:
-            return f"{name} is on stage {layer.stage}, {words(layer.strategy)}"
+            return f"{name} is on stage {layer.stage}, {layer.strategy.words}"
     raise UsageError(f"the plan has no layer {name!r}", f"layers are {plan.layers[0].name} ... {plan.layers[-1].name}")
 
 

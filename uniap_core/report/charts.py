@@ -11,7 +11,6 @@ from ..proposal import CandidateProof, StagePlan
 from ..strategy import RECOMPUTES, SHARDINGS
 from ..verify.simulate import Simulation, simulate
 from ..verify.trace import pipeline_of
-from .runs import words
 from .svg import legend, line, picture, rectangle, text
 
 WIDTH = 900.0
@@ -164,7 +163,7 @@ def strategy_map(plan: Plan) -> str:
         parts.append(text(MARGIN - 6, n * 26 + 17, name, "label", "end"))
     for n, layer in enumerate(layers):
         x, gap = MARGIN + n * cell, min(1.0, cell * 0.1)
-        tip = f"{layer.name}: stage {layer.stage}, {words(layer.strategy)}"
+        tip = f"{layer.name}: stage {layer.stage}, {layer.strategy.words}"
         styles = (
             f"s{layer.stage % 2}",
             f"heat{min(4, degrees.index(layer.tp))}",

@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import UsageError
 from ..proposal import LayerPlan, Proposal
-from .runs import ranges, words
+from .runs import ranges
 from .shares import time_shares
 
 
@@ -94,7 +94,7 @@ def _layer_changes(old: Proposal, new: Proposal) -> tuple[LayerChange, ...]:
 
     def key(layer: LayerPlan) -> tuple[int, int, str, str]:
         other = found[layer.name]
-        return layer.stage, other.stage, words(layer.strategy), words(other.strategy)
+        return layer.stage, other.stage, layer.strategy.words, other.strategy.words
 
     changes = []
     for (i, j, before, after), group in groupby(old.layers, key=key):

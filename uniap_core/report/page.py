@@ -9,7 +9,7 @@ from importlib import resources
 from ..events import Incumbent
 from ..plan import Plan
 from . import charts
-from .runs import gathered, runs, words
+from .runs import gathered, runs
 from .shares import proof_line, time_shares
 
 
@@ -81,7 +81,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> 
 
 def _runs(plan: Plan) -> str:
     rows = [
-        (str(run.stage), run.title if len(run.title) < 60 else f"{len(run.layers)} layers", words(run.strategy))
+        (str(run.stage), run.title if len(run.title) < 60 else f"{len(run.layers)} layers", run.strategy.words)
         for run in gathered(runs(plan), 8)
     ]
     return _table(("stage", "layers", "strategy"), rows, "Strategy of the layers of each stage")

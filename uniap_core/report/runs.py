@@ -48,16 +48,6 @@ def gathered(found: tuple[Run, ...], most: int) -> tuple[Run, ...]:
     return tuple(rows)
 
 
-def words(strategy: Strategy) -> str:
-    """A strategy in a plan's words."""
-    degrees = [f"tp{strategy.tp} x dp{strategy.dp}"]
-    degrees += [f"x cp{strategy.cp}"] * (strategy.cp > 1) + [f"x ep{strategy.ep}"] * (strategy.ep > 1)
-    if strategy.sharding != "none":
-        degrees.append(strategy.sharding)
-    text = " ".join(degrees)
-    return text if strategy.recompute == "none" else f"{text}, recompute {strategy.recompute}"
-
-
 def _key(layer: LayerPlan) -> tuple[int, Strategy]:
     return layer.stage, layer.strategy
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..plan import Plan
 from ..proposal import StagePlan
-from .runs import gathered, runs, words
+from .runs import gathered, runs
 from .shares import proof_line, time_shares
 
 BAR = 16
@@ -64,7 +64,7 @@ def _stages(plan: Plan) -> Iterator[Text]:
     by_stage: dict[int, list[Text]] = {}
     for run in gathered(runs(plan), MANY_RUNS):
         title = run.title if len(run.title) <= TITLE else f"{len(run.layers)} layers, {run.layers[0]} ..."
-        by_stage.setdefault(run.stage, []).append(Text(f"    {title:<{TITLE}} {words(run.strategy)}"))
+        by_stage.setdefault(run.stage, []).append(Text(f"    {title:<{TITLE}} {run.strategy.words}"))
     for i, stage in enumerate(plan.stages):
         if plan.pp > MANY_STAGES and 2 <= i < plan.pp - 2:
             if i == 2:
