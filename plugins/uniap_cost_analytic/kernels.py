@@ -192,10 +192,10 @@ def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Trainin
     # The scaled, masked softmax reads and writes once and its backward reads twice and writes; dropout moves two and a
     # half in either direction (Aceso's operator profiles of Megatron-LM agree).
     softmax, back = (streamed_s(scores * (n + 2.5 * training.dropout), e) for n in (2, 3))
-    if batch % 4:
-        # Megatron-LM's fused softmax takes four heads at a time (fused_softmax.py, is_kernel_available); what remains
-        # goes through eager kernels in fp32.
-        extra = streamed_s(scores * 10, e) + 5 * e.launch_s
+    if batch % 4 or e.element_bytes > 2:
+        # Megatron-LM's fused softmax takes four heads at a time and 16-bit scores (fused_softmax.py,
+        # is_kernel_available); what remains goes through eager kernels in fp32: scale, mask, cast.
+        extra = streamed_s(scores / e.element_bytes * 20, e) + 5 * e.launch_s
         return Work(products + softmax + extra, 2 * products + back + extra, 14, 15)
     return Work(products + softmax, 2 * products + back, 8, 10)
 
