@@ -33,6 +33,9 @@ STOPS = {
     GRB.Status.SUBOPTIMAL: Stop.NUMERIC,
     GRB.Status.LOADED: Stop.CRASH,
     GRB.Status.INPROGRESS: Stop.CRASH,
+    # LOCALLY_OPTIMAL and LOCALLY_INFEASIBLE, since version 13; no proofs.
+    18: Stop.NUMERIC,
+    19: Stop.NUMERIC,
 }
 
 REFUSALS = {

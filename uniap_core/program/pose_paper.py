@@ -32,7 +32,7 @@ import math
 import numpy as np
 
 from ..problem import Assignment, Problem
-from .domains import Domains, domains
+from .domains import domains
 from .ir import Array, Builder
 from .terms import Placement, Posed, add_filled, add_memory, add_order, add_times, place, unit
 
@@ -52,7 +52,7 @@ def pose_paper(problem: Problem, limit_s: float = math.inf) -> Posed:
     stage_columns, stage_members = _factor(builder, placement, placement.stage, problem.depth)
     strategies = max(len(layer.strategies) for layer in problem.layers)
     _, strategy_members = _factor(builder, placement, placement.strategy, strategies)
-    _add_contiguity(builder, problem, stage_columns, reduced)
+    add_contiguity(builder, problem, stage_columns, reduced.edges)
     add_filled(builder, problem, placement)
     add_order(builder, problem, placement, reduced)
     add_memory(builder, problem, placement)
@@ -93,12 +93,12 @@ def _factor(
     return columns, members
 
 
-def _add_contiguity(builder: Builder, problem: Problem, stage: list[Array], reduced: Domains) -> None:
+def add_contiguity(builder: Builder, problem: Problem, stage: list[Array], edges: tuple[tuple[int, int], ...]) -> None:
     """Z[v][i]: something on stage i can be reached from v (a layer reaches itself)."""
     reach = [builder.add_columns(problem.depth) for _ in problem.layers]
     rank = {u: position for position, u in enumerate(problem.order)}
     after: list[list[int]] = [[] for _ in problem.layers]
-    for u, v in reduced.edges:
+    for u, v in edges:
         after[u].append(v)
     for u in sorted(rank, key=lambda u: -rank[u]):
         for i in range(problem.depth):
