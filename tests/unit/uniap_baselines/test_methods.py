@@ -60,6 +60,7 @@ def ample(problem):
 
 
 @given(ANY)
+@settings(max_examples=40)
 def test_uniform_is_the_best_of_its_grid(problem):
     ends = cuts.even(Line(problem))
     expected = min((price(problem, ends, choice) for choice in common(problem)), default=math.inf) if ends else math.inf
@@ -67,6 +68,7 @@ def test_uniform_is_the_best_of_its_grid(problem):
 
 
 @given(ANY)
+@settings(max_examples=40)
 def test_inter_only_has_the_best_cuts(problem):
     choice = [0] * len(problem.layers)
     expected = min((price(problem, ends, choice) for ends in all_ends(problem)), default=math.inf)
@@ -74,12 +76,14 @@ def test_inter_only_has_the_best_cuts(problem):
 
 
 @given(CHAINS)
+@settings(max_examples=40)
 def test_alpa_is_optimal_where_memory_and_transfers_are_free(problem):
     free = ample(unpriced(problem))
     assert value(free, ALPA) == pytest.approx(optimum(free).objective_s, rel=1e-9, abs=1e-15)
 
 
 @given(CHAINS)
+@settings(max_examples=40)
 def test_galvatron_is_optimal_on_one_stage_where_memory_is_free(problem):
     free = ample(problem)
     if problem.depth == 1:
@@ -92,6 +96,7 @@ def test_galvatron_is_optimal_on_one_stage_where_memory_is_free(problem):
 
 
 @given(problems(Limits(stages=(1, 1)), shapes=("chain",), memories=("tight",)))
+@settings(max_examples=40)
 def test_the_memory_grid_rounds_up(problem):
     """What it finds fits, and what it misses is within the grid's rounding."""
     found = value(problem, INTRA_ONLY)
@@ -131,6 +136,7 @@ def test_best_cuts_equal_enumeration(data):
 
 
 @given(ANY)
+@settings(max_examples=40)
 def test_fixed_cuts_leave_no_stage_empty(problem):
     line = Line(problem)
     for ends in (cuts.even(line), cuts.balanced(line)):
