@@ -98,7 +98,10 @@ def append(stack: list[Layer], edges: list[Flow], layer: Layer, side: int, width
 def embedding(width: int, side: int, pixels: int) -> Layer:
     """Projection of patches (a convolution) and norm."""
     rows = Length(side**2, 0)
-    operators = (op.linear("patches", pixels, width, rows=rows, bias=True), op.layer_norm("norm", width, rows))
+    operators = (
+        op.linear("patches", pixels, width, rows=rows, bias=True),
+        op.layer_norm("norm", width, rows, selective=False),
+    )
     return Layer("embedding", "patch", operators, "swin.embeddings")
 
 

@@ -1,0 +1,343 @@
+"""One forward pass under fake tensors, written down: operators, who feeds whom, and what autograd keeps.
+
+Attention is recorded as one fused kernel that keeps queries, keys, values, a bias that needs it, its output and a
+statistic per head, as the flash and memory-efficient kernels do, whatever the device would choose. Dropout is
+recorded and not run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from uniap_core.api import BadValue
+
+if TYPE_CHECKING:
+    from .sources import Inputs
+
+UNREPEATED = "TRANSFORMERS_SDPA_FORCE_GQA"
+"""Tells transformers to hand keys and values to the attention kernel as they are; fake tensors make it repeat them."""
+
+VIEWS = frozenset(
+    "view t transpose permute expand slice select unsqueeze squeeze detach alias split unbind as_strided _unsafe_view "
+    "split_with_sizes diagonal reshape lift_fresh _reshape_alias unfold narrow chunk movedim as_strided_".split()
+)
+"""Operators that make no new tensor."""
+
+
+@dataclass
+class Kept:
+    """A storage that autograd keeps: first by which record, how large, of what type."""
+
+    storage: int
+    record: int
+    nbytes: int
+    dtype: torch.dtype
+    packs: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Record:
+    """One operator as it ran.
+
+    Attributes
+    ----------
+    op
+        Name of the aten operator, or ``attention`` or ``dropout``.
+    path
+        Path of the innermost module that was running.
+    inputs, output
+        Storages read and written (activations).
+    written, producers
+        Those inputs that a record wrote, and which record did last.
+    parameters
+        Storages of parameters read.
+    shapes, shape
+        Shapes of all tensor arguments in order, and of the output.
+    moved
+        Bytes read and written.
+    real
+        Whether a gradient can flow through it.
+    """
+
+    index: int
+    op: str
+    path: str
+    inputs: tuple[int, ...]
+    written: tuple[int, ...]
+    producers: tuple[int, ...]
+    output: int
+    parameters: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    shape: tuple[int, ...]
+    moved: int
+    real: bool
+    causal: bool = False
+
+
+@dataclass
+class Recording:
+    """A forward pass: records in order, kept storages in order, and the sizes of parameters by storage."""
+
+    records: list[Record]
+    kept: dict[int, Kept]
+    parameters: dict[int, tuple[str, int]]
+    batch: int
+    sequence: int
+    element_bytes: int
+
+
+class _Core(torch.autograd.Function):
+    """The attention kernel's stand-in: right shapes, right kept tensors, no arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, bias: Any) -> tuple[Any, Any]:
+        batch, heads, rows = query.shape[0], query.shape[-3], query.shape[-2]
+        out = query.new_empty(*query.shape[:-3], rows, heads, value.shape[-1]).transpose(-3, -2)
+        statistic = query.new_empty((batch, heads, rows), dtype=torch.float32)
+        kept = bias if bias is not None and (bias.requires_grad or bias.is_floating_point()) else None
+        ctx.save_for_backward(query, key, value, kept, out, statistic)
+        ctx.mark_non_differentiable(statistic)
+        return out, statistic
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> None:
+        raise NotImplementedError
+
+
+class _Grouped(torch.autograd.Function):
+    """The grouped product's stand-in: fake tensors allow it in bf16 alone."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Any, weights: Any, offsets: Any) -> Any:
+        ctx.save_for_backward(rows, weights, offsets)
+        return rows.new_empty(rows.shape[0], weights.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> None:
+        raise NotImplementedError
+
+
+class _Functions(TorchFunctionMode):
+    """Catches attention, grouped products and dropout before torch takes them apart."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.nn.functional.scaled_dot_product_attention:
+            return self._attention(*args, **kwargs)
+        if function is torch.nn.functional.dropout:
+            return self._dropout(*args, **kwargs)
+        if function in (torch.nn.functional.grouped_mm, torch._grouped_mm) and args[1].dim() == 3:
+            return self._grouped(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    def _attention(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        with self.recorder.paused():
+            out, statistic = _Core.apply(query, key, value, attn_mask)  # type: ignore[no-untyped-call]
+        inputs = [query, key, value] + ([attn_mask] if attn_mask is not None else [])
+        # With a mask, causality is the mask's; the module knows.
+        module = self.recorder.modules[self.recorder.stack[-1]]
+        causal = is_causal or (attn_mask is not None and bool(getattr(module, "is_causal", False)))
+        self.recorder.add("attention", inputs, [out, statistic], causal=causal)
+        return out
+
+    def _grouped(self, rows: Any, weights: Any, offs: Any = None, **_: Any) -> Any:
+        with self.recorder.paused():
+            out = _Grouped.apply(rows, weights, offs)  # type: ignore[no-untyped-call]
+        self.recorder.add("_grouped_mm", [rows, weights], [out])
+        return out
+
+    def _dropout(self, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        if p > 0:
+            self.recorder.add("dropout", [input], [input], real=False)
+        return input
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every aten operator below autograd."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.modules = dict(module.named_modules())
+        self.alias: dict[int, int] = {}
+        self.records: list[Record] = []
+        self.kept: dict[int, Kept] = {}
+        self.alive: list[Any] = []
+        self.writer: dict[int, int] = {}
+        self.stack: list[str] = [""]
+        self.pending: list[tuple[int, Any]] = []
+        self.pause = 0
+        self.parameters: dict[int, tuple[str, int]] = {}
+        self.buffers = {storage(b) for b in module.buffers()}
+        for name, parameter in module.named_parameters():
+            self.parameters.setdefault(storage(parameter), (name, parameter.numel()))
+
+    def paused(self) -> Recorder._Pause:
+        """Context in which operators run unrecorded."""
+        return Recorder._Pause(self)
+
+    class _Pause:
+        def __init__(self, recorder: Recorder) -> None:
+            self.recorder = recorder
+
+        def __enter__(self) -> None:
+            self.recorder.pause += 1
+
+        def __exit__(self, *error: object) -> None:
+            self.recorder.pause -= 1
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not self.pause:
+            tensors = [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, torch.Tensor)]
+            made = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+            name = func._schema.name.partition("::")[2]
+            if name in VIEWS:
+                # Fake tensors give the view of a real (meta) parameter a storage of its own.
+                self.alias.update({storage(v): self.key(tensors[0]) for v in made if storage(v) != storage(tensors[0])})
+                self.alive += made
+            elif made:
+                self.add(name, tensors, made)
+        return out
+
+    def key(self, tensor: Any) -> int:
+        """Identity of a tensor's storage, seen through views."""
+        own = storage(tensor)
+        return self.alias.get(own, own)
+
+    def add(
+        self, op: str, tensors: list[Any], made: list[Any], *, causal: bool = False, real: bool | None = None
+    ) -> None:
+        """Append a record and settle which record the tensors packed meanwhile belong to."""
+        if op == "dropout":
+            self.settle(None, set())
+        self.alive += made
+        read = [self.key(t) for t in tensors]
+        inputs = tuple(s for s in dict.fromkeys(read) if s not in self.parameters)
+        parameters = tuple(s for s in dict.fromkeys(read) if s in self.parameters)
+        index = len(self.records)
+        if real is None:
+            floating = any(t.is_floating_point() for t in made)
+            fed = any(s in self.writer and self.records[self.writer[s]].real for s in inputs)
+            real = floating and (fed or bool(parameters))
+        record = Record(
+            index=index,
+            op=op,
+            path=self.stack[-1],
+            inputs=inputs,
+            written=tuple(s for s in inputs if s in self.writer),
+            producers=tuple(self.writer[s] for s in inputs if s in self.writer),
+            output=self.key(made[0]),
+            parameters=parameters,
+            shapes=tuple(tuple(t.shape) for t in tensors),
+            shape=tuple(made[0].shape),
+            moved=sum(t.numel() * t.element_size() for t in [*tensors, *made]),
+            real=real,
+            causal=causal,
+        )
+        self.records.append(record)
+        self.settle(record, {self.key(t) for t in [*tensors, *made]})
+        if op != "dropout":
+            for tensor in made:
+                self.writer[self.key(tensor)] = index
+
+    def pack(self, tensor: Any) -> Any:
+        """Note a tensor that autograd keeps; parameters and buffers are not activations."""
+        key = self.key(tensor)
+        if key not in self.parameters and key not in self.buffers:
+            self.alive.append(tensor)
+            self.pending.append((key, tensor))
+        return tensor
+
+    def settle(self, record: Record | None, touched: set[int]) -> None:
+        """Give each pending tensor to this record if it touches it, else to the one before."""
+        for key, tensor in self.pending:
+            before = max(0, len(self.records) - (1 if record is None else 2))
+            index = record.index if record is not None and key in touched else before
+            if key not in self.kept:
+                self.kept[key] = Kept(key, index, tensor.untyped_storage().nbytes(), tensor.dtype)
+            self.kept[key].packs.append(index)
+        self.pending.clear()
+
+
+def storage(tensor: Any) -> int:
+    """Identity of a tensor's storage (as long as it is alive)."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -> Recording:
+    """Run one forward pass of a meta module under fake tensors and write it down.
+
+    Raises
+    ------
+    BadValue
+        If the forward pass fails or depends on the values of tensors; names the module.
+    """
+    recorder = Recorder(module)
+    last = [""]
+
+    def enter(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            recorder.stack.append(name)
+            last[0] = name
+
+        return hook
+
+    def leave(*_: Any) -> None:
+        recorder.stack.pop()
+
+    handles = []
+    for name, child in module.named_modules():
+        handles.append(child.register_forward_pre_hook(enter(name)))
+        handles.append(child.register_forward_hook(leave))
+    args, kwargs = inputs
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    os.environ[UNREPEATED] = "1"
+    try:
+        with (
+            fake,
+            recorder,
+            _Functions(recorder),
+            torch.autograd.graph.saved_tensors_hooks(recorder.pack, lambda tensor: tensor),
+        ):
+            module(*args, **kwargs)
+        recorder.settle(None, set())
+    except Exception as error:
+        where = f" in {last[0]}" if last[0] else ""
+        raise BadValue(
+            f"the forward pass fails{where}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            "tracing runs without values: shapes must not depend on them; check the example inputs",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        os.environ.pop(UNREPEATED, None)
+    size = next((p.element_size() for p in module.parameters() if p.is_floating_point()), 4)
+    return Recording(recorder.records, recorder.kept, recorder.parameters, batch, sequence, size)
+
+
+def calls(recording: Recording) -> Counter[str]:
+    """How often each operator ran (for tests and messages)."""
+    return Counter(r.op for r in recording.records)

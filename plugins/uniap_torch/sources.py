@@ -1,0 +1,323 @@
+"""Where a torch model comes from: a Hugging Face config or a factory, built on the meta device."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uniap_core.api import BadFile, BadValue, PluginError, UnknownName
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a forward call."""
+
+LONGEST = 2048
+"""Default sequence of models that allow more."""
+
+FAMILIES = {"llama": "llama", "gpt2": "gpt", "bert": "bert", "t5": "t5", "vit": "vit", "swin": "swin"} | {
+    "mixtral": "mixtral"
+}
+"""Hugging Face model types that are families of the zoo."""
+
+HEADS = (
+    "AutoModelForCausalLM",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForMaskedLM",
+    "AutoModelForImageClassification",
+    "AutoModel",
+)
+"""Which head a model gets that its config does not name, first match."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on the meta device, and how to call it.
+
+    Attributes
+    ----------
+    inputs
+        Makes the arguments of a forward call for a batch and a sequence length.
+    sequence
+        Positions per sample to plan at.
+    has_sequence
+        Whether inputs change with the sequence length.
+    plan
+        The model's own tensor-parallel plan: module pattern to style.
+    """
+
+    name: str
+    text: str
+    module: nn.Module
+    inputs: Callable[[int, int], Inputs]
+    sequence: int
+    has_sequence: bool
+    family: str = "traced"
+    architecture: dict[str, int | float | str | bool] = field(default_factory=dict)
+    plan: Mapping[str, str] = field(default_factory=dict)
+
+
+def load(text: str, sequence: int | None = None) -> Source:
+    """Build the model that ``hf:DIR_OR_JSON`` or ``package.module:factory`` names.
+
+    Raises
+    ------
+    BadFile, BadValue, UnknownName, PluginError
+        If it cannot be found, read, built or called; with the cause.
+    """
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "hf":
+        return hugging_face(rest, sequence)
+    if colon:
+        return factory(text, sequence)
+    raise BadValue(f"{text!r} names no torch model", "write hf:DIR_OR_CONFIG.json or package.module:factory")
+
+
+def factory(text: str, sequence: int | None) -> Source:
+    """A function that returns ``(module, example_inputs)``.
+
+    It may take ``batch`` and ``sequence``; then activations are told apart from what does not grow with them.
+    Without ``batch``, the first dimension of every example tensor is taken for the batch and repeated. Example
+    inputs are a tensor, a tuple of arguments or a dict of keyword arguments.
+    """
+    import torch
+
+    make = _attribute(text)
+    takes = set(inspect.signature(make).parameters)
+    chosen = sequence or 128
+
+    def call(batch: int, length: int) -> tuple[Any, Any]:
+        sizes = {"batch": batch, "sequence": length}
+        made = make(**{key: value for key, value in sizes.items() if key in takes})
+        if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], torch.nn.Module):
+            raise BadValue(f"{text} returned {type(made).__name__}", "return (module, example_inputs)")
+        return made
+
+    def inputs(batch: int, length: int) -> Inputs:
+        with torch.device("meta"):
+            example = call(batch, length)[1]
+        arguments = _arguments(example)
+        return arguments if "batch" in takes else _repeat(arguments, batch)
+
+    with torch.device("meta"):
+        module = call(1, chosen)[0]
+    if sequence is not None and "sequence" not in takes:
+        raise BadValue(
+            f"{text} does not take a sequence", "give the factory a parameter named sequence, or leave it out"
+        )
+    return Source(text.rpartition(":")[2], text, module, inputs, chosen, "sequence" in takes)
+
+
+def hugging_face(path: str, sequence: int | None) -> Source:
+    """A Hugging Face model from its config alone: no weights, no download, no remote code."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise PluginError(f"hf: needs {error.name}", "pip install 'uniap[torch,hf]'") from None
+    config = read_config(path)
+    config._attn_implementation = "sdpa"
+    with torch.device("meta"), _quiet(transformers):
+        try:
+            module = _model_class(config)(config)
+        except (ValueError, RuntimeError, TypeError, KeyError) as error:
+            raise BadValue(f"{path}: the model does not build: {error}", "check the config's values") from error
+    if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = getattr(config, "pad_token_id", None) or 0
+    main = module.main_input_name
+    if main not in ("input_ids", "pixel_values"):
+        raise BadValue(f"{path}: inputs named {main} are not known", "write a factory: package.module:factory")
+    words = main == "input_ids"
+    if sequence is not None and not words:
+        raise BadValue(f"{path} takes images, not sequences of {sequence}", "leave the sequence out")
+    limit = _positions(config)
+    if words and sequence is not None and limit and sequence > limit and not hasattr(config, "rope_parameters"):
+        raise BadValue(f"{path} has {limit} positions, not {sequence}", f"ask for at most {limit}")
+    name = Path(path).stem if path.endswith(".json") else Path(path).name
+    return Source(
+        name=config.model_type if name == "config" else name,
+        text=f"hf:{path}",
+        module=module,
+        inputs=lambda batch, length: ((), _hf_inputs(module, config, main, batch, length)),
+        sequence=(sequence or min(limit or (512 if config.is_encoder_decoder else LONGEST), LONGEST)) if words else 1,
+        has_sequence=words,
+        family=FAMILIES.get(config.model_type, "traced"),
+        architecture=architecture(config),
+        plan=_plan(module, config),
+    )
+
+
+def read_config(path: str) -> Any:
+    """The configuration object of a folder or a JSON file.
+
+    Raises
+    ------
+    BadFile
+        If there is no such file, it is not JSON, or names no model type.
+    UnknownName
+        If transformers does not know the model type.
+    """
+    import transformers
+
+    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    try:
+        fields = json.loads(file.read_text())
+    except OSError as error:
+        raise BadFile(
+            f"{file} cannot be read: {error.strerror}", "name a config.json or the folder that holds it"
+        ) from None
+    except ValueError as error:
+        raise BadFile(f"{file} is not JSON: {error}", "name a Hugging Face config.json") from None
+    kind = fields.pop("model_type", None) if isinstance(fields, dict) else None
+    if not kind:
+        raise BadFile(f"{file} has no model_type", "name a Hugging Face config.json")
+    try:
+        with _quiet(transformers):
+            return transformers.AutoConfig.for_model(kind, **fields)
+    except ValueError as error:
+        known = kind in transformers.CONFIG_MAPPING
+        if known:
+            raise BadFile(f"{file}: {error}", "correct the value") from None
+        raise UnknownName(f"transformers {transformers.__version__} has no model type {kind!r}", "upgrade it") from None
+
+
+def architecture(config: Any) -> dict[str, int | float | str | bool]:
+    """Hyper-parameters in the zoo's vocabulary (see :mod:`model_zoo`), as far as the config has them."""
+    spelled = {
+        "layers": ("num_hidden_layers", "num_layers"),
+        "decoder_layers": ("num_decoder_layers",),
+        "hidden": ("hidden_size", "embed_dim"),
+        "heads": ("num_attention_heads",),
+        "kv_heads": ("num_key_value_heads", "num_attention_heads"),
+        "head_size": ("head_dim", "d_kv"),
+        "ffn": ("intermediate_size", "d_ff", "n_inner"),
+        "vocab": ("vocab_size",),
+        "tied": ("tie_word_embeddings",),
+        "experts": ("num_local_experts", "num_experts"),
+        "top_k": ("num_experts_per_tok",),
+        "image": ("image_size",),
+        "patch": ("patch_size",),
+        "channels": ("num_channels",),
+        "window": ("window_size",),
+    }
+    found: dict[str, int | float | str | bool] = {"family": FAMILIES.get(config.model_type, config.model_type)}
+    for key, names in spelled.items():
+        value = next((v for n in names if isinstance(v := getattr(config, n, None), int | float | str)), None)
+        if value is not None:
+            found[key] = value
+    hidden, heads = found.get("hidden"), found.get("heads")
+    if isinstance(hidden, int) and isinstance(heads, int) and "head_size" not in found:
+        found["head_size"] = hidden // heads
+    if config.model_type == "gpt2" and isinstance(hidden, int):
+        found.setdefault("ffn", 4 * hidden)
+    if config.model_type in ("gpt2", "bert"):
+        found["positions"] = config.max_position_embeddings
+    if config.model_type in ("vit", "swin"):
+        found["classes"] = config.num_labels
+    if config.model_type == "swin":
+        found["depths"] = "/".join(map(str, config.depths))
+        found["stage_heads"] = "/".join(map(str, config.num_heads))
+        found["hidden"] = config.embed_dim
+    return found
+
+
+def _hf_inputs(module: nn.Module, config: Any, main: str, batch: int, length: int) -> dict[str, Any]:
+    import torch
+
+    accepts = inspect.signature(module.forward).parameters
+    with torch.device("meta"):
+        if main == "pixel_values":
+            side = config.image_size if isinstance(config.image_size, int) else config.image_size[0]
+            dtype = next(module.parameters()).dtype
+            given = {"pixel_values": torch.zeros(batch, config.num_channels, side, side, dtype=dtype)}
+            labels = torch.zeros(batch, dtype=torch.long)
+        else:
+            given = {"input_ids": torch.zeros(batch, length, dtype=torch.long)}
+            labels = torch.zeros(batch, length, dtype=torch.long)
+            if "next_sentence_label" in accepts:
+                given["next_sentence_label"] = torch.zeros(batch, dtype=torch.long)
+            if "decoder_input_ids" in accepts and "labels" not in accepts:
+                given["decoder_input_ids"] = torch.zeros(batch, length, dtype=torch.long)
+    if "labels" in accepts:
+        given["labels"] = labels
+    if "use_cache" in accepts or "kwargs" in accepts:
+        given["use_cache"] = False  # type: ignore[assignment]
+    return given if main != "pixel_values" else {k: v for k, v in given.items() if k != "use_cache"}
+
+
+def _model_class(config: Any) -> Callable[[Any], Any]:
+    import transformers
+
+    for name in getattr(config, "architectures", None) or ():
+        if hasattr(transformers, name):
+            chosen: Callable[[Any], Any] = getattr(transformers, name)
+            return chosen
+    for head in HEADS:
+        auto = getattr(transformers, head)
+        if type(config) in auto._model_mapping:
+            return auto.from_config  # type: ignore[no-any-return]
+    raise UnknownName(f"transformers has no model for {config.model_type}", "write a factory: package.module:factory")
+
+
+def _plan(module: Any, config: Any) -> dict[str, str]:
+    """The model's tensor-parallel plan with patterns relative to the whole model."""
+    prefix = getattr(module, "base_model_prefix", "")
+    base = getattr(config, "base_model_tp_plan", None) or {}
+    nested = prefix and hasattr(module, prefix)
+    plan = {f"{prefix}.{key}" if nested else key: style for key, style in base.items()}
+    return plan | dict(getattr(type(module), "_tp_plan", None) or {})
+
+
+def _positions(config: Any) -> int | None:
+    value = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _attribute(text: str) -> Callable[..., Any]:
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    except ImportError as error:
+        raise UnknownName(f"{module} does not import: {error}", "check the name and the Python path") from None
+    except AttributeError:
+        raise UnknownName(f"module {module} has no {name!r}", "name a function of that module") from None
+
+
+def _arguments(example: Any) -> Inputs:
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (tuple(example) if isinstance(example, list | tuple) else (example,)), {}
+
+
+def _repeat(arguments: Inputs, batch: int) -> Inputs:
+    import torch
+    from torch.utils._pytree import tree_map
+
+    def grow(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dim() == 0:
+            return value
+        return value[:1].expand(batch, *value.shape[1:]).contiguous()
+
+    return tree_map(grow, arguments)  # type: ignore[no-any-return]
+
+
+class _quiet:
+    """Silences transformers' advice on token ids and initialization while a model is built."""
+
+    def __init__(self, transformers: Any) -> None:
+        self.logging = transformers.logging
+
+    def __enter__(self) -> None:
+        self.before = self.logging.get_verbosity()
+        self.logging.set_verbosity_error()
+
+    def __exit__(self, *error: object) -> None:
+        self.logging.set_verbosity(self.before)

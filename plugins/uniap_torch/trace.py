@@ -1,0 +1,242 @@
+"""``uniap trace``: any torch model, as a graph of layers."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from uniap_core.api import BadValue, Flow, Layer, ModelGraph, Operator
+
+from . import sources
+
+if TYPE_CHECKING:
+    from .operators import Context, Group, Runs
+    from .partition import Part
+    from .recording import Recording
+    from .sources import Source
+
+
+def trace(source: str, sequence: int | None = None, layers: str | None = None) -> ModelGraph:
+    """Trace a torch model on the meta device: no weights are loaded, nothing is downloaded or computed.
+
+    The model runs four times under fake tensors: two samples, three, half the sequence, and fp32; the differences
+    tell what grows with the batch and the sequence, and what is kept in which precision.
+
+    Parameters
+    ----------
+    source
+        ``hf:DIR_OR_CONFIG.json`` or ``package.module:factory``, a function that returns (module, example inputs).
+    sequence
+        Positions per sample (default: the model's, at most 2048).
+    layers
+        Module paths of the layers, comma-separated, ``*`` for one component, as in ``model.layers.*``. Default:
+        the repeated blocks.
+
+    Returns
+    -------
+    ModelGraph
+        With ``family`` ``traced`` unless the model type is a family of the zoo.
+
+    Raises
+    ------
+    BadFile, BadValue, UnknownName, PluginError
+        If the model cannot be found, built or run, or ``layers`` matches nothing.
+    """
+    model = sources.load(source, sequence)
+    return graph(model, layers)
+
+
+def graph(model: Source, layers: str | None = None) -> ModelGraph:
+    """The graph of a loaded source (see :func:`trace`)."""
+    from .operators import Context, group
+    from .partition import partition
+
+    runs = record_runs(model)
+    modules = dict(model.module.named_modules())
+    parts = partition(model.module, runs.base, layers)
+    groups = {part.name: group(part, modules) for part in parts}
+    context = Context(runs, modules, dict(model.plan), runs.base.records)
+    context.kept_by = kept_by(parts, groups, runs.base)
+    context.single_bytes = single_bytes(model, layers, parts, groups, runs, modules)
+    made = [layer(part, groups[part.name], runs, context) for part in parts]
+    leftover(made, parts, context)
+    return ModelGraph(
+        name=model.name,
+        family=model.family,
+        sequence=model.sequence,
+        layers=tuple(made),
+        edges=flows(parts, runs),
+        architecture=dict(model.architecture),
+        source=model.text,
+    )
+
+
+def record_runs(model: Source) -> Runs:
+    """The four recordings of a model."""
+    import torch
+
+    from .operators import Runs
+    from .recording import record
+
+    module = model.module.eval()
+    half = copy.deepcopy(module).to(torch.bfloat16)
+    length = model.sequence
+    with advice_off():
+        base = record(half, cast(model.inputs(2, length), torch.bfloat16), 2, length)
+        more = record(half, cast(model.inputs(3, length), torch.bfloat16), 3, length)
+        short = None
+        if model.has_sequence and length > 1:
+            short = record(half, cast(model.inputs(2, length // 2), torch.bfloat16), 2, length // 2)
+        single = record(module.float(), cast(model.inputs(2, length), torch.float32), 2, length)
+    names = [r.op for r in base.records]
+    if names != [r.op for r in more.records]:
+        raise BadValue(f"{model.text} runs other operators for other batches", "trace a model with one path")
+    if short is not None and names != [r.op for r in short.records]:
+        short = None
+    return Runs(base, more, short, single)
+
+
+def cast(inputs: sources.Inputs, dtype: Any) -> sources.Inputs:
+    """Inputs with their floating tensors in another precision."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    def convert(value: Any) -> Any:
+        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(dtype) if floating else value
+
+    return tree_map(convert, inputs)  # type: ignore[no-any-return]
+
+
+def kept_by(parts: list[Part], groups: dict[str, list[Group]], recording: Recording) -> Any:
+    """Kept tensors by layer and group: where first kept, or where made if several layers keep it."""
+    place = {r.index: (p.name, i) for p in parts for i, g in enumerate(groups[p.name]) for r in g.records}
+    writer: dict[int, int] = {r.output: r.index for r in recording.records if r.op != "dropout"}
+    table: dict[str, dict[int, list[Any]]] = {part.name: defaultdict(list) for part in parts}
+    for kept in recording.kept.values():
+        keepers = {place[i][0] for i in kept.packs if i in place}
+        home = place.get(kept.record)
+        if len(keepers) > 1 and writer.get(kept.storage) in place:
+            home = place[writer[kept.storage]]
+        if home is not None:
+            table[home[0]][home[1]].append(kept)
+    return table
+
+
+def single_bytes(
+    model: Source, layers: str | None, parts: list[Part], groups: dict[str, list[Group]], runs: Runs, modules: Any
+) -> dict[tuple[str, int], float]:
+    """Bytes per sample that each group keeps in fp32, where the fp32 run has the same groups."""
+    from .operators import group
+    from .partition import partition
+
+    others = partition(model.module, runs.single, layers)
+    again = {part.name: group(part, modules) for part in others}
+    table: dict[tuple[str, int], float] = {}
+    single = kept_by(others, again, runs.single)
+    base = kept_by(parts, groups, runs.base)
+    for part in parts:
+        if part.name not in again or kinds(again[part.name]) != kinds(groups[part.name]):
+            continue
+        for index in range(len(groups[part.name])):
+            fixed = constant(base[part.name].get(index, ()), runs)
+            kept = sum(k.nbytes for k in single[part.name].get(index, ()))
+            if not fixed:
+                table[part.name, index] = kept / runs.base.batch
+    return table
+
+
+def kinds(groups: list[Group]) -> list[tuple[str, str]]:
+    """What must agree for two runs' groups to be compared."""
+    return [(g.kind, g.path) for g in groups]
+
+
+def constant(kept: Any, runs: Runs) -> bool:
+    """Whether any of the tensors does not grow with the batch."""
+    more = dict(zip(runs.base.kept, runs.batch.kept.values(), strict=False))
+    return any(k.nbytes * runs.batch.batch != more[k.storage].nbytes * runs.base.batch for k in kept)
+
+
+def layer(part: Part, groups: list[Group], runs: Runs, context: Context) -> Layer:
+    """One layer with its operators and a word for what it is."""
+    from .operators import operators
+
+    made = operators(part, groups, runs, context)
+    present = {op.kind for op in made}
+    causal = any(op.causal for op in made)
+    if "attention" in present:
+        word = "decoder" if causal else "encoder"
+    elif "loss" in present:
+        word = "head"
+    elif "embedding" in present:
+        word = "embedding"
+    elif any(r.op == "convolution" for g in groups for r in g.records):
+        word = "patch"
+    else:
+        word = "block" if part.block else "merge" if "gemm" in present else "norm" if "norm" in present else "glue"
+    return Layer(part.name, word, made, part.module)
+
+
+def leftover(made: list[Layer], parts: list[Part], context: Context) -> None:
+    """Give parameters that no record read (an unused pooler) to the layer around them, or to the last."""
+    import msgspec
+
+    unread: dict[int, int] = defaultdict(int)
+    for storage, (name, size) in context.runs.base.parameters.items():
+        if storage not in context.owners:
+            home = next((i for i, p in enumerate(parts) if p.block and name.startswith(f"{p.module}.")), len(parts) - 1)
+            unread[home] += size
+    for index, size in unread.items():
+        idle = Operator(name="unused", kind="pointwise", rows=sources_rows(), parameters=size, passes=0.0)
+        made[index] = msgspec.structs.replace(made[index], operators=(*made[index].operators, idle))
+
+
+def sources_rows() -> Any:
+    """No rows at all."""
+    from uniap_core.api import Length
+
+    return Length()
+
+
+def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
+    """Edges: who reads what another layer wrote, if it grows with the batch."""
+    place = {r.index: part.name for part in parts for r in part.records}
+    tensors: dict[tuple[int, int], str] = {}
+    count: dict[str, int] = defaultdict(int)
+    edges: dict[tuple[str, str], Flow] = {}
+    for part in parts:
+        for record in part.records:
+            for storage, producer in zip(record.written, record.producers, strict=True):
+                source = place.get(producer)
+                if source is None or source == part.name:
+                    continue
+                written = runs.base.records[producer]
+                width = written.shape[-1] if written.shape else 1
+                rows = runs.per_sample([prod(r.shape) // (r.shape[-1] if r.shape else 1) for r in runs.of(written)])
+                if not rows.at(runs.base.sequence):
+                    continue
+                key = (storage, producer)
+                if key not in tensors:
+                    count[source] += 1
+                    tensors[key] = f"{source}.out{count[source] if count[source] > 1 else ''}"
+                tensor = tensors[key]
+                edges.setdefault((tensor, part.name), Flow(source, part.name, tensor, rows, width))
+    return tuple(edges.values())
+
+
+class advice_off:
+    """Silences transformers' warnings during a forward pass, if it is loaded at all."""
+
+    def __enter__(self) -> None:
+        import sys
+
+        self.logging = getattr(sys.modules.get("transformers"), "logging", None)
+        if self.logging is not None:
+            self.before = self.logging.get_verbosity()
+            self.logging.set_verbosity_error()
+
+    def __exit__(self, *error: object) -> None:
+        if self.logging is not None:
+            self.logging.set_verbosity(self.before)
