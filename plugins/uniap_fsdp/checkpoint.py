@@ -48,19 +48,34 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
     """
     if not Path(path, ".metadata").is_file():
         raise BadFile(f"{path} is not a checkpoint", "name a folder step-N that a run has written")
-    state = _state(held, held, optimizer)
-    state["step"] = torch.tensor(0)
-    try:
-        dcp.load(state, checkpoint_id=path)
-    except (dcp.api.CheckpointException, RuntimeError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise BadFile(f"{path} does not fit this model: {lines[-1]}", "resume with the model it was made of") from None
-    for one, part in zip(held, optimizer.param_groups[0]["params"], strict=False):
-        for key in _slots(optimizer):
-            optimizer.state[part][key].copy_(_local(state[f"optimizer.{one.name}.{key}"]))
-        optimizer.state[part]["step"].fill_(float(state["step"]))
-        one.local.copy_(_local(state[f"model.{one.name}"]))
-    return int(state["step"])
+    step = 0
+    for chosen in _rounds(held):
+        state = _state(chosen, held, optimizer)
+        state["step"] = torch.tensor(0)
+        try:
+            dcp.load(state, checkpoint_id=path)
+        except (dcp.api.CheckpointException, RuntimeError, ValueError) as error:
+            last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+            raise BadFile(f"{path} does not fit this model: {last}", "resume with the model it was made of") from None
+        step = int(state["step"])
+    for part in optimizer.param_groups[0]["params"]:
+        if _slots(optimizer):
+            optimizer.state[part]["step"].fill_(float(step))
+    return step
+
+
+def _rounds(held: Sequence[Held]) -> list[list[Held]]:
+    """Parameters in rounds in which no name comes twice: copies of a tied one may be cut in different ways."""
+    rounds: list[list[Held]] = []
+    for one in held:
+        free = next((chosen for chosen in rounds if all(other.name != one.name for other in chosen)), None)
+        if free is None:
+            rounds.append(free := [])
+        free.append(one)
+    # Reading is collective, so every rank takes as many rounds.
+    most = torch.tensor(len(rounds), device=held[0].local.device if held else "cpu")
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return rounds + [[] for _ in range(int(most) - len(rounds))]
 
 
 def _state(chosen: Sequence[Held], held: Sequence[Held], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -94,7 +109,3 @@ def _like(x: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
         shape=parameter.shape,
         stride=parameter.stride(),
     )
-
-
-def _local(x: torch.Tensor) -> torch.Tensor:
-    return x._local_tensor if isinstance(x, DTensor) else x

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 from uniap_fsdp.data import Stream
-from uniap_fsdp.source import aliases, fill_all, load
+from uniap_fsdp.source import fill_all, load
 from uniap_fsdp.train import train
 
 from uniap_core.api import Job, ModelGraph, Proposal
@@ -72,6 +72,3 @@ def compare(reference: Outcome, results: list[Any], tolerance: float = 1e-5) -> 
             torch.testing.assert_close(torch.from_numpy(value), expected[name], atol=2e-4, rtol=1e-3)
     assert seen == set(expected), set(expected) - seen
     return worst
-
-
-__all__ = ["JOB", "alone", "aliases", "compare", "under_plan"]

@@ -1,0 +1,41 @@
+"""A checkpoint continues under its own plan and under any other, as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsdp_parity as parity
+import msgspec
+import pytest
+from fsdp_plans import proposal
+from fsdp_ranks import Ranks
+
+from model_zoo import build
+from uniap_core.api import Job
+
+pytestmark = pytest.mark.torch
+
+GRAPH = build("llama:layers=3,hidden=32,heads=4,ffn=64,vocab=64,seq=16,tied=true")
+MIXED = proposal(GRAPH, 4, ["tp1-dp2-zero3", "tp2-dp1-sp", "tp1-dp2", "tp1-dp2-zero1", "tp2-dp1-sp"], cuts=(2,))
+OTHER = proposal(GRAPH, 4, ["tp2-dp2-zero3-sp", "tp1-dp4-zero2", "tp4-dp1-sp", "tp2-dp2-zero3", "tp1-dp4-zero1"])
+JOB = Job(steps=5)
+
+
+def test_a_checkpoint_continues_under_any_plan(world: Callable[[int], Ranks], tmp_path: Path) -> None:
+    straight = world(1).run(parity.alone, GRAPH, 8, JOB)[0]
+    begun = msgspec.structs.replace(JOB, steps=3, checkpoint=str(tmp_path))
+    world(4).run(parity.under_plan, MIXED, begun)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-3"]
+    continued = msgspec.structs.replace(JOB, resume=str(tmp_path / "step-3"))
+    for plan in (MIXED, OTHER):
+        results: list[Any] = world(4).run(parity.under_plan, plan, continued)
+        losses, parameters, norms = straight
+        parity.compare((losses[3:], parameters, norms[3:]), results)
+
+
+def test_what_is_no_checkpoint_is_refused(world: Callable[[int], Ranks], tmp_path: Path) -> None:
+    job = msgspec.structs.replace(JOB, resume=str(tmp_path))
+    with pytest.raises(AssertionError, match="is not a checkpoint"):
+        world(1).run(parity.under_plan, proposal(GRAPH, 1, "tp1-dp1"), job)
