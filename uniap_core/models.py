@@ -62,6 +62,11 @@ def rows() -> tuple[ModelRow, ...]:
     return tuple(found)
 
 
+def names() -> tuple[str, ...]:
+    """Names of all listed models, without building any."""
+    return tuple(name for plugin in _plugins() for name in _names(plugin))
+
+
 def load(model: str, sequence: int | None = None) -> ModelGraph:
     """The graph that a MODEL argument names.
 
@@ -88,7 +93,7 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
             return _builder(plugin)(model, sequence)
     import difflib
 
-    known = [name for plugin in _plugins() for name in _names(plugin)]
+    known = names()
     close = difflib.get_close_matches(model, known, 3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
     raise UnknownName(

@@ -68,6 +68,16 @@ def test_pins_are_kept_and_priced(uniap):
     assert "pinning pp=4 costs" in done.out
 
 
+def test_names_complete_in_a_shell(uniap):
+    from typer.testing import CliRunner
+
+    from uniap_core.cli import register
+
+    environment = {"_UNIAP_COMPLETE": "complete_bash", "COMP_WORDS": "uniap plan llama-", "COMP_CWORD": "2"}
+    done = CliRunner().invoke(register(), [], env=environment, prog_name="uniap")
+    assert "llama-7b" in done.stdout
+
+
 def test_explain_diff_timeline_report(uniap, bert_plan, tmp_path):
     done = uniap("explain", bert_plan, "--layer", "layers.3", "--why-not", "pp=4")
     assert done.code == 0

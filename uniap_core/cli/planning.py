@@ -15,15 +15,41 @@ if TYPE_CHECKING:
     from ..events import Emit
     from ..search import Search, Sweep
 
+
+def _models(start: str) -> list[str]:
+    """Model names for shell completion."""
+    from ..models import names
+
+    return [name for name in names() if name.startswith(start)]
+
+
+def _clusters(start: str) -> list[str]:
+    """Preset names for shell completion."""
+    from ..cluster import PRESETS
+
+    return [name for name in PRESETS if name.startswith(start)]
+
+
 Model = Annotated[
-    str, typer.Argument(help="Zoo name, graph.json, hf:CONFIG, or package.module:factory.", show_default=False)
+    str,
+    typer.Argument(
+        help="Zoo name, graph.json, hf:CONFIG, or package.module:factory.", show_default=False, autocompletion=_models
+    ),
 ]
 ClusterOption = Annotated[
-    str, typer.Option("--cluster", "-c", help="Preset like 4x8xH100-80G (nodes x devices x kind), or a TOML file.")
+    str,
+    typer.Option(
+        "--cluster",
+        "-c",
+        help="Preset like 4x8xH100-80G (nodes x devices x kind), or a TOML file.",
+        autocompletion=_clusters,
+    ),
 ]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
-Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample [model's own].")]
-Precision = Annotated[str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 [best the devices have].")]
+Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")]
+Precision = Annotated[
+    str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 (default: the best the devices have).")
+]
 Schedule = Annotated[str, typer.Option(help="Pipeline schedule: 1f1b or gpipe.")]
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
@@ -46,6 +72,9 @@ def plan(
     profile: ProfileFile = None,
     executor: Executor = None,
     pin: PinList = [],  # noqa: B006
+    max_strategies: Annotated[
+        int | None, typer.Option(min=1, help="At most so many different strategies; 1 is a uniform plan.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the best candidates to solve to the end.")] = 1,
     time_limit: Annotated[float | None, typer.Option(min=0, help="Wall seconds for the whole sweep.")] = None,
     gap: Annotated[float, typer.Option(min=0, help="Relative gap that counts as optimal.")] = 1e-9,
@@ -71,7 +100,7 @@ def plan(
         cost_model=cost_model,
         profile=profile,
         executor=executor,
-        pins=pin,
+        pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
         top=top,
         time_limit=time_limit,
         gap=gap,

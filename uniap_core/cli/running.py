@@ -24,9 +24,9 @@ def run(
     learning_rate: Annotated[float, typer.Option(help="Of the plan's optimizer.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of weights and synthetic data.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    data: Annotated[str, typer.Option(help="A .npy file of token ids [synthetic samples].")] = "",
+    data: Annotated[str, typer.Option(help="A .npy file of token ids (default: synthetic samples).")] = "",
     checkpoint: Annotated[str, typer.Option(help="Folder to write checkpoints to.")] = "",
-    checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints [at the end].")] = 0,
+    checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints (0: at the end).")] = 0,
     resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
     check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
     output: Out = None,
@@ -111,7 +111,9 @@ def export(
 @command
 def trace(
     model: Annotated[str, typer.Argument(help="hf:DIR_OR_JSON or package.module:factory.", show_default=False)],
-    seq: Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample [model's own].")] = None,
+    seq: Annotated[
+        int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Modules that are layers, as in 'model.layers.*'.")] = None,
     output: Out = None,
     json: Json = False,

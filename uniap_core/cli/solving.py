@@ -64,7 +64,7 @@ def solve(
 @command
 def compare(
     problem: Annotated[list[str], typer.Argument(help="uniap.problem/1 files.", show_default=False)],
-    solvers: Annotated[str | None, typer.Option(help="Names, comma-separated [all that are installed].")] = None,
+    solvers: Annotated[str | None, typer.Option(help="Names, comma-separated (default: all installed).")] = None,
     form: FormOption = None,
     time_limit: TimeLimit = 60.0,
     gap: Gap = 1e-6,
