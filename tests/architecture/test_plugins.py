@@ -1,0 +1,107 @@
+"""Adding a plugin is adding a folder, and everything that goes with it: none of it can be forgotten.
+
+For a solver: folder = entry point = extra = row of the README = tox environment = job in the workflow = kit test.
+"""
+
+import re
+import tomllib
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from uniap_core import registry
+from uniap_core.execute import ExecutorPlugin
+from uniap_core.solve.plugin import SolverPlugin
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENTRIES = {group: dict(entries) for group, entries in PROJECT["entry-points"].items()}
+SOLVERS = {name: registry.load("solver", name) for name in ENTRIES["uniap.solvers"]}
+EXACT = [name for name, plugin in SOLVERS.items() if plugin.exact]
+WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+CONFORMANCE = {path.name: path.read_text() for path in (ROOT / "tests" / "conformance").glob("test_kit_*.py")}
+
+
+def environments():
+    """Names of all tox environments, generative names written out."""
+    text = (ROOT / "tox.ini").read_text()
+    listed = re.search(r"^env_list =\n((?:    .*\n)+)", text, re.MULTILINE)[1].split()
+    return {
+        name for row in [*listed, *re.findall(r"^\[testenv:(.+)\]$", text, re.MULTILINE)] for name in written_out(row)
+    }
+
+
+def written_out(name):
+    parts = [part.split(",") if n % 2 else [part] for n, part in enumerate(re.split(r"[{}]", name))]
+    return {"".join(choice) for choice in product(*parts)}
+
+
+def packages(group):
+    return {target.partition(":")[0].partition(".")[0] for target in ENTRIES[group].values()}
+
+
+def test_every_folder_has_an_entry_point_and_every_entry_point_a_folder():
+    folders = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
+    targets = {package for group in ENTRIES for package in packages(group)}
+    assert targets - {"model_zoo"} == folders
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_says_its_own_name(name):
+    assert isinstance(SOLVERS[name], SolverPlugin)
+    assert SOLVERS[name].name == name
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_an_exact_solver_has_a_folder_an_extra_a_row_an_environment_a_job_and_a_test(name):
+    plugin = SOLVERS[name]
+    assert ENTRIES["uniap.solvers"][name] == f"uniap_{name}:SOLVER"
+    if name != "dp":  # built in
+        assert name in PROJECT["optional-dependencies"]
+        assert plugin.install == f"pip install 'uniap[{name}]'"
+        assert plugin.modules
+    assert f"| `{name}` |" in (ROOT / "README.md").read_text()
+    wanted = {f"{python}solver-{name}" for python in ("", "py311-", "py312-", "py313-")}
+    assert wanted <= environments()
+    assert name in re.search(r"solver: \[(.*)\]", WORKFLOW)[1].split(", ")
+    assert f'solver = "{name}"' in CONFORMANCE[f"test_kit_{name}.py"]
+
+
+def test_every_free_solver_is_in_the_extra_that_installs_them_all():
+    (everything,) = PROJECT["optional-dependencies"]["solvers"]
+    assert set(re.search(r"\[(.*)\]", everything)[1].split(",")) == set(EXACT) - {"dp", "gurobi"}
+
+
+@pytest.mark.parametrize(
+    ("group", "attribute"),
+    [("uniap.solvers", "solver"), ("uniap.cost_models", "cost_model"), ("uniap.executors", "executor")],
+)
+def test_every_plugin_is_held_to_the_kit(group, attribute):
+    tested = {name for text in CONFORMANCE.values() for name in re.findall(rf'{attribute} = "([^"]+)"', text)}
+    assert tested == set(ENTRIES[group])
+
+
+@pytest.mark.parametrize("name", ENTRIES["uniap.executors"])
+def test_an_executor_has_a_row_an_environment_and_a_job(name):
+    plugin = registry.load("executor", name)
+    assert isinstance(plugin, ExecutorPlugin)
+    assert plugin.name == name
+    assert f"`{name}`" in (ROOT / "README.md").read_text()
+    assert f"executor-{name}-cpu" in environments()
+    assert name in re.search(r"executor: \[(.*)\]", WORKFLOW)[1].split(", ")
+
+
+def test_every_environment_of_the_workflow_exists():
+    named = re.search(r"env: \[(.*)\]", WORKFLOW)[1].split(", ")
+    named += [name for row in re.findall(r"run: tox -e ([\w,-]+)$", WORKFLOW, re.MULTILINE) for name in row.split(",")]
+    assert set(named) <= environments()
+    assert {"solver-all", "verifier", "executor-fsdp-gpu", "executor-megatron-gpu"} <= set(named)
+
+
+def test_the_gpu_job_solves_then_verifies_then_executes():
+    job = WORKFLOW[WORKFLOW.index("\n  gpu:") :]
+    steps = re.findall(r"run: tox -e ([\w,-]+)$", job, re.MULTILINE)
+    assert [step.split(",")[0].split("-")[0] for step in steps] == ["solver", "verifier", "executor"]
+    assert "self-hosted" in job
+    assert set(steps[0].split(",")) == {*(f"solver-{name}" for name in EXACT), "solver-all"}
