@@ -12,7 +12,7 @@ there is a decoder too), ``decoder_layers``, ``hidden``, ``heads``, ``kv_heads``
 
 from __future__ import annotations
 
-from uniap_core.api import ModelPlugin
+from uniap_core.models import ModelPlugin
 
 from .catalogue import FAMILIES, build, names, summary
 
