@@ -6,10 +6,14 @@ own runs.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import msgspec
+
+from uniap_core.api import BadFile
 
 
 class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,8 +31,6 @@ class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         The same for the optimizer's multi-tensor update.
     host_s, host_backward_s
         Host time to issue one kernel of forward (Python) and of backward (the autograd engine): the launch floor.
-    iteration_host_s
-        Host time once per iteration (data loading, gradient scaler, logging).
     link_share, inter_share
         Share of the line rate that large collectives reach inside a node and between nodes.
     collective_s
@@ -42,35 +44,69 @@ class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         coefficient, arXiv 2211.13878).
     """
 
-    matmul_share: float = 0.85
-    attention_share: float = 0.5
+    matmul_share: float = 0.8
+    attention_share: float = 0.35
     attention_backward: float = 0.8
-    memory_share: float = 0.8
+    memory_share: float = 0.75
     optimizer_share: float = 0.7
-    host_s: float = 35e-6
+    host_s: float = 40e-6
     host_backward_s: float = 30e-6
-    iteration_host_s: float = 1e-3
     link_share: float = 0.78
     inter_share: float = 0.85
     collective_s: float = 10e-6
-    message_s: float = 200e-6
-    overlap: float = 0.9
+    message_s: float = 500e-6
+    overlap: float = 0.75
     contention: float = 1.1
+
+
+VARIABLE = "UNIAP_CONSTANTS"
+"""Environment variable that may name a file of constants (as ``uniap calibrate`` writes it)."""
 
 
 @cache
 def shipped() -> dict[str, Constants]:
     """The shipped constants by device generation; ``default`` serves the rest."""
+    return _tables(resources.files(__package__).joinpath("constants.toml").read_text(), "constants.toml", {})
+
+
+@cache
+def _named(path: str) -> dict[str, Constants]:
+    return _tables(_text(path), path, shipped())
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path}, named by {VARIABLE}, cannot be read: {error}", "unset or correct it") from None
+
+
+def _tables(text: str, origin: str, base: dict[str, Constants]) -> dict[str, Constants]:
     import tomllib
 
-    table = tomllib.loads(resources.files(__package__).joinpath("constants.toml").read_text())
-    base = table.pop("default")
-    rows = {name: {**base, **row} for name, row in table.items()} | {"default": base}
-    return {
-        name: msgspec.convert({k: v for k, v in row.items() if k != "source"}, Constants) for name, row in rows.items()
-    }
+    try:
+        tables = tomllib.loads(text)
+        default = {**_fields(base.get("default", Constants())), **tables.pop("default", {})}
+        found = {**base, "default": msgspec.convert(default, Constants)}
+        for name, row in tables.items():
+            found[name] = msgspec.convert({**(_fields(base[name]) if name in base else default), **row}, Constants)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
+        raise BadFile(f"{origin}: {error}", "correct it, or write it again with uniap calibrate") from None
+    return found
+
+
+def _fields(constants: Constants) -> dict[str, float]:
+    return msgspec.structs.asdict(constants)
 
 
 def constants_of(generation: str) -> Constants:
-    """The constants of a device generation (volta, ampere, hopper, ...)."""
-    return shipped().get(generation, shipped()["default"])
+    """The constants of a device generation (volta, ampere, hopper, ...).
+
+    Raises
+    ------
+    BadFile
+        If :data:`VARIABLE` names a file that is missing or malformed.
+    """
+    path = os.environ.get(VARIABLE)
+    known = _named(path) if path else shipped()
+    return known.get(generation, known["default"])

@@ -11,7 +11,6 @@ from .kernels import Cut, Engine, work
 from .links import Group, collective_s
 from .memory import Recipe, local_parameters, recomputes
 
-
 BLEND = 3
 """Exponent of the soft maximum of device time and host time: neither is ever quite in step with the other."""
 
@@ -161,7 +160,7 @@ def _waits_s(device_s: float, host_s: float) -> float:
     """
     if host_s < 0.1 * device_s:
         return 0.0
-    return (device_s**BLEND + host_s**BLEND) ** (1 / BLEND) - device_s
+    return float((device_s**BLEND + host_s**BLEND) ** (1 / BLEND)) - device_s
 
 
 def price_layer(

@@ -125,7 +125,8 @@ def transient_bytes(
     """Bytes that a layer needs only while it runs, and no two layers at once.
 
     The recomputed activations of one layer; the gradients that flow through its widest operator; the logits and their
-    gradient, once in float; under zero3 two gathered layers (this and the prefetched) and whole gradients; under zero2 those.
+    gradient, once in float; under zero3 two gathered layers (this and the prefetched) and whole gradients; under
+    zero2 those.
     """
     element = ELEMENT_BYTES[training.precision]
     running = 0.0

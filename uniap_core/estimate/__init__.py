@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import artifact, registry
 from ..errors import BadFile, UniapError
+from .calibration import calibrate_file, measured_s
 from .plan import GIB, Plan, Prediction, Price, parse, predict
 
 if TYPE_CHECKING:
@@ -20,7 +21,19 @@ if TYPE_CHECKING:
 
 WRITTEN = ("pred_iter_time_s", "pred_mem_gib", "pred_fits", "pred_note")
 
-__all__ = ["Plan", "Prediction", "WRITTEN", "estimate", "estimate_file", "parse", "predict", "pricer"]
+__all__ = [
+    "Plan",
+    "Prediction",
+    "WRITTEN",
+    "calibrate_file",
+    "estimate",
+    "estimate_file",
+    "measured_s",
+    "parse",
+    "predict",
+    "pricer",
+    "read_rows",
+]
 
 
 def pricer(cost_model: str = "analytic") -> Price:
@@ -66,13 +79,13 @@ def _estimated(row: Mapping[str, str], price: Price) -> dict[str, str]:
     }
 
 
-def estimate_file(source: str | os.PathLike[str], target: str | os.PathLike[str], cost_model: str = "analytic") -> int:
-    """Read a CSV file, write it with predictions, whole or not at all; returns the number of rows predicted.
+def read_rows(source: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and rows of a CSV file.
 
     Raises
     ------
     BadFile
-        If the file is missing, not UTF-8 text, or has no header, or the target cannot be written.
+        If the file is missing, not UTF-8 text, not CSV, or has no header.
     """
     try:
         text = artifact.read_bytes(source).decode("utf-8-sig")
@@ -86,6 +99,18 @@ def estimate_file(source: str | os.PathLike[str], target: str | os.PathLike[str]
     header = [name for name in reader.fieldnames or () if name]
     if not header:
         raise BadFile(f"{source} has no header", "name the columns in the first line (docs/formats.md)")
+    return header, rows
+
+
+def estimate_file(source: str | os.PathLike[str], target: str | os.PathLike[str], cost_model: str = "analytic") -> int:
+    """Read a CSV file, write it with predictions, whole or not at all; returns the number of rows predicted.
+
+    Raises
+    ------
+    BadFile
+        If the file cannot be read (see :func:`read_rows`) or the target cannot be written.
+    """
+    header, rows = read_rows(source)
     predicted = estimate(rows, cost_model)
     buffer = io.StringIO(newline="")
     fields = [*header, *(name for name in WRITTEN if name not in header)]

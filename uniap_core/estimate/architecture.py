@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -76,7 +76,7 @@ def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
             raise BadValue(f"{name if name != 'sequence' else 'seq'} is blank", "give it")
     family = family_of(model, shape)
     shape = _filled(model, family, shape, notes)
-    common = {"layers": shape.layers, "hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
+    common: dict[str, Any] = {"layers": shape.layers, "hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
     common |= {"vocab": shape.vocab, "sequence": shape.sequence}
     if family == "llama":
         from model_zoo.llama import llama

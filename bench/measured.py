@@ -1,0 +1,45 @@
+"""The published measurements that the cost model is fitted to and judged by, and which half is which.
+
+They are not part of the repository: ``../shared/measured`` beside the checkout, or the folder that
+``UNIAP_MEASURED`` names, holds ``runs.csv`` and ``ranking_groups.csv``.
+
+A group is all runs of one source with the same GPU, model, layers, hidden size, number of GPUs and global batch; its
+half is the parity of the first byte of the SHA-256 of those fields joined by ``|``: even is fitted, odd is reported
+and never fitted.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+FIELDS = ("gpu", "model", "layers", "hidden", "num_gpus", "global_batch")
+
+
+def folder() -> Path:
+    """The folder of measurements, or exit saying what is needed."""
+    root = Path(os.environ.get("UNIAP_MEASURED") or Path(__file__).resolve().parents[2] / "shared" / "measured")
+    if not (root / "runs.csv").is_file():
+        sys.exit(f"{root} has no runs.csv: put the published measurements there or name them by UNIAP_MEASURED")
+    return root
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """The rows of one of the files."""
+    with (folder() / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def source_of(row: Mapping[str, str]) -> str:
+    """The source of a run or of a group of runs."""
+    return row["file"] if "file" in row else row["row_id"].split(":")[0]
+
+
+def fitted(row: Mapping[str, str]) -> bool:
+    """Whether a run, or a group of runs, belongs to the half that constants may be fitted to."""
+    key = "|".join([source_of(row), *(row[name] for name in FIELDS)])
+    return hashlib.sha256(key.encode()).digest()[0] % 2 == 0
