@@ -11,9 +11,9 @@ import msgspec
 from . import registry
 from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, UsageError
 from .events import Emit, silent
-from .execute import Capability, ExecutorPlugin
+from .execute import Capability, ExecutorPlugin, admit
 from .pins import Pins
-from .plan import Plan, check_seal
+from .plan import Plan
 from .profile import Profile
 from .search import Search, narrow, sweep
 
@@ -57,7 +57,7 @@ def export(
     UnknownName, UsageError
         If there is no such executor, or it does not export.
     """
-    check_seal(plan)
+    admit(plan)
     if isinstance(executor, str):
         executor = load(executor)
     reasons = obstacles(plan, executor)

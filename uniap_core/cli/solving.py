@@ -115,6 +115,9 @@ def verify(
     cost_model: Annotated[str, typer.Option(help="Cost model to fuzz.")] = "analytic",
     solver: Annotated[str, typer.Option(help="Solver to fuzz.")] = "dp",
     seed: Annotated[int, typer.Option(help="Of the random cases.")] = 0,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="Largest difference of formula and simulation (default: by theory).")
+    ] = None,
     time_limit: TimeLimit = None,
     json: Json = False,
 ) -> int:
@@ -132,7 +135,7 @@ def verify(
     elif result is not None:
         verdict = _verify_result(subject, result, cross_check, time_limit)
     else:
-        verdict = _verify_plan(subject, profile, cross_check, time_limit)
+        verdict = _verify_plan(subject, profile, cross_check, time_limit, tolerance)
     if json:
         print_json(verdict)
     else:
@@ -142,7 +145,9 @@ def verify(
     return 0 if verdict.passed else 1
 
 
-def _verify_plan(path: str, profile: str | None, cross_check: str | None, time_limit: float | None) -> Verdict:
+def _verify_plan(
+    path: str, profile: str | None, cross_check: str | None, time_limit: float | None, tolerance: float | None
+) -> Verdict:
     from .. import artifact
     from .. import plan as plans
     from ..errors import Unverified
@@ -153,7 +158,9 @@ def _verify_plan(path: str, profile: str | None, cross_check: str | None, time_l
 
     measured = None if profile is None else artifact.read(profile, Profile)
     plan = plans.read(path)
-    verdict = verify_plan(plan, profile=measured, cross_check_by=cross_check, time_limit_s=time_limit)
+    verdict = verify_plan(
+        plan, profile=measured, cross_check_by=cross_check, time_limit_s=time_limit, tolerance=tolerance
+    )
     try:
         plans.check_seal(plan)
     except Unverified as error:

@@ -22,6 +22,7 @@ def verify_plan(
     profile: Profile | None = None,
     cross_check_by: str | None = None,
     time_limit_s: float | None = None,
+    tolerance: float | None = None,
 ) -> Verdict:
     """Judge a plan against freshly priced tables.
 
@@ -35,9 +36,11 @@ def verify_plan(
         A solver that must not find anything better.
     time_limit_s
         For that solver.
+    tolerance
+        Relative difference of closed form and simulation that may be; ``None`` allows what theory explains.
     """
     tables = tables_of(plan, profile)
-    verdict = verify(plan, tables)
+    verdict = verify(plan, tables, tolerance=tolerance)
     if cross_check_by is None or not verdict.passed:
         return verdict
     return with_checks(
