@@ -12,8 +12,8 @@ from uniap_core.graph import ModelGraph
 from uniap_core.models import load
 from uniap_core.plan import Plan, seal
 from uniap_core.problem import Assignment
-from uniap_core.proposal import propose
-from uniap_core.strategy import StrategySpace, parse
+from uniap_core.proposal import CandidateProof, Proposal, propose
+from uniap_core.strategy import StrategySpace, divisors, parse
 from uniap_core.verify import verify
 
 SMALL = {
@@ -67,4 +67,16 @@ def planned(
         tuple(layer.strategies.index(s) for layer, s in zip(tables.layers, chosen, strict=True)),
     )
     proposal = propose(graph, machine, space, tables, assignment, solver="hand", bound_s=None)
-    return seal(proposal, (), verify(proposal, tables))
+    return seal(proposal, _open(proposal), verify(proposal, tables))
+
+
+def _open(proposal: Proposal) -> tuple[CandidateProof, ...]:
+    """Records that say what is known of a plan made by hand: its own time, and nothing of other candidates."""
+    depths = [pp for pp in divisors(proposal.cluster.devices) if pp <= len(proposal.model.layers)]
+    mine = proposal.pp, proposal.micro_batches
+    seconds = proposal.predicted.iteration_time_s
+    return tuple(
+        CandidateProof(pp=pp, micro_batches=c, outcome="limit", objective_s=seconds if (pp, c) == mine else None)
+        for pp in depths
+        for c in divisors(proposal.global_batch)
+    )
