@@ -1,7 +1,7 @@
 """Bytes: model states, stashed activations, and what a device needs beside them.
 
 States follow ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054, figure 1) and Megatron-LM's distributed optimizer
-(docs/source/api-guide/dist_optimizer.md): 18 bytes a parameter in bf16 with fp32 gradients, 16 in fp16 and fp32.
+(docs/source/api-guide/dist_optimizer.md): 18 bytes a parameter in bf16 with fp32 gradients, 20 in fp16, 16 in fp32.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def recipe(training: Training) -> Recipe:
     moments = 4.0 if training.optimizer == "sgd" else 8.0
     if training.precision in ("fp32", "tf32"):
         return Recipe(4, 4, moments, 4, 4, 4 + 8 + 2 * moments + 4)
-    gradient = 2 if training.precision == "fp16" else 4
-    return Recipe(2, gradient, 4 + moments, 2, gradient, gradient + 8 + 2 * moments + 2 + gradient)
+    if training.precision == "fp16":
+        # The update turns fp16 gradients into fp32 ones first.
+        return Recipe(2, 2, 8 + moments, 2, 2, 2 + 8 + 8 + 2 * moments + 2)
+    return Recipe(2, 4, 4 + moments, 2, 4, 4 + 8 + 2 * moments + 2 + 4)
 
 
 def recomputes(operators: tuple[Operator, ...]) -> bool:

@@ -37,14 +37,17 @@ from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
 from .memory import local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
 
-CONTEXT_BYTES = 1.0 * 2**30
+CONTEXT_BYTES = 1.5 * 2**30
 """CUDA context, cuBLAS workspaces and NCCL buffers: outside the allocator (nvidia-smi minus reserved)."""
 
 WORKSPACE_SHARE = 0.1
 """Most of a device's memory that is set aside for what layers need while they run; strategies that need more are
 charged the rest as if all layers needed it at once (an upper bound that keeps the memory row linear)."""
 
-MARGIN_SHARE = 0.04
+FRAGMENTED = 0.25
+"""What large blocks that come and go leave unusable, as a share of them."""
+
+MARGIN_SHARE = 0.06
 """Share of a device's memory kept free for fragmentation and for what the estimate misses."""
 
 TIME_PARTS = ("compute", "recompute", "tensor_parallel", "data_parallel", "other")
@@ -290,7 +293,7 @@ class Pricing:
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
             parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
-            parts["margin"].append(MARGIN_SHARE * memory)
+            parts["margin"].append(MARGIN_SHARE * memory + FRAGMENTED * parts["workspace"][-1])
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
     def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
