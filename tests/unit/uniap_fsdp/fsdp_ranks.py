@@ -8,7 +8,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
@@ -41,16 +41,19 @@ class Ranks:
         """Results of ``function(*args)`` by rank."""
         for pipe in self.pipes:
             pipe.send((function, args))
-        results: list[Any] = []
-        failures = []
-        for rank, pipe in enumerate(self.pipes):
-            try:
-                good, value = pipe.recv() if pipe.poll(5 if failures else LIMIT_S) else (False, "no answer")
-            except EOFError:
-                good, value = False, "died"
-            results.append(value)
-            if not good:
-                failures.append(f"rank {rank}: {value}")
+        results: list[Any] = [None] * self.world
+        failures: list[str] = []
+        waiting = dict(zip(self.pipes, range(self.world), strict=True))
+        while waiting and (ready := wait(list(waiting), 5 if failures else LIMIT_S)):
+            for pipe in ready:
+                rank = waiting.pop(pipe)
+                try:
+                    good, results[rank] = pipe.recv()
+                except EOFError:
+                    good, results[rank] = False, "died"
+                if not good:
+                    failures.append(f"rank {rank}: {results[rank]}")
+        failures += [f"rank {rank}: no answer" for rank in waiting.values()]
         if failures:
             self.close()
             raise AssertionError("\n".join(failures))
