@@ -212,7 +212,7 @@ def product(record: Record, runs: Runs, split: str) -> dict[str, Any]:
             "inner": size,
             "heads": heads,
             "kv_heads": heads,
-            "split": "none",
+            "split": split,
         }
     rows = runs.per_sample([prod(r.shape) // r.shape[-1] for r in trio])
     return {"kind": "gemm", "rows": rows, "inner": inner, "outer": outer, "split": split}
@@ -259,9 +259,12 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
     columns = {i for i, kind in kinds.items() if kind == "column"}
     splits = Splits(kinds)
     splits.sharded = {s for s, sources in pure.items() if sources and sources <= columns}
+    splits.sharded |= {s for g in groups for r in g.records if r.output in splits.sharded for s in r.outputs}
     for index, item in enumerate(groups):
         first = item.records[0]
-        if item.kind == "attention" and first.output in splits.sharded:
+        if (item.kind == "attention" and first.output in splits.sharded) or (
+            item.kind == "gemm" and not first.parameters and first.output in splits.sharded
+        ):
             kinds[index] = "heads"
         elif item.kind in ("pointwise", "dropout") and first.output in splits.sharded:
             kinds[index] = "column"
@@ -272,7 +275,7 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
             kinds[index] = "vocab"
             if item.kind == "gemm":
                 splits.sharded.add(first.output)
-        elif item.kind == "loss" and "vocab" in kinds.values():
+        elif item.kind == "loss" and any(r.shape[-1:] == (context.words,) for r in item.records):
             kinds[index] = "vocab"
             splits.sharded |= {r.output for r in item.records}
     return splits
@@ -326,22 +329,19 @@ def corrected(entries: list[Saved], rows: int, single: float | None) -> tuple[Sa
 
     In fp32 a cast up makes no copy, so types seen in bf16 alone would count it twice.
     """
-    floats = [e for e in entries if e.bytes in (0, 4)]
-    if single is None or not floats:
+    kept = [e for e in entries if not e.selective or e.bytes not in (0, 4)]
+    floats = [e for e in entries if e.selective and e.bytes in (0, 4)]
+    target = (single or 0.0) / rows - sum(e.width * (e.bytes or 4) for e in kept)
+    mixed, expected = (sum(e.width * (e.bytes or size) for e in floats) for size in (2, 4))
+    if single is None or not floats or abs(expected - target) < 0.5:
         return tuple(entries)
-    mixed = sum(e.width * (e.bytes or 2) for e in entries)
-    expected = sum(e.width * (e.bytes or 4) for e in entries)
-    target = single / rows
-    if abs(expected - target) < 0.5:
-        return tuple(entries)
-    fixed = sum(e.width * e.bytes for e in entries if e.bytes not in (0, 4))
     plain = round((target - mixed) / 2)
-    wide = round((mixed - fixed - 2 * plain) / 4)
+    wide = round((mixed - 2 * plain) / 4)
     if plain < 0 or wide < 0:
         return tuple(entries)
-    like = max(floats, key=lambda e: e.width)
-    merged = [Saved(w, bytes=b, split=like.split, selective=like.selective) for w, b in ((plain, 0), (wide, 4)) if w]
-    return tuple([e for e in entries if e.bytes not in (0, 4)] + merged)
+    split = max(floats, key=lambda e: e.width).split
+    merged = [Saved(w, bytes=b, split=split, selective=True) for w, b in ((plain, 0), (wide, 4)) if w]
+    return tuple(kept + merged)
 
 
 def selective(part: Part, groups: list[Group], runs: Runs, context: Context) -> set[int]:
@@ -372,17 +372,24 @@ def selective(part: Part, groups: list[Group], runs: Runs, context: Context) -> 
     seen: set[int] = set()
     for kept in mine:
         writer = context.written(kept.storage, kept.record + 1)
+        if writer is not None and inside.get(writer) == "attention" and kept.storage != context.records[writer].output:
+            rebuilt.add(kept.storage)  # its statistics come back when the attention core runs again
         if kept.record in inside and writer is not None and writer in inside and writer not in hard:
             rebuilt.add(kept.storage)
             bases(kept.storage, kept.record + 1, seen)
     products = {i for i, kind in inside.items() if kind in ("gemm", "grouped_gemm")}
     plain = [k for k in mine if k.storage in rebuilt and k.dtype.itemsize == runs.base.element_bytes]
     stand_ins = sorted(plain, key=lambda k: k.record not in products)
-    for storage in needed - {k.storage for k in mine}:
+    norms = {i for i, kind in inside.items() if kind == "norm"}
+    # A norm that keeps the layer's input itself leaves it to a stand-in too: casts make copies of it.
+    direct = {k.storage for k in mine if k.record in norms and k.storage not in rebuilt}
+    missing = sorted(needed - {k.storage for k in mine}, key=lambda storage: context.history[storage])
+    for storage in [*missing, *sorted(direct, key=lambda storage: context.history[storage])]:
         size = context.elements(storage)
         chosen = next((k for k in stand_ins if k.storage in rebuilt and context.growth(k) == size), None)
         if chosen is not None and size:
             rebuilt.discard(chosen.storage)
+            rebuilt |= {storage} & direct
     return rebuilt
 
 
@@ -403,7 +410,8 @@ class Context:
         self.history: dict[int, list[int]] = defaultdict(list)
         for record in self.records:
             if record.op != "dropout":
-                self.history[record.output].append(record.index)
+                for storage in record.outputs:
+                    self.history[storage].append(record.index)
         more = list(self.runs.batch.kept.values())
         self.growths = {k.storage: m for k, m in zip(self.runs.base.kept.values(), more, strict=False)}
         tables = [r.shapes[0][0] for r in self.records if r.op == "embedding"]
@@ -415,7 +423,9 @@ class Context:
         return max(0, more.nbytes - kept.nbytes) // kept.dtype.itemsize if more else 0
 
     def elements(self, storage: int) -> int:
-        """Elements that one more sample adds to a written tensor."""
+        """Elements that one more sample adds to a written or kept tensor."""
+        if storage in self.runs.base.kept:
+            return self.growth(self.runs.base.kept[storage])
         record = self.records[self.history[storage][-1]]
         base, more, _ = self.runs.of(record)
         return prod(more.shape) - prod(base.shape)

@@ -102,27 +102,47 @@ def matched(module: nn.Module, pattern: str, ran: set[str]) -> list[str]:
 
 
 def repeated(module: nn.Module, recording: Recording) -> list[str]:
-    """The innermost modules that repeat one after the other, each fed by the one before.
+    """The modules that repeat one after the other, each fed by the one before.
 
     A Hugging Face model marks them itself (``GradientCheckpointingLayer``); in other models they are the children of
-    one class in a container, if they run as a chain (which experts of a mixture do not).
+    one class in a list or sequence, if they run as a chain (which experts of a mixture do not). Chains inside the
+    blocks of a chain count instead only if they hold most of it (the blocks of a stage) and are no mere products.
     """
     marked = [n for n, m in module.named_modules() if any(c.__name__ == MARK for c in type(m).__mro__)]
     inner = [n for n in marked if not any(other.startswith(f"{n}.") for other in marked)]
     if inner:
         return inner
-    chosen: list[str] = []
-    for name, child in module.named_modules():
+    found = chains(module, recording, "")
+    return found or [n for n, c in module.named_children() if any(True for _ in c.parameters())] or [""]
+
+
+def chains(module: nn.Module, recording: Recording, path: str) -> list[str]:
+    """Paths of the blocks in or below a module."""
+    children = [(f"{path}.{key}".strip("."), child) for key, child in module.named_children() if size(child)]
+    below = {name: chains(child, recording, name) for name, child in children}
+    if type(module).__name__ in ("ModuleList", "Sequential", "ModuleDict"):
         kinds: dict[type, list[str]] = defaultdict(list)
-        for key, grandchild in child.named_children():
-            if any(True for _ in grandchild.parameters()):
-                kinds[type(grandchild)].append(f"{name}.{key}" if name else key)
-        paths = max(kinds.values(), key=len, default=[])
-        if len(paths) > 1 and chained(paths, recording):
-            chosen = [c for c in chosen if not any(p.startswith(f"{c}.") for p in paths)]
-            if not any(p.startswith(f"{c}.") for c in chosen for p in paths):
-                chosen += paths
-    return chosen or [n for n, c in module.named_children() if any(True for _ in c.parameters())]
+        for name, child in children:
+            kinds[type(child)].append(name)
+        blocks = max(kinds.values(), key=len, default=[])
+        if len(blocks) > 1 and chained(blocks, recording):
+            whole = dict(children)
+            stages = all(
+                sum(size(whole[name].get_submodule(inner[len(name) + 1 :])) for inner in below[name])
+                > size(whole[name]) / 2
+                and all(
+                    any(True for _ in whole[name].get_submodule(i[len(name) + 1 :]).children()) for i in below[name]
+                )
+                for name in blocks
+            )
+            if not stages:
+                return blocks
+    return [inner for name, _ in children for inner in below[name]]
+
+
+def size(module: nn.Module) -> int:
+    """Parameters of a module."""
+    return sum(p.numel() for p in module.parameters())
 
 
 MARK = "GradientCheckpointingLayer"
@@ -139,7 +159,8 @@ def chained(paths: list[str], recording: Recording) -> bool:
         if not record.real:
             continue
         inside = next((place[p] for p in prefixes(record.path) if p in place), None)
-        before = max((reached.get(p, -1) for p in record.producers), default=-1)
+        outside = [p for p in record.producers if inside is None or of.get(p) != inside]
+        before = max((reached.get(p, -1) for p in outside), default=-1)
         if inside is not None:
             of[record.index] = inside
             if not order or order[-1] != inside:

@@ -27,8 +27,33 @@ UNREPEATED = "TRANSFORMERS_SDPA_FORCE_GQA"
 """Tells transformers to hand keys and values to the attention kernel as they are; fake tensors make it repeat them."""
 
 VIEWS = frozenset(
-    "view t transpose permute expand slice select unsqueeze squeeze detach alias split unbind as_strided _unsafe_view "
-    "split_with_sizes diagonal reshape lift_fresh _reshape_alias unfold narrow chunk movedim as_strided_".split()
+    {
+        "view",
+        "t",
+        "transpose",
+        "permute",
+        "expand",
+        "slice",
+        "select",
+        "unsqueeze",
+        "squeeze",
+        "detach",
+        "alias",
+        "split",
+        "unbind",
+        "as_strided",
+        "_unsafe_view",
+        "split_with_sizes",
+        "diagonal",
+        "reshape",
+        "lift_fresh",
+        "_reshape_alias",
+        "unfold",
+        "narrow",
+        "chunk",
+        "movedim",
+        "as_strided_",
+    }
 )
 """Operators that make no new tensor."""
 
@@ -54,8 +79,8 @@ class Record:
         Name of the aten operator, or ``attention`` or ``dropout``.
     path
         Path of the innermost module that was running.
-    inputs, output
-        Storages read and written (activations).
+    inputs, output, outputs
+        Storages read, first written, and all written (activations).
     written, producers
         Those inputs that a record wrote, and which record did last.
     parameters
@@ -75,6 +100,7 @@ class Record:
     written: tuple[int, ...]
     producers: tuple[int, ...]
     output: int
+    outputs: tuple[int, ...]
     parameters: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
     shape: tuple[int, ...]
@@ -133,15 +159,34 @@ class _Functions(TorchFunctionMode):
         super().__init__()
         self.recorder = recorder
 
+        functional = torch.nn.functional
+        self.originals = {
+            "scaled_dot_product_attention": functional.scaled_dot_product_attention,
+            "dropout": functional.dropout,
+            "grouped_mm": functional.grouped_mm,
+        }
+        stand_ins = {
+            "scaled_dot_product_attention": self._attention,
+            "dropout": self._dropout,
+            "grouped_mm": self._grouped,
+        }
+        self.caught = {self.originals[name]: stand_in for name, stand_in in stand_ins.items()}
+        self.caught[torch._grouped_mm] = self._grouped
+        self.stand_ins = stand_ins
+
+    def __enter__(self) -> Any:
+        # A mode does not see calls made inside torch's own Python functions (multi_head_attention_forward).
+        for name, stand_in in self.stand_ins.items():
+            setattr(torch.nn.functional, name, stand_in)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for name, original in self.originals.items():
+            setattr(torch.nn.functional, name, original)
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function is torch.nn.functional.scaled_dot_product_attention:
-            return self._attention(*args, **kwargs)
-        if function is torch.nn.functional.dropout:
-            return self._dropout(*args, **kwargs)
-        if function in (torch.nn.functional.grouped_mm, torch._grouped_mm) and args[1].dim() == 3:
-            return self._grouped(*args, **kwargs)
-        return function(*args, **kwargs)
+        return self.caught.get(function, function)(*args, **(kwargs or {}))
 
     def _attention(
         self,
@@ -163,7 +208,9 @@ class _Functions(TorchFunctionMode):
         self.recorder.add("attention", inputs, [out, statistic], causal=causal)
         return out
 
-    def _grouped(self, rows: Any, weights: Any, offs: Any = None, **_: Any) -> Any:
+    def _grouped(self, rows: Any, weights: Any, offs: Any = None, **more: Any) -> Any:
+        if weights.dim() != 3:
+            return self.originals["grouped_mm"](rows, weights, offs=offs, **more)
         with self.recorder.paused():
             out = _Grouped.apply(rows, weights, offs)  # type: ignore[no-untyped-call]
         self.recorder.add("_grouped_mm", [rows, weights], [out])
@@ -250,6 +297,7 @@ class Recorder(TorchDispatchMode):
             written=tuple(s for s in inputs if s in self.writer),
             producers=tuple(self.writer[s] for s in inputs if s in self.writer),
             output=self.key(made[0]),
+            outputs=tuple(dict.fromkeys(self.key(t) for t in made)),
             parameters=parameters,
             shapes=tuple(tuple(t.shape) for t in tensors),
             shape=tuple(made[0].shape),
@@ -326,8 +374,9 @@ def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -
         recorder.settle(None, set())
     except Exception as error:
         where = f" in {last[0]}" if last[0] else ""
+        said = (str(error).splitlines() or [""])[0]
         raise BadValue(
-            f"the forward pass fails{where}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            f"the forward pass fails{where}: {type(error).__name__}: {said}",
             "tracing runs without values: shapes must not depend on them; check the example inputs",
         ) from error
     finally:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from uniap_core.api import BadValue, Flow, Layer, ModelGraph, Operator
+from uniap_core.api import BadValue, Flow, Layer, Length, ModelGraph, Operator
 
 from . import sources
 
@@ -113,7 +113,7 @@ def cast(inputs: sources.Inputs, dtype: Any) -> sources.Inputs:
 def kept_by(parts: list[Part], groups: dict[str, list[Group]], recording: Recording) -> Any:
     """Kept tensors by layer and group: where first kept, or where made if several layers keep it."""
     place = {r.index: (p.name, i) for p in parts for i, g in enumerate(groups[p.name]) for r in g.records}
-    writer: dict[int, int] = {r.output: r.index for r in recording.records if r.op != "dropout"}
+    writer: dict[int, int] = {s: r.index for r in recording.records if r.op != "dropout" for s in r.outputs}
     table: dict[str, dict[int, list[Any]]] = {part.name: defaultdict(list) for part in parts}
     for kept in recording.kept.values():
         keepers = {place[i][0] for i in kept.packs if i in place}
@@ -189,15 +189,8 @@ def leftover(made: list[Layer], parts: list[Part], context: Context) -> None:
             home = next((i for i, p in enumerate(parts) if p.block and name.startswith(f"{p.module}.")), len(parts) - 1)
             unread[home] += size
     for index, size in unread.items():
-        idle = Operator(name="unused", kind="pointwise", rows=sources_rows(), parameters=size, passes=0.0)
+        idle = Operator(name="unused", kind="pointwise", rows=Length(), parameters=size, passes=0.0)
         made[index] = msgspec.structs.replace(made[index], operators=(*made[index].operators, idle))
-
-
-def sources_rows() -> Any:
-    """No rows at all."""
-    from uniap_core.api import Length
-
-    return Length()
 
 
 def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
