@@ -15,7 +15,5 @@ SOLVER = SolverPlugin(
     modules=("numba", "numpy"),
     install="pip install uniap",
     options="uniap_dp.options:DpOptions",
+    bound="uniap_dp.bounds:lower_bound",
 )
-
-LOWER_BOUND = "uniap_dp.bounds:lower_bound"
-"""``lower_bound(problem) -> float``: a cheap certified bound, ``inf`` if proven infeasible; for ordering candidates."""

@@ -16,7 +16,7 @@ import numpy as np
 from uniap_core.api import Problem
 
 from . import kernels
-from .chain import Chain, StageClass, build, is_chain
+from .lattice import Lattice, TooLarge, Tree, build
 
 Array = np.ndarray
 
@@ -25,17 +25,36 @@ WIDTH = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Cuts:
-    """Stages by their layers: bounds on the time of every stage that takes at most ``limit`` seconds.
+class Root:
+    """A first downset and the tree above it; ``twin`` is the first downset whose tree is the same, item by item."""
 
-    Stage ``i`` over layers ``a .. a + j`` is number ``base[i, a] + j`` with ``j < count[i, a]``; ``low`` and ``high``
-    are bounds on its least time (``high`` is attained by the path under the weights ``recipe``), ``price`` the price
-    of memory behind ``low``. ``border[b]`` is the least time of the boundary before layer ``b``.
+    node: int
+    tree: Tree
+    twin: int
+    base: Array
+
+    @property
+    def arrays(self) -> tuple[Array, Array, Array]:
+        """The tuple that kernels take."""
+        return self.tree.parent, self.tree.type, self.base
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """Stages as pairs of downsets: bounds on the time of every stage that takes at most ``limit`` seconds.
+
+    Stages ``i`` from downset ``d`` are numbers ``base[i, d] + j``, ``j < count[i, d]``; each ends at item ``item`` of
+    the tree of ``d``, downset ``target``. ``low`` and ``high`` bound its least time (``high`` is attained by the path
+    under the weights ``recipe``), ``price`` is the price of memory behind ``low``. ``border[d]`` is the least time of a
+    boundary at ``d``.
     """
 
     limit: float
+    roots: dict[int, Root]
     base: Array
     count: Array
+    item: Array
+    target: Array
     low: Array
     high: Array
     price: Array
@@ -43,73 +62,102 @@ class Cuts:
     border: Array
 
 
-def costs_of(stage: StageClass) -> tuple[float, Array, Array, Array, Array, Array]:
-    """A stage class as the tuple that kernels take."""
-    return stage.cap, stage.start, stage.enter, stage.leave, stage.time, stage.memory
+def least_times(lattice: Lattice) -> Array:
+    """Least time of each layer over all stages and strategies, seconds; no memory, no edges."""
+    problem = lattice.problem
+    return np.array([problem.layers[u].time_s.min() for u in problem.order]) * (1 - 1e-12)
 
 
-def shape_of(chain: Chain) -> tuple[Array, Array, Array, Array]:
-    """Classes and reshard costs as the tuple that kernels take."""
-    return chain.enters, chain.leaves, chain.row, chain.reshard
+def cut(lattice: Lattice, limit: float, least_s: Array, budget: int = 4_000_000) -> Cuts:
+    """Bound every stage that may take at most ``limit`` seconds in a plan whose other stages do so too.
 
-
-def least_times(chain: Chain) -> Array:
-    """Least time of each layer over all stages and strategies (L,), ``inf`` if it has none; no memory, no edges."""
-    least = np.full(chain.length, math.inf)
-    for stage in chain.classes:
-        for at in range(chain.length):
-            block = stage.time[stage.start[at] : stage.start[at + 1]]
-            if len(block):
-                least[at] = min(least[at], block.min())
-    return least
-
-
-def cut(chain: Chain, limit: float, least: Array) -> Cuts:
-    """Bound every stage that may take at most ``limit`` seconds in a plan whose other stages do so too."""
-    length, depth = chain.length, chain.depth
-    before = np.concatenate([[0.0], np.cumsum(least)])
-    slack = limit * 1e-9
-    rows: dict[tuple[int, int], tuple[Array, ...]] = {}
-    base = np.zeros((depth, length), dtype=np.int64)
-    count = np.zeros((depth, length), dtype=np.int64)
+    Raises
+    ------
+    TooLarge
+        If there are more than ``budget`` such stages to look at.
+    """
+    depth, size = lattice.depth, lattice.size
+    layers = np.array([mask.bit_count() for mask in lattice.masks])
+    done = _sums(lattice, least_s)
+    slack = limit * (1 + 1e-9)
+    reach = np.array([(done <= i * slack) & (done[-1] - done <= (depth - i) * slack) for i in range(depth + 1)])
+    reach &= np.array([(layers >= i) & (layers[-1] - layers >= depth - i) for i in range(depth + 1)])
+    reach[0, 1:] = False
+    reach[-1, :-1] = False
+    useful = reach.any(axis=0)
+    roots = _roots(lattice, useful, done, limit, budget)
+    base, count = np.zeros((depth, size), dtype=np.int64), np.zeros((depth, size), dtype=np.int64)
+    starts = [
+        (i, int(lattice.stage_class[i]), roots[d]) for i in range(depth) for d in np.flatnonzero(reach[i, :-1]).tolist()
+    ]
+    wanted: dict[tuple[int, int], Array] = {}
+    for i, kind, root in starts:
+        ends = reach[i + 1, root.tree.node]
+        key = (kind, root.twin)
+        wanted[key] = wanted[key] | ends if key in wanted else ends
+    rows = {key: _row(lattice, key[0], roots[key[1]], limit, ends) for key, ends in wanted.items()}
     parts: list[tuple[Array, ...]] = []
     filled = 0
-    for i in range(depth):
-        kind = int(chain.stage_class[i])
-        for a in range(i, min(length - (depth - i), 0 if i == 0 else length) + 1):
-            # Layers before a lie on i stages, those from a on the others, none longer than the limit.
-            if before[a] > i * (limit + slack) or before[-1] - before[a] > (depth - i) * (limit + slack):
-                continue
-            room = length - a - (depth - 1 - i)
-            row = _row(chain, kind, a, room, limit, rows)
-            use = min(room, len(row[0]))
-            base[i, a], count[i, a] = filled, use
-            parts.append(tuple(part[:use] for part in row))
-            filled += use
-    border = np.zeros(length)
-    for b in range(1, length):
-        block = chain.cross[chain.row[b - 1] : chain.row[b - 1] + chain.leaves[b - 1] * chain.enters[b]]
-        border[b] = block.min()
-    if parts:
-        low, high, price, recipe = (np.concatenate(column) for column in zip(*parts, strict=True))
-    else:
-        low = high = price = np.zeros(0)
-        recipe = np.zeros((0, 2))
-    return Cuts(limit, base, count, low, high, price, recipe, border)
+    for i, kind, root in starts:
+        node = root.node
+        item, low, high, price, recipe = rows[kind, root.twin]
+        target = root.tree.node[item]
+        use = reach[i + 1, target]
+        parts.append((item[use], target[use], low[use], high[use], price[use], recipe[use]))
+        base[i, node], count[i, node] = filled, len(parts[-1][0])
+        filled += len(parts[-1][0])
+    if not parts:
+        parts.append((*(np.zeros(0, dtype=np.int64),) * 2, *(np.zeros(0),) * 3, np.zeros((0, 2))))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Cuts(limit, roots, base, count, *columns, _least_borders(lattice))
 
 
-def _row(
-    chain: Chain, kind: int, a: int, room: int, limit: float, rows: dict[tuple[int, int], tuple[Array, ...]]
-) -> tuple[Array, ...]:
-    """Bounds for stages of a class from layer ``a``; equal layers elsewhere are computed once."""
-    for twin in range(a + 1):
-        if chain.matches[twin, a] >= room and (kind, twin) in rows and rows[kind, twin][4][0] >= room:
-            return rows[kind, twin][:4]
-    low, high, price, recipe = np.empty(room), np.empty(room), np.empty(room), np.empty((room, 2))
-    shape, costs = shape_of(chain), costs_of(chain.classes[kind])
-    use = kernels.segment_duals(a, room, limit, shape, costs, low, high, price, recipe)
-    rows[kind, a] = (low[:use], high[:use], price[:use], recipe[:use], np.array([room]))
-    return rows[kind, a][:4]
+def _sums(lattice: Lattice, values: Array) -> Array:
+    """Sum of one value per layer over the layers of every downset."""
+    sums = np.zeros(lattice.size)
+    for node, steps in enumerate(lattice.steps):
+        for u, _, after in steps:
+            sums[after] = sums[node] + values[u]
+    return sums
+
+
+def _least_borders(lattice: Lattice) -> Array:
+    """The least time of a boundary at each downset."""
+    first, group, _, cost = lattice.border
+    starts = group[first]
+    return np.minimum.reduceat(np.append(cost, math.inf), starts)
+
+
+def _roots(lattice: Lattice, useful: Array, done: Array, limit: float, budget: int) -> dict[int, Root]:
+    """Trees above every useful downset, as high as the limit allows, with equal ones paired up."""
+    roots: dict[int, Root] = {}
+    known: dict[tuple[bytes, ...], int] = {}
+    items = 0
+    for node in np.flatnonzero(useful).tolist():
+        if node == lattice.size - 1:
+            continue
+        tree = lattice.tree(node, done - done[node] <= limit * (1 + 1e-9))
+        items += len(tree.parent)
+        if items > budget:
+            raise TooLarge(f"more than {budget} pairs of downsets to weigh as stages")
+        base = np.concatenate([[0], np.cumsum(lattice.states[tree.node])])
+        same = (tree.parent.tobytes(), tree.type.tobytes(), base.tobytes(), lattice.starts(node).tobytes())
+        roots[node] = Root(node, tree, known.setdefault(same, node), base)
+    return roots
+
+
+def _row(lattice: Lattice, kind: int, root: Root, limit: float, wanted: Array) -> tuple[Array, ...]:
+    """Bounds for the stages of a class from one downset."""
+    n = len(root.tree.parent)
+    alive = np.zeros(n, dtype=np.bool_)
+    low, high, price, recipe = np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2))
+    kernels.segment_duals(
+        limit, root.arrays, lattice.arcs, lattice.classes[kind].arrays, lattice.starts(root.node),
+        wanted, alive, low, high, price, recipe,
+    )  # fmt: skip
+    wanted[0] = False
+    item = np.flatnonzero(alive & wanted)
+    return item, low[item], high[item], price[item], recipe[item]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +172,24 @@ class Fronts:
 
 def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
     """Run the program over cuts on stage times ``value``; ``weight`` is ``c - 1``."""
-    depth, length = cuts.base.shape
-    dims = (depth + 1, length + 1, WIDTH)
+    depth, nodes = cuts.base.shape
+    dims = (depth + 1, nodes, WIDTH)
     total, peak, origin = np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64)
     size = np.zeros(dims[:2], dtype=np.int64)
     kernels.sweep(
-        depth, cuts.base, cuts.count, value, cuts.border, weight, cutoff, backward, relax, total, peak, origin, size
+        cuts.base,
+        cuts.count,
+        cuts.target,
+        value,
+        cuts.border,
+        weight,
+        cutoff,
+        backward,
+        relax,
+        total,
+        peak,
+        origin,
+        size,
     )
     return Fronts(total, peak, origin, size)
 
@@ -143,18 +203,20 @@ def least(found: Fronts, weight: float, at: tuple[int, int]) -> float:
 
 
 def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | None:
-    """(first layer, layers) of every stage of the best plan of forward fronts; ``None`` if there is none."""
-    depth, length = cuts.base.shape
-    at = (depth, length)
+    """(first downset, stage number) of every stage of the best plan of forward fronts; ``None`` if there is none."""
+    depth, nodes = cuts.base.shape
+    at = (depth, nodes - 1)
     if not found.size[at]:
         return None
     label = int(np.argmin(found.total[at][: found.size[at]] + weight * found.peak[at][: found.size[at]]))
     stages = []
-    b = length
+    node = nodes - 1
     for i in range(depth, 0, -1):
-        a, label = divmod(int(found.origin[i, b, label]), 64)
-        stages.append((a, b - a))
-        b = a
+        number, label = divmod(int(found.origin[i, node, label]), 64)
+        row = cuts.base[i - 1]
+        holds = (row <= number) & (number < row + cuts.count[i - 1])
+        node = int(np.flatnonzero(holds)[0])
+        stages.append((node, number))
     return stages[::-1]
 
 
@@ -162,7 +224,7 @@ def stage_limits(cuts: Cuts, weight: float, cutoff: float, ahead: Fronts, behind
     """The most each stage may take in a plan of at most ``cutoff``; -1 where no such plan has that stage."""
     out = np.full(len(cuts.low), -1.0)
     kernels.stage_limits(
-        cuts.base.shape[0], cuts.base, cuts.count, cuts.border, weight, cutoff,
+        cuts.base, cuts.count, cuts.target, cuts.border, weight, cutoff,
         ahead.total, ahead.peak, ahead.size, behind.total, behind.peak, behind.size, out,
     )  # fmt: skip
     out[out < cuts.low] = -1.0
@@ -182,41 +244,49 @@ def lower_bound(problem: Problem) -> float:
     Parameters
     ----------
     problem
-        Any candidate; for graphs that are not chains the bound is the weaker one of layer times alone.
+        Any candidate; where the lattice of a graph is too large the bound is the weaker one of layer times alone.
     """
-    if not is_chain(problem):
-        least = np.array([layer.time_s.min() for layer in problem.layers])
-        total = math.fsum(least)
-        return (total + (problem.micro_batches - 1) * max(total / problem.depth, least.max())) * (1 - 1e-12)
-    chain = build(problem)
-    if chain.depth > chain.length:
+    if problem.depth > len(problem.layers):
         return math.inf
-    return chain_bound(chain)[0]
+    try:
+        lattice = build(problem, 20_000)
+        return lattice_bound(lattice)[0]
+    except TooLarge:
+        least_s = np.array([layer.time_s.min() for layer in problem.layers])
+        total = math.fsum(least_s)
+        return (total + (problem.micro_batches - 1) * max(total / problem.depth, least_s.max())) * (1 - 1e-12)
 
 
-def first_limit(chain: Chain, least_s: Array) -> float:
+def first_limit(lattice: Lattice, least_s: Array) -> float:
     """A first guess at the longest stage of a good plan."""
-    return max(1.3 * float(least_s.sum()) / chain.depth, 1.001 * float(least_s.max()), 1e-300)
+    return max(1.3 * float(least_s.sum()) / lattice.depth, 1.001 * float(least_s.max()), 1e-300)
 
 
-def chain_bound(chain: Chain) -> tuple[float, Cuts | None]:
-    """Bound a chain: widen the limit on stages until the bound no longer depends on it."""
-    weight = chain.problem.micro_batches - 1.0
-    least_s = least_times(chain)
+def longest(lattice: Lattice) -> float:
+    """More than any stage can take, seconds."""
+    problem = lattice.problem
+    times = sum(float(np.where(np.isfinite(u.time_s), u.time_s, 0.0).max()) for u in problem.layers)
+    return (times + sum(float(e.reshard_s.max()) for e in problem.edges)) * (1 + 1e-9) + lattice.rounding_s
+
+
+def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
+    """Bound a problem: widen the limit on stages until the bound no longer depends on it."""
+    weight = lattice.problem.micro_batches - 1.0
+    least_s = least_times(lattice)
     total = float(least_s.sum())
     if not math.isfinite(total):
         return math.inf, None
-    limit = first_limit(chain, least_s)
-    ceiling = float(sum(stage.time.sum() for stage in chain.classes) + chain.reshard.sum()) + 1.0
+    ceiling = longest(lattice)
+    limit = min(first_limit(lattice, least_s), ceiling)
     while True:
-        cuts = cut(chain, limit, least_s)
+        cuts = cut(lattice, limit, least_s)
         ahead = fronts(cuts, cuts.low, weight, math.inf, backward=False, relax=True)
-        bound = least(ahead, weight, (chain.depth, chain.length))
+        bound = least(ahead, weight, (lattice.depth, lattice.size - 1))
         # A plan outside has a stage longer than the limit.
         outside = max(total, limit) + weight * limit if limit < ceiling else math.inf
         if bound <= outside or outside == math.inf:
-            return bound * (1 - 1e-12) - chain.rounding_s, cuts
-        if limit * 1.5 >= ceiling or bound == math.inf:
-            limit = min(limit * 2, ceiling)
+            return bound * (1 - 1e-12) - lattice.rounding_s if bound < math.inf else bound, cuts
+        if bound == math.inf:
+            limit = min(limit * 1.6, ceiling)
         else:
-            limit = min(max(limit * 1.2, peak_limit(bound, total, chain.problem.micro_batches)), ceiling)
+            limit = min(max(limit * 1.2, peak_limit(bound, total, lattice.problem.micro_batches)), ceiling)

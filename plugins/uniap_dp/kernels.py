@@ -45,133 +45,138 @@ def pareto_cells(kind, time, memory, enter, leave, cap, keep):
             keep[at] = True
 
 
-SHAPE = "Tuple((i8[::1], i8[::1], i8[::1], f8[::1]))"
-"""(enters, leaves, row, table) of a chain; ``table`` is its reshard or its cross costs."""
+STEPS = "Tuple((i8[::1], i8[::1], i8[::1], i8[::1], f8[::1]))"
+"""``Lattice.arcs``: (residuals, first, group, source, cost)."""
 COSTS = "Tuple((f8, i8[::1], i8[::1], i8[::1], f8[::1], f8[::1]))"
-"""(cap, start, enter, leave, time, memory) of a stage class."""
+"""``StageClass.arrays``: (cap, start, enter, leave, time, memory)."""
+TREE = "Tuple((i8[::1], i8[::1], i8[::1]))"
+"""(parent, type, base): items of a tree of downsets; states of item ``x`` are ``base[x] .. base[x + 1]``."""
 
 
 # --- paths under one price of memory ----------------------------------------------------------------------------
 
 
-@compiled(f"void(i8, i8, f8, f8, {SHAPE}, {COSTS}, f8[::1], f8[::1], i8[:, ::1], i8[::1])")
-def price_paths(a, n, wt, wm, shape, costs, out_p, out_m, choice, path):
-    """Cheapest paths from layer ``a`` under ``wt * time + wm * memory``, for every length up to ``n``.
+@compiled(f"void(i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], f8[::1], f8[::1], f8[::1], f8[::1])")
+def price_paths(stop, wt, wm, tree, steps, costs, starts, alive, p, m, out_p, out_m):
+    """Cheapest paths from the root to each item before ``stop`` under ``wt * time + wm * memory``.
 
-    ``out_p[j]``, ``out_m[j]`` are time and memory of the cheapest path over layers ``a .. a + j``, ``inf`` if there is
-    none; ties take less time, then less memory. If ``path`` has ``n`` places, the entries of the longest path are
-    written there, with ``choice`` (n, widest) as scratch.
+    ``p``, ``m`` get time and memory of the best path into each state, ``out_p``, ``out_m`` those of the best into each
+    item (``inf`` if there is none); ties take less time, then less memory. Items that are not ``alive`` are left out.
     """
-    enters, leaves, row, reshard = shape
+    parent, kind, base = tree
+    residuals, first, group, source, reshard = steps
     _, start, enter, leave, time, memory = costs
     widest = 1
-    for l in range(a, a + n):
-        widest = max(widest, enters[l], leaves[l])
-    p, m = np.empty(widest), np.empty(widest)
+    for x in range(1, stop):
+        widest = max(widest, residuals[kind[x]])
     in_p, in_m = np.empty(widest), np.empty(widest)
-    came = np.empty(widest, np.int64)
-    traced = len(path) == n
-    back = np.empty((n if traced else 1, widest), np.int64)
-    for j in range(n):
-        l = a + j
-        for ci in range(enters[l]):
-            if j == 0:
-                in_p[ci], in_m[ci] = 0.0, 0.0
-                continue
+    for q in range(base[0], base[1]):
+        p[q], m[q] = INF, INF
+    for f in range(len(starts)):
+        p[base[0] + starts[f]], m[base[0] + starts[f]] = 0.0, 0.0
+    for x in range(1, stop):
+        if not alive[x]:
+            continue
+        t, before, here = kind[x], base[parent[x]], base[x]
+        for r in range(residuals[t]):
             best, best_p, best_m = INF, INF, INF
-            for co in range(leaves[l - 1]):
-                if p[co] == INF:
+            for z in range(group[first[t] + r], group[first[t] + r + 1]):
+                q = before + source[z]
+                if p[q] == INF:
                     continue
-                q = p[co] + reshard[row[l - 1] + co * enters[l] + ci]
-                value = wt * q + wm * m[co]
-                if value < best or (value == best and (q < best_p or (q == best_p and m[co] < best_m))):
-                    best, best_p, best_m = value, q, m[co]
-                    came[ci] = co
-            in_p[ci], in_m[ci] = best_p, best_m
-        for co in range(leaves[l]):
-            p[co], m[co] = INF, INF
-        for e in range(start[l], start[l + 1]):
-            ci, co = enter[e], leave[e]
-            if in_p[ci] == INF:
+                time_s = p[q] + reshard[z]
+                value = wt * time_s + wm * m[q]
+                if value < best or (value == best and (time_s < best_p or (time_s == best_p and m[q] < best_m))):
+                    best, best_p, best_m = value, time_s, m[q]
+            in_p[r], in_m[r] = best_p, best_m
+        for q in range(here, base[x + 1]):
+            p[q], m[q] = INF, INF
+        for e in range(start[t], start[t + 1]):
+            if in_p[enter[e]] == INF:
                 continue
-            q, w = in_p[ci] + time[e], in_m[ci] + memory[e]
-            value = wt * q + wm * w
-            old = wt * p[co] + wm * m[co] if p[co] < INF else INF
-            if value < old or (value == old and (q < p[co] or (q == p[co] and w < m[co]))):
-                p[co], m[co] = q, w
-                if traced:
-                    choice[j, co] = e
-                    back[j, co] = came[ci]
+            time_s, bytes_ = in_p[enter[e]] + time[e], in_m[enter[e]] + memory[e]
+            q = here + leave[e]
+            value = wt * time_s + wm * bytes_
+            old = wt * p[q] + wm * m[q] if p[q] < INF else INF
+            if value < old or (value == old and (time_s < p[q] or (time_s == p[q] and bytes_ < m[q]))):
+                p[q], m[q] = time_s, bytes_
         best, at = INF, -1
-        for co in range(leaves[l]):
-            if p[co] < INF and (at < 0 or wt * p[co] + wm * m[co] < best):
-                best, at = wt * p[co] + wm * m[co], co
-        out_p[j] = p[at] if at >= 0 else INF
-        out_m[j] = m[at] if at >= 0 else INF
-        if traced and j == n - 1 and at >= 0:
-            for back_j in range(n - 1, -1, -1):
-                path[back_j] = choice[back_j, at]
-                at = back[back_j, at]
+        for q in range(here, base[x + 1]):
+            if p[q] < INF and (at < 0 or wt * p[q] + wm * m[q] < best):
+                best, at = wt * p[q] + wm * m[q], q
+        out_p[x] = p[at] if at >= 0 else INF
+        out_m[x] = m[at] if at >= 0 else INF
 
 
-@compiled(f"i8(i8, i8, f8, {SHAPE}, {COSTS}, f8[::1], f8[::1], f8[::1], f8[:, ::1])")
-def segment_duals(a, n, limit, shape, costs, low, high, price, recipe):
-    """Bounds on the least time of the stage ``a .. a + j`` under its memory cap, for every ``j < n``.
+@compiled(f"void(f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], b1[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1])")
+def segment_duals(limit, tree, steps, costs, starts, wanted, alive, low, high, price, recipe):
+    """Bounds on the least time, under its memory cap, of the stage from the root of a tree to each ``wanted`` item.
 
-    ``low[j]`` is the Lagrangian dual (maximum over prices of memory, by Newton steps on its concave graph), ``high[j]``
-    the best feasible path met on the way, ``price[j]`` the best price (s/B), ``recipe[j]`` the two weights under which
-    :func:`price_paths` gives the path behind ``high[j]``. Returns how many lengths are of use: longer ones do not
-    fit in memory, or take more than ``limit``.
+    ``low`` is the Lagrangian dual (maximum over prices of memory, by Newton steps on its concave graph), ``high`` the
+    best feasible path met on the way, ``price`` the best price (s/B), ``recipe`` the two weights under which
+    :func:`price_paths` gives the path behind ``high``. ``alive`` is cleared for stages that do not fit in memory or
+    take more than ``limit``; whatever contains such a stage is no better.
     """
+    parent, kind, base = tree
     cap = costs[0]
-    p, m = np.empty(n), np.empty(n)
+    n = len(parent)
+    p, m = np.empty(base[n]), np.empty(base[n])
+    out_p, out_m = np.empty(n), np.empty(n)
     left_p, left_m, right_p, right_m = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    none2, none1 = np.empty((1, 1), np.int64), np.empty(0, np.int64)
-    price_paths(a, n, 1.0, 0.0, shape, costs, left_p, left_m, none2, none1)
-    price_paths(a, n, 0.0, 1.0, shape, costs, right_p, right_m, none2, none1)
-    for j in range(n):
-        if right_m[j] > cap or left_p[j] > limit:
-            n = j
-            break
-        low[j], price[j] = left_p[j], 0.0
-        fits = left_m[j] <= cap
-        high[j] = left_p[j] if fits else right_p[j]
-        recipe[j, 0] = 1.0 if fits else 0.0
-        recipe[j, 1] = 0.0 if fits else 1.0
-    steps = 0
-    for target in range(n - 1, -1, -1):
-        while high[target] > low[target] * (1 + 1e-9) and steps < 8 * n + 32:
-            if left_m[target] <= cap:
-                break
-            steps += 1
-            weight = (right_p[target] - left_p[target]) / (left_m[target] - right_m[target])
+    for x in range(n):
+        alive[x] = True
+    price_paths(n, 1.0, 0.0, tree, steps, costs, starts, alive, p, m, left_p, left_m)
+    price_paths(n, 0.0, 1.0, tree, steps, costs, starts, alive, p, m, right_p, right_m)
+    top = 0
+    for x in range(1, n):
+        alive[x] = alive[parent[x]] and right_m[x] <= cap and left_p[x] <= limit
+        if not alive[x]:
+            continue
+        top = x if wanted[x] else top
+        low[x], price[x] = left_p[x], 0.0
+        fits = left_m[x] <= cap
+        high[x] = left_p[x] if fits else right_p[x]
+        recipe[x, 0] = 1.0 if fits else 0.0
+        recipe[x, 1] = 0.0 if fits else 1.0
+    steps_left = 8 * n + 32
+    for goal in range(top, 0, -1):
+        while (
+            wanted[goal]
+            and alive[goal]
+            and high[goal] > low[goal] * (1 + 1e-9)
+            and left_m[goal] > cap
+            and steps_left > 0
+        ):
+            steps_left -= 1
+            weight = (right_p[goal] - left_p[goal]) / (left_m[goal] - right_m[goal])
             if weight <= 0.0:
                 break
-            crossing = left_p[target] + weight * (left_m[target] - cap)
-            price_paths(a, target + 1, 1.0, weight, shape, costs, p, m, none2, none1)
-            for j in range(target + 1):
-                value = p[j] + weight * (m[j] - cap)
-                if value > low[j]:
-                    low[j], price[j] = value, weight
-                if m[j] <= cap and p[j] < high[j]:
-                    high[j], recipe[j, 0], recipe[j, 1] = p[j], 1.0, weight
-                if left_m[j] > cap:
-                    own = (right_p[j] - left_p[j]) / (left_m[j] - right_m[j])
-                    if p[j] + own * (m[j] - cap) < left_p[j] + own * (left_m[j] - cap):
-                        if m[j] > cap:
-                            left_p[j], left_m[j] = p[j], m[j]
+            crossing = left_p[goal] + weight * (left_m[goal] - cap)
+            price_paths(goal + 1, 1.0, weight, tree, steps, costs, starts, alive, p, m, out_p, out_m)
+            for x in range(1, goal + 1):
+                if not alive[x]:
+                    continue
+                value = out_p[x] + weight * (out_m[x] - cap)
+                if value > low[x]:
+                    low[x], price[x] = value, weight
+                if out_m[x] <= cap and out_p[x] < high[x]:
+                    high[x], recipe[x, 0], recipe[x, 1] = out_p[x], 1.0, weight
+                if left_m[x] > cap:
+                    own = (right_p[x] - left_p[x]) / (left_m[x] - right_m[x])
+                    if out_p[x] + own * (out_m[x] - cap) < left_p[x] + own * (left_m[x] - cap):
+                        if out_m[x] > cap:
+                            left_p[x], left_m[x] = out_p[x], out_m[x]
                         else:
-                            right_p[j], right_m[j] = p[j], m[j]
-            if p[target] + weight * (m[target] - cap) >= crossing * (1 - 1e-7):
+                            right_p[x], right_m[x] = out_p[x], out_m[x]
+            if low[goal] > limit or out_p[goal] + weight * (out_m[goal] - cap) >= crossing * (1 - 1e-7):
                 break
-    for j in range(n):
-        low[j] = min(high[j], low[j] - 1e-13 * abs(low[j]) - 1e-13 * price[j] * cap)
-        if low[j] > limit:
-            return j
-    return n
+    for x in range(1, n):
+        if alive[x]:
+            low[x] = min(high[x], low[x] - 1e-13 * abs(low[x]) - 1e-13 * price[x] * abs(cap))
+            alive[x] = low[x] <= limit
 
 
-# --- the program over stages, by numbers of layers only ---------------------------------------------------------
+# --- the program over cuts --------------------------------------------------------------------------------------
 
 
 @compiled("i8(f8[::1], f8[::1], i8[::1], i8, f8, f8, i8, f8, b1)")
@@ -216,36 +221,36 @@ def insert(total, peak, origin, count, s, t, where, weight, relax):
 
 
 @compiled(
-    "void(i8, i8[:, ::1], i8[:, ::1], f8[::1], f8[::1], f8, f8, b1, b1,"
+    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8[::1], f8, f8, b1, b1,"
     "f8[:, :, ::1], f8[:, :, ::1], i8[:, :, ::1], i8[:, ::1])"
 )
-def sweep(depth, base, count, value, border, weight, limit, backward, relax, total, peak, origin, size):
-    """Fronts of (sum, peak) over all ways to cut the chain, with stage times ``value`` and boundary times ``border``.
+def sweep(base, count, target, value, border, weight, limit, backward, relax, total, peak, origin, size):
+    """Fronts of (sum, peak) over all chains of downsets, with stage times ``value`` and boundary times ``border``.
 
-    ``value[base[i, a] + j]`` is the time of stage ``i`` over layers ``a .. a + j`` (``j < count[i, a]``), ``border[b]``
-    that of the boundary before layer ``b``. Forward, ``total[i, a]`` and ``peak[i, a]`` hold the fronts of stages
-    before ``i`` covering layers before ``a``, boundaries included; backward, those from ``i``, ``a`` on.
-    ``origin`` = first layer * 64 + label of the predecessor (forward).
+    Stages ``i`` from downset ``d`` are numbers ``base[i, d] + j`` with ``j < count[i, d]``; each ends at downset
+    ``target`` and takes ``value``; ``border[d]`` is the time of a boundary at ``d``. Forward, ``total[i, d]`` and
+    ``peak[i, d]`` hold the fronts of ``i`` stages that cover ``d``, boundaries included; backward, those from stage
+    ``i`` and downset ``d`` on. ``origin`` is stage number * 64 + label of the predecessor (forward).
     """
-    length = base.shape[1]
-    size[:] = 0
+    depth, nodes = base.shape
+    for i in range(depth + 1):
+        for a in range(nodes):
+            size[i, a] = 0
     if backward:
-        total[depth, length, 0], peak[depth, length, 0], size[depth, length] = 0.0, 0.0, 1
+        total[depth, nodes - 1, 0], peak[depth, nodes - 1, 0], size[depth, nodes - 1] = 0.0, 0.0, 1
     else:
         total[0, 0, 0], peak[0, 0, 0], size[0, 0] = 0.0, 0.0, 1
     for step in range(depth):
         i = depth - 1 - step if backward else step
-        for a in range(length):
+        for a in range(nodes):
             if not backward and size[i, a] == 0:
                 continue
-            for j in range(count[i, a]):
-                b = a + j + 1
-                if (b == length) != (i == depth - 1):
+            for at in range(base[i, a], base[i, a] + count[i, a]):
+                b, p = target[at], value[at]
+                final = b == nodes - 1
+                if final != (i == depth - 1) or p == INF:
                     continue
-                p = value[base[i, a] + j]
-                if p == INF:
-                    continue
-                o = border[b] if b < length else 0.0
+                o = 0.0 if final else border[b]
                 high = max(p, o)
                 if backward:
                     for g in range(size[i + 1, b]):
@@ -260,85 +265,82 @@ def sweep(depth, base, count, value, border, weight, limit, backward, relax, tot
                         if s + weight * t <= limit:
                             size[i + 1, b] = insert(
                                 total[i + 1, b], peak[i + 1, b], origin[i + 1, b], size[i + 1, b],
-                                s, t, a * 64 + g, weight, relax,
+                                s, t, at * 64 + g, weight, relax,
                             )  # fmt: skip
 
 
 @compiled(
-    "void(i8, i8[:, ::1], i8[:, ::1], f8[::1], f8, f8, f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1],"
+    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8, f8, f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1],"
     "f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1], f8[::1])"
 )
-def stage_limits(depth, base, count, border, weight, cutoff, ft, fp, fn, bt, bp, bn, out):
+def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp, bn, out):
     """The most that each stage may take in a plan of at most ``cutoff``: ``-1`` if no such plan uses it.
 
     With ``rest`` what the cutoff leaves when everything else is at its bound (s, t): ``p + weight * max(p, t) <= rest``.
     """
-    length = base.shape[1]
+    depth, nodes = base.shape
     for i in range(depth):
-        for a in range(length):
-            for j in range(count[i, a]):
-                b = a + j + 1
+        for a in range(nodes):
+            for at in range(base[i, a], base[i, a] + count[i, a]):
+                b = target[at]
                 best = -1.0
-                if (b == length) == (i == depth - 1):
-                    o = border[b] if b < length else 0.0
+                if (b == nodes - 1) == (i == depth - 1):
+                    o = 0.0 if b == nodes - 1 else border[b]
                     for f in range(fn[i, a]):
                         for g in range(bn[i + 1, b]):
                             rest = cutoff - ft[i, a, f] - bt[i + 1, b, g] - o
                             t = max(fp[i, a, f], bp[i + 1, b, g], o)
                             best = max(best, min(rest / (1 + weight), rest - weight * t))
-                out[base[i, a] + j] = best
+                out[at] = best
 
 
 # --- labels within a stage --------------------------------------------------------------------------------------
 
 
-@compiled(f"void(i8, i8, i8, i8, {SHAPE}, {COSTS}, i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[::1])")
-def completions(a, n, first, last, shape, costs, base, limit, prices, slack, spare):
+@compiled(f"void({TREE}, i8[::1], {STEPS}, {COSTS}, f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1])")
+def completions(tree, in_base, steps, costs, limit, prices, slack, slack_in, spare, spare_in):
     """How far a label is from the nearest useful end of its stage, under some prices of memory.
 
-    States are (layer ``a + j``, in-class ``f`` of layer ``a``, out-class ``co``), number
-    ``base[j] + (f - first) * leaves + co``. ``limit[state]`` is the most that a stage ending there may take (-1: may
-    not end there). ``slack[x, state]`` is the least of (time to go + prices[x] * memory to go - limit at the end);
-    ``spare[state]`` the least memory to go. A label (p, m) with ``p + prices[x] * (m - cap) + slack > 0`` or
-    ``m + spare > cap`` has no useful completion.
+    ``limit[x]`` is the most that a stage ending at item ``x`` may take (-1: may not end there). ``slack[q, y]``: in
+    state ``q``, the least of (time to go + prices[y] * memory to go - limit at the end); ``slack_in[r, y]``: the same
+    in residual ``r``, those of item ``x`` from ``in_base[x]`` on. ``spare``, ``spare_in``: the least memory to go. A
+    label (p, m) with ``p + prices[y] * (m - cap) + slack > 0`` or ``m + spare > cap`` has no useful completion.
     """
-    enters, leaves, row, reshard = shape
+    parent, kind, base = tree
+    residuals, first, group, source, reshard = steps
     _, start, enter, leave, time, memory = costs
-    widest = 1
-    for l in range(a, a + n):
-        widest = max(widest, enters[l])
-    need = np.empty(widest)
-    for x in range(-1, len(prices)):
-        wt = 0.0 if x < 0 else 1.0
-        wm = 1.0 if x < 0 else prices[x]
-        for f in range(last - first):
-            for j in range(n - 1, -1, -1):
-                l = a + j
-                here = base[j] + f * leaves[l]
-                if j < n - 1:
-                    after = base[j + 1] + f * leaves[l + 1]
-                    for ci in range(enters[l + 1]):
-                        need[ci] = INF
-                    for e in range(start[l + 1], start[l + 2]):
-                        follow = spare[after + leave[e]] if x < 0 else slack[x, after + leave[e]]
-                        need[enter[e]] = min(need[enter[e]], wt * time[e] + wm * memory[e] + follow)
-                for co in range(leaves[l]):
-                    best = INF
-                    if limit[here + co] >= 0:
-                        best = 0.0 if x < 0 else -limit[here + co]
-                    if j < n - 1:
-                        for ci in range(enters[l + 1]):
-                            best = min(best, wt * reshard[row[l] + co * enters[l + 1] + ci] + need[ci])
-                    if x < 0:
-                        spare[here + co] = best
-                    else:
-                        slack[x, here + co] = best
+    many = len(prices)
+    for x in range(len(parent)):
+        for q in range(base[x], base[x + 1]):
+            spare[q] = 0.0 if limit[x] >= 0 else INF
+            for y in range(many):
+                slack[q, y] = -limit[x] if limit[x] >= 0 else INF
+    for r in range(len(spare_in)):
+        spare_in[r] = INF
+        for y in range(many):
+            slack_in[r, y] = INF
+    for x in range(len(parent) - 1, 0, -1):
+        t, before = kind[x], base[parent[x]]
+        for e in range(start[t], start[t + 1]):
+            r, q = in_base[x] + enter[e], base[x] + leave[e]
+            if spare[q] == INF:
+                continue
+            spare_in[r] = min(spare_in[r], memory[e] + spare[q])
+            for y in range(many):
+                slack_in[r, y] = min(slack_in[r, y], time[e] + prices[y] * memory[e] + slack[q, y])
+        for c in range(residuals[t]):
+            r = in_base[x] + c
+            if spare_in[r] == INF:
+                continue
+            for z in range(group[first[t] + c], group[first[t] + c + 1]):
+                q = before + source[z]
+                spare[q] = min(spare[q], spare_in[r])
+                for y in range(many):
+                    slack[q, y] = min(slack[q, y], reshard[z] + slack_in[r, y])
 
 
-@compiled(
-    "i8(f8[::1], f8[::1], i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[::1], f8[:, ::1], i8, f8, f8[::1], f8[::1])"
-)
-def absorb(acc_p, acc_m, n, lab_p, lab_m, begin, stop, dp, dm, cap, prices, slack, state, spare, out_p, out_m):
+@compiled("i8(f8[::1], f8[::1], i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[::1], f8[::1], f8, f8[::1], f8[::1])")
+def absorb(acc_p, acc_m, n, lab_p, lab_m, begin, stop, dp, dm, cap, prices, slack, spare, out_p, out_m):
     """Merge a front with another one shifted by (dp, dm) into ``out``, dropping what cannot be of use."""
     tolerance = 1e-12
     i, x, k, best = 0, begin, 0, INF
@@ -351,7 +353,7 @@ def absorb(acc_p, acc_m, n, lab_p, lab_m, begin, stop, dp, dm, cap, prices, slac
                 continue
             useless = False
             for y in range(many):
-                excess = q + prices[y] * (w - cap) + slack[y, state]
+                excess = q + prices[y] * (w - cap) + slack[y]
                 if excess > tolerance * (q + prices[y] * cap):
                     useless = True
                     break
@@ -405,72 +407,84 @@ def narrow(p, m, n, width, price):
 
 
 @compiled(
-    f"i8(i8, i8, i8, i8, i8, {SHAPE}, {COSTS}, i8[::1], i8[::1], i8[::1], f8[::1], f8[::1], i8,"
-    "f8[::1], f8[:, ::1], f8[::1], i8)"
+    f"i8(i8, i8, i8, {TREE}, i8[::1], {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8,"
+    "f8[::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1], i8)"
 )
-def extend(a, j, first, last, width, shape, costs, base, where, many, lab_p, lab_m, used, prices, slack, spare, watch):
-    """All labels of layer ``a + j`` from those of the layer before; returns the labels used, or -1 if out of room.
+def extend(
+    x, rows, width, tree, in_base, steps, costs, where, many, lab_p, lab_m, used,
+    prices, slack, slack_in, spare, spare_in, watch,
+):  # fmt: skip
+    """All labels of item ``x`` from those of its parent; returns the labels used, or -1 if out of room.
 
-    ``where[state]``, ``many[state]`` locate the front of a state in ``lab_p``, ``lab_m``. A positive ``width`` keeps
-    that many labels of a state, those that look best under ``prices[watch]``: a beam.
+    Labels are kept apart by the state in which their stage began, ``rows`` of them. State ``q`` of item ``x`` in row
+    ``f`` is number ``base[x] * rows + f * states + q``; ``where``, ``many`` locate its front in ``lab_p``, ``lab_m``.
+    Labels without a useful completion (:func:`completions`) are dropped. A positive ``width`` keeps that many labels
+    of a state, those that look best under ``prices[watch]``: a beam.
     """
-    enters, leaves, row, reshard = shape
+    parent, kind, base = tree
+    residuals, first, group, source, reshard = steps
     cap, start, enter, leave, time, memory = costs
-    l = a + j
-    no_price, no_slack = np.empty(0), np.empty((0, 1))
-    for f in range(last - first):
-        here = base[j] + f * leaves[l]
+    t = kind[x]
+    states, states_before = base[x + 1] - base[x], base[parent[x] + 1] - base[parent[x]]
+    in_at = np.empty(residuals[t] + 1, np.int64)
+    in_p, in_m = np.empty(16), np.empty(16)
+    buf_p, buf_m = np.empty(16), np.empty(16)
+    alt_p, alt_m = np.empty(16), np.empty(16)
+    for f in range(rows):
+        here = base[x] * rows + f * states
+        before = base[parent[x]] * rows + f * states_before
         total = 0
-        if j > 0:
-            before = base[j - 1] + f * leaves[l - 1]
-            for co in range(leaves[l - 1]):
-                total += many[before + co]
-        else:
-            total = 1
-        for co in range(leaves[l]):
-            where[here + co], many[here + co] = used, 0
+        for q in range(states_before):
+            total += many[before + q]
+        for q in range(states):
+            where[here + q], many[here + q] = used, 0
         if total == 0:
             continue
-        in_at = np.zeros(enters[l] + 1, np.int64)
-        in_p, in_m = np.empty(total * enters[l]), np.empty(total * enters[l])
-        buf_p, buf_m = np.empty(total), np.empty(total)
-        alt_p, alt_m = np.empty(total), np.empty(total)
-        for ci in range(enters[l]):
+        if total > len(buf_p):
+            buf_p, buf_m = np.empty(2 * total), np.empty(2 * total)
+            alt_p, alt_m = np.empty(2 * total), np.empty(2 * total)
+        in_at[0] = 0
+        for r in range(residuals[t]):
             count = 0
-            if j == 0:
-                if ci == first + f:
-                    buf_p[0], buf_m[0], count = 0.0, 0.0, 1
-            else:
-                for co in range(leaves[l - 1]):
-                    if many[before + co] == 0:
+            ir = in_base[x] + r
+            if spare_in[ir] < INF:
+                for z in range(group[first[t] + r], group[first[t] + r + 1]):
+                    q = before + source[z]
+                    if many[q] == 0:
                         continue
-                    begin = where[before + co]
                     count = absorb(
-                        buf_p, buf_m, count, lab_p, lab_m, begin, begin + many[before + co],
-                        reshard[row[l - 1] + co * enters[l] + ci], 0.0, cap, no_price, no_slack, 0, 0.0, alt_p, alt_m,
+                        buf_p, buf_m, count, lab_p, lab_m, where[q], where[q] + many[q], reshard[z], 0.0, cap,
+                        prices, slack_in[ir], spare_in[ir], alt_p, alt_m,
                     )  # fmt: skip
                     buf_p, alt_p = alt_p, buf_p
                     buf_m, alt_m = alt_m, buf_m
-            for x in range(count):
-                in_p[in_at[ci] + x], in_m[in_at[ci] + x] = buf_p[x], buf_m[x]
-            in_at[ci + 1] = in_at[ci] + count
-        e = start[l]
-        while e < start[l + 1]:
-            co = leave[e]
+            if in_at[r] + count > len(in_p):
+                more_p, more_m = np.empty(2 * (in_at[r] + count)), np.empty(2 * (in_at[r] + count))
+                for y in range(in_at[r]):
+                    more_p[y], more_m[y] = in_p[y], in_m[y]
+                in_p, in_m = more_p, more_m
+            for y in range(count):
+                in_p[in_at[r] + y], in_m[in_at[r] + y] = buf_p[y], buf_m[y]
+            in_at[r + 1] = in_at[r] + count
+        e = start[t]
+        while e < start[t + 1]:
+            q = leave[e]
             room, stop = 0, e
-            while stop < start[l + 1] and leave[stop] == co:
+            while stop < start[t + 1] and leave[stop] == q:
                 room += in_at[enter[stop] + 1] - in_at[enter[stop]]
                 stop += 1
             if room > len(buf_p):
-                buf_p, buf_m = np.empty(room), np.empty(room)
-                alt_p, alt_m = np.empty(room), np.empty(room)
+                buf_p, buf_m = np.empty(2 * room), np.empty(2 * room)
+                alt_p, alt_m = np.empty(2 * room), np.empty(2 * room)
             count = 0
-            state = here + co
-            if spare[state] < INF:
+            if room > 0 and spare[base[x] + q] < INF:
                 for entry in range(e, stop):
+                    begin, end = in_at[enter[entry]], in_at[enter[entry] + 1]
+                    if begin == end:
+                        continue
                     count = absorb(
-                        buf_p, buf_m, count, in_p, in_m, in_at[enter[entry]], in_at[enter[entry] + 1], time[entry],
-                        memory[entry], cap, prices, slack, state, spare[state], alt_p, alt_m,
+                        buf_p, buf_m, count, in_p, in_m, begin, end, time[entry], memory[entry], cap,
+                        prices, slack[base[x] + q], spare[base[x] + q], alt_p, alt_m,
                     )  # fmt: skip
                     buf_p, alt_p = alt_p, buf_p
                     buf_m, alt_m = alt_m, buf_m
@@ -478,44 +492,45 @@ def extend(a, j, first, last, width, shape, costs, base, where, many, lab_p, lab
                 count = narrow(buf_p, buf_m, count, width, prices[watch])
             if used + count > len(lab_p):
                 return -1
-            for x in range(count):
-                lab_p[used + x], lab_m[used + x] = buf_p[x], buf_m[x]
-            where[state], many[state] = used, count
+            for y in range(count):
+                lab_p[used + y], lab_m[used + y] = buf_p[y], buf_m[y]
+            where[here + q], many[here + q] = used, count
             used += count
             e = stop
     return used
 
 
-@compiled(f"void(i8, i8, i8, i8, {SHAPE}, {COSTS}, i8[::1], i8[::1], i8[::1], f8[::1], f8[::1], f8, f8, i8[::1])")
-def trace_stage(a, n, f, co, shape, costs, base, where, many, lab_p, lab_m, p, m, path):
-    """Entries behind the label (p, m) at the end of ``a .. a + n - 1``; sums on the grid are exact, so ``==`` finds it.
+@compiled(f"void(i8, i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8[::1])")
+def trace_stage(x, q, p, m, tree, steps, costs, where, many, lab_p, lab_m, path):
+    """Entries behind the label (p, m) of state ``q`` of item ``x``, labelled in one row.
 
-    ``f`` is the in-class row among those labelled, ``co`` the out-class at the end.
+    ``path[y]`` is the entry by which item ``y`` was reached, for ``x`` and its ancestors; -1 elsewhere. Sums on the
+    grid are exact, so equality finds the predecessor.
     """
-    enters, leaves, row, reshard = shape
+    parent, kind, base = tree
+    residuals, first, group, source, reshard = steps
     _, start, enter, leave, time, memory = costs
-    for j in range(n - 1, -1, -1):
-        l = a + j
-        path[j] = -1
-        for e in range(start[l], start[l + 1]):
-            if leave[e] != co or path[j] >= 0:
+    for y in range(len(path)):
+        path[y] = -1
+    while x > 0:
+        t, before = kind[x], base[parent[x]]
+        next_q, next_p, next_m = -1, 0.0, 0.0
+        for e in range(start[t], start[t + 1]):
+            if leave[e] != q or path[x] >= 0:
                 continue
-            if j == 0:
-                if p == time[e] and m == memory[e]:
-                    path[j] = e
-                continue
-            before = base[j - 1] + f * leaves[l - 1]
-            for c in range(leaves[l - 1]):
-                q = p - time[e] - reshard[row[l - 1] + c * enters[l] + enter[e]]
-                w = m - memory[e]
-                for x in range(where[before + c], where[before + c] + many[before + c]):
-                    if lab_p[x] == q and lab_m[x] == w and path[j] < 0:
-                        path[j] = e
-                        next_co, next_p, next_m = c, q, w
-        if path[j] < 0:
+            for z in range(group[first[t] + enter[e]], group[first[t] + enter[e] + 1]):
+                if path[x] >= 0:
+                    break
+                old_p, old_m = p - time[e] - reshard[z], m - memory[e]
+                state = before + source[z]
+                for y in range(where[state], where[state] + many[state]):
+                    if lab_p[y] == old_p and lab_m[y] == old_m:
+                        path[x] = e
+                        next_q, next_p, next_m = source[z], old_p, old_m
+                        break
+        if path[x] < 0:
             return
-        if j > 0:
-            co, p, m = next_co, next_p, next_m
+        x, q, p, m = parent[x], next_q, next_p, next_m
 
 
 # --- labels over stages -----------------------------------------------------------------------------------------
@@ -556,39 +571,39 @@ def absorb_peak(acc_s, acc_t, n, lab_s, lab_t, begin, stop, step, weight, cutoff
 
 
 @compiled(
-    f"i8(i8, i8[::1], i8[::1], i8[::1], f8[::1], {SHAPE}, f8, f8, f8[:, ::1], f8[:, ::1], i8[::1],"
-    "i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1], f8[::1], i8)"
+    "i8(i8[::1], i8[::1], i8[::1], f8[::1], i8[::1], i8[::1], Tuple((i8[::1], i8[::1], i8[::1], f8[::1])), f8, f8,"
+    "f8[:, ::1], f8[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1],"
+    "f8[::1], f8[::1], i8)"
 )
 def join_stage(
-    final, heads, ends, tables, value, shape, weight, cutoff, tail_s, tail_t, tails,
+    heads, ends, tables, value, starts, states, border, weight, cutoff, tail_s, tail_t, tails,
     enter_base, enter_at, enter_many, leave_base, leave_at, leave_many, next_at, next_many, lab_s, lab_t, used,
 ):  # fmt: skip
     """Carry fronts of (sum, peak) over one stage and its boundary; returns labels used, or -1 if out of room.
 
-    Stage tables ``x`` cover layers ``heads[x] .. ends[x]`` (sorted by end) with values at ``tables[x]``, shape
-    (in-classes, out-classes). Fronts into layer ``a`` with in-class ``f`` are number ``enter_base[a] + f``; out of
-    layer ``b`` with out-class ``co`` number ``leave_base[b] + co``. ``tail_s[b]``, ``tail_t[b]`` bound what follows
-    the stage, its boundary included.
+    Stage tables ``x`` lead from downset ``heads[x]`` to ``ends[x]`` (sorted by end) with values at ``tables[x]``, shape
+    (start states, states). Fronts into downset ``d`` in its start state ``f`` are number ``enter_base[d] + f``; out of
+    it in state ``q`` number ``leave_base[d] + q``. ``tail_s[d]``, ``tail_t[d]`` bound what follows, boundary included.
     """
-    enters, leaves, row, cross = shape
+    first, group, source, cross = border
     x = 0
     while x < len(heads):
         b = ends[x]
         stop = x
         room = 0
         while stop < len(heads) and ends[stop] == b:
-            for f in range(enters[heads[stop]]):
+            for f in range(starts[heads[stop]]):
                 room += enter_many[enter_base[heads[stop]] + f]
             stop += 1
         buf_s, buf_t = np.empty(room + 1), np.empty(room + 1)
         alt_s, alt_t = np.empty(room + 1), np.empty(room + 1)
         total = 0
-        for co in range(leaves[b]):
+        for q in range(states[b]):
             count = 0
             for y in range(x, stop):
                 a = heads[y]
-                for f in range(enters[a]):
-                    p = value[tables[y] + f * leaves[b] + co]
+                for f in range(starts[a]):
+                    p = value[tables[y] + f * states[b] + q]
                     state = enter_base[a] + f
                     if p < INF and enter_many[state] > 0:
                         count = absorb_peak(
@@ -599,34 +614,32 @@ def join_stage(
                         buf_t, alt_t = alt_t, buf_t
             if used + count > len(lab_s):
                 return -1
-            state = leave_base[b] + co
+            state = leave_base[b] + q
             leave_at[state], leave_many[state] = used, count
             for z in range(count):
                 lab_s[used + z], lab_t[used + z] = buf_s[z], buf_t[z]
             used += count
             total += count
-        if not final:
-            buf_s, buf_t = np.empty(total + 1), np.empty(total + 1)
-            alt_s, alt_t = np.empty(total + 1), np.empty(total + 1)
-            for f in range(enters[b + 1]):
-                count = 0
-                for co in range(leaves[b]):
-                    state = leave_base[b] + co
-                    if leave_many[state] > 0:
-                        o = cross[row[b] + co * enters[b + 1] + f]
-                        # The tail counts the cheapest boundary once more; leave it out here: only merge.
-                        count = absorb_peak(
-                            buf_s, buf_t, count, lab_s, lab_t, leave_at[state], leave_at[state] + leave_many[state],
-                            o, weight, INF, tail_s[b], tail_t[b], 0, alt_s, alt_t,
-                        )  # fmt: skip
-                        buf_s, alt_s = alt_s, buf_s
-                        buf_t, alt_t = alt_t, buf_t
-                if used + count > len(lab_s):
-                    return -1
-                state = enter_base[b + 1] + f
-                next_at[state], next_many[state] = used, count
-                for z in range(count):
-                    lab_s[used + z], lab_t[used + z] = buf_s[z], buf_t[z]
-                used += count
+        buf_s, buf_t = np.empty(total + 1), np.empty(total + 1)
+        alt_s, alt_t = np.empty(total + 1), np.empty(total + 1)
+        for f in range(starts[b]):
+            count = 0
+            for z in range(group[first[b] + f], group[first[b] + f + 1]):
+                state = leave_base[b] + source[z]
+                if leave_many[state] > 0:
+                    # The tail holds the cheapest boundary already, so it cannot prune once more: only merge.
+                    count = absorb_peak(
+                        buf_s, buf_t, count, lab_s, lab_t, leave_at[state], leave_at[state] + leave_many[state],
+                        cross[z], weight, INF, tail_s[b], tail_t[b], 0, alt_s, alt_t,
+                    )  # fmt: skip
+                    buf_s, alt_s = alt_s, buf_s
+                    buf_t, alt_t = alt_t, buf_t
+            if used + count > len(lab_s):
+                return -1
+            state = enter_base[b] + f
+            next_at[state], next_many[state] = used, count
+            for z in range(count):
+                lab_s[used + z], lab_t[used + z] = buf_s[z], buf_t[z]
+            used += count
         x = stop
     return used

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import kernels
-from .bounds import costs_of, shape_of
-from .chain import Chain
+from .bounds import Root
+from .lattice import Lattice
 
 Array = np.ndarray
+Clock = Callable[[], None]
 
 
 class OutOfLabels(Exception):
@@ -48,30 +50,43 @@ class Arena:
 
 @dataclass(frozen=True, eq=False)
 class StageTable:
-    """Least times of stages of one class from one first layer.
+    """Least times of stages of one class from one first downset.
 
-    ``value[base[j] + f * leaves + co]`` is the least time over layers ``a .. a + j`` from in-class ``f`` to out-class
-    ``co``; ``inf`` if it is more than the limit that was asked.
+    ``value[item]`` has shape (start states, states at the end); ``inf`` if it is more than the limit that was asked.
     """
 
-    first: int
+    value: dict[int, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """Where the labels of a tree are in the arena; see ``kernels.extend`` for the numbering."""
+
     base: Array
-    value: Array
+    rows: int
+    where: Array
+    many: Array
+
+    def states(self, item: int) -> slice:
+        """The numbers of the states of an item, all rows."""
+        return slice(self.base[item] * self.rows, self.base[item + 1] * self.rows)
 
 
 def tabulate(
-    chain: Chain, kind: int, a: int, limits: Array, prices: Array, arena: Arena, width: int = 0, clock: object = None
+    lattice: Lattice, kind: int, root: Root, limits: Array, prices: Array, arena: Arena, clock: Clock, width: int = 0
 ) -> StageTable:
-    """Label the stages from layer ``a``.
+    """Label the stages from one downset.
 
     Parameters
     ----------
     kind
         The class of stage.
     limits
-        The most that a stage over ``a .. a + j`` may take (n,); -1 where it may not end. Ends beyond are not wanted.
+        The most that a stage ending at each item of the root's tree may take; -1 where it may not end.
     prices
         Prices of memory (s/B) whose potentials prune; none is wrong, good ones are fast.
+    clock
+        Called often; raises when time is up.
     width
         Labels kept per state, 0 for all. A beam's values are attained but may not be least.
 
@@ -80,44 +95,51 @@ def tabulate(
     OutOfLabels
         If the arena's budget is too small.
     """
-    n = len(limits)
-    sizes = chain.enters[a] * chain.leaves[a : a + n]
-    base = np.concatenate([[0], np.cumsum(sizes)])
-    limit = np.repeat(np.asarray(limits, dtype=float), sizes)
-    where, many = _label(chain, kind, a, 0, int(chain.enters[a]), base, limit, prices, arena, width, clock)
-    value = np.full(len(limit), math.inf)
-    some = many > 0
-    value[some] = arena.time[where[some] + many[some] - 1]
-    value[limit < 0] = math.inf
-    return StageTable(a, base, value)
+    labels = _label(lattice, kind, root, lattice.starts(root.node), limits, prices, arena, clock, width)
+    table = {}
+    for item in np.flatnonzero(limits >= 0).tolist():
+        where, many = labels.where[labels.states(item)], labels.many[labels.states(item)]
+        value = np.full(len(where), math.inf)
+        some = many > 0
+        value[some] = arena.time[where[some] + many[some] - 1]
+        table[item] = value.reshape(labels.rows, -1)
+    return StageTable(table)
 
 
 def _label(
-    chain: Chain,
+    lattice: Lattice,
     kind: int,
-    a: int,
-    first: int,
-    last: int,
-    base: Array,
-    limit: Array,
+    root: Root,
+    starts: Array,
+    limits: Array,
     prices: Array,
     arena: Arena,
+    clock: Clock,
     width: int,
-    clock: object,
-) -> tuple[Array, Array]:
-    n = len(base) - 1
-    shape, costs = shape_of(chain), costs_of(chain.classes[kind])
-    slack, spare = np.empty((len(prices), len(limit))), np.empty(len(limit))
-    kernels.completions(a, n, first, last, shape, costs, base, limit, prices, slack, spare)
-    where, many = np.zeros(len(limit), dtype=np.int64), np.zeros(len(limit), dtype=np.int64)
-    used = 0
-    for j in range(n):
-        if callable(clock):
-            clock()
+) -> _Labels:
+    tree, costs = root.arrays, lattice.classes[kind].arrays
+    residuals = lattice.arcs[0][root.tree.type]
+    residuals[0] = 0
+    in_base = np.concatenate([[0], np.cumsum(residuals)])
+    slack, slack_in = np.empty((root.base[-1], len(prices))), np.empty((in_base[-1], len(prices)))
+    spare, spare_in = np.empty(root.base[-1]), np.empty(in_base[-1])
+    kernels.completions(tree, in_base, lattice.arcs, costs, limits, prices, slack, slack_in, spare, spare_in)
+    rows = len(starts)
+    labels = _Labels(root.base, rows, *np.zeros((2, root.base[-1] * rows), dtype=np.int64))
+    while rows > len(arena.time):
+        arena.grow(0)
+    first = np.arange(rows) * root.base[1] + starts
+    labels.where[first], labels.many[first] = np.arange(rows), 1
+    arena.time[:rows] = arena.memory[:rows] = 0.0
+    used = rows
+    # Items from which no useful end can be reached are left out.
+    open_ = np.minimum.reduceat(np.append(spare, math.inf), root.base[:-1]) < math.inf
+    for item in np.flatnonzero(open_[1:]).tolist():
+        clock()
         while True:
             got = kernels.extend(
-                a, j, first, last, width, shape, costs, base, where, many, arena.time, arena.memory, used,
-                prices, slack, spare, len(prices) - 1,
+                item + 1, rows, width, tree, in_base, lattice.arcs, costs, labels.where, labels.many,
+                arena.time, arena.memory, used, prices, slack, slack_in, spare, spare_in, len(prices) - 1,
             )  # fmt: skip
             if got >= 0:
                 break
@@ -125,24 +147,59 @@ def _label(
         arena.most = max(arena.most, got)
         arena.total += got - used
         used = got
-    return where, many
+    return labels
 
 
-def strategies(
-    chain: Chain, kind: int, a: int, n: int, f: int, co: int, time_s: float, prices: Array, arena: Arena, width: int = 0
-) -> list[int]:
-    """The strategy of each layer of a stage with the given table entry: label again under its own time as the limit."""
-    sizes = chain.leaves[a : a + n]
-    base = np.concatenate([[0], np.cumsum(sizes)])
-    limit = np.full(int(sizes.sum()), -1.0)
-    goal = int(base[n - 1]) + co
-    limit[goal] = time_s
-    where, many = _label(chain, kind, a, f, f + 1, base, limit, prices, arena, width, None)
-    label = where[goal] + many[goal] - 1
-    path = np.empty(n, dtype=np.int64)
-    shape, costs = shape_of(chain), costs_of(chain.classes[kind])
-    kernels.trace_stage(
-        a, n, 0, co, shape, costs, base, where, many, arena.time, arena.memory,
-        arena.time[label], arena.memory[label], path,
+@dataclass(frozen=True)
+class Leg:
+    """One stage of a plan: from a start state of a downset to a state at an item of its tree, in so much time."""
+
+    stage: int
+    node: int
+    item: int
+    start: int
+    state: int
+    time_s: float
+
+
+def strategies(lattice: Lattice, root: Root, leg: Leg, prices: Array, arena: Arena, clock: Clock) -> dict[int, int]:
+    """Strategy of each layer of a stage: label it again with its own time as the limit, and trace back."""
+    limits = np.full(len(root.tree.parent), -1.0)
+    limits[leg.item] = leg.time_s
+    kind = int(lattice.stage_class[leg.stage])
+    starts = lattice.starts(root.node)[leg.start : leg.start + 1]
+    labels = _label(lattice, kind, root, starts, limits, prices, arena, clock, 0)
+    goal = int(root.base[leg.item]) + leg.state
+    label = labels.where[goal] + labels.many[goal] - 1
+    time_s, memory = float(arena.time[label]), float(arena.memory[label])
+    return _trace(lattice, kind, root, leg.item, leg.state, time_s, memory, labels.where, labels.many, arena)
+
+
+def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) -> dict[int, int]:
+    """Strategy of each layer on the cheapest path to an item under two weights."""
+    costs, states = lattice.classes[kind].arrays, int(root.base[-1])
+    alive = np.ones(len(root.base), dtype=np.bool_)
+    times, memory = np.full(states, math.inf), np.full(states, math.inf)
+    out = np.empty((2, len(root.base)))
+    kernels.price_paths(
+        item + 1, recipe[0], recipe[1], root.arrays, lattice.arcs, costs, lattice.starts(root.node), alive,
+        times, memory, out[0], out[1],
     )  # fmt: skip
-    return [int(k) for k in chain.classes[kind].kind[path]]
+    ends = slice(int(root.base[item]), int(root.base[item + 1]))
+    state = int(np.flatnonzero((times[ends] == out[0, item]) & (memory[ends] == out[1, item]))[0])
+    arena = Arena(0, times, memory)
+    many = np.isfinite(times).astype(np.int64)
+    return _trace(lattice, kind, root, item, state, out[0, item], out[1, item], np.arange(states), many, arena)
+
+
+def _trace(
+    lattice: Lattice, kind: int, root: Root, item: int, state: int, p: float, m: float, where: Array, many: Array,
+    arena: Arena,
+) -> dict[int, int]:  # fmt: skip
+    path = np.empty(len(root.tree.parent), dtype=np.int64)
+    costs = lattice.classes[kind].arrays
+    kernels.trace_stage(
+        item, state, p, m, root.arrays, lattice.arcs, costs, where, many, arena.time, arena.memory, path
+    )
+    kinds = lattice.classes[kind].kind
+    return {int(root.tree.layer[x]): int(kinds[path[x]]) for x in np.flatnonzero(path >= 0)}

@@ -14,9 +14,9 @@ from uniap_core.api import Assignment, BadValue, Emit, Incumbent, Problem, RawRe
 
 from . import bounds, stages
 from .bounds import Cuts, Fronts
-from .chain import Chain, build, is_chain
+from .lattice import Lattice, TooLarge, build
 from .options import DpOptions
-from .segments import Arena, OutOfLabels, StageTable, strategies, tabulate
+from .segments import Arena, OutOfLabels, StageTable, priced, strategies, tabulate
 
 Array = np.ndarray
 
@@ -107,10 +107,10 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         ledger.offer(request.warm_start)
     if problem.depth > len(problem.layers):
         return _answer(ledger, Stop.INFEASIBLE, "more stages than layers", arena)
-    if not is_chain(problem):
-        return _answer(ledger, Stop.UNSUPPORTED, "the layers are not a chain", arena)
     try:
-        _prove(build(problem), ledger, arena)
+        _prove(build(problem, options.max_states), ledger, arena)
+    except TooLarge as error:
+        return _answer(ledger, Stop.UNSUPPORTED, f"lattice of downsets too large: {error}", arena)
     except OutOfTime:
         return _answer(ledger, Stop.TIME_LIMIT, "time limit", arena)
     except OutOfLabels:
@@ -136,10 +136,10 @@ def _answer(ledger: Ledger, stop: Stop, words: str, arena: Arena) -> RawResult:
     )
 
 
-def _prove(chain: Chain, ledger: Ledger, arena: Arena) -> None:
+def _prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
     """Raise the bound until it meets the goal."""
-    weight = chain.problem.micro_batches - 1.0
-    cuts = _first_plan(chain, ledger, weight)
+    weight = lattice.problem.micro_batches - 1.0
+    cuts = _first_plan(lattice, ledger, weight)
     if cuts is None:
         return
     beam = True
@@ -147,11 +147,11 @@ def _prove(chain: Chain, ledger: Ledger, arena: Arena) -> None:
         goal = ledger.goal
         ahead = bounds.fronts(cuts, cuts.low, weight, goal, backward=False, relax=True)
         behind = bounds.fronts(cuts, cuts.low, weight, goal, backward=True, relax=True)
-        bound = bounds.least(ahead, weight, (chain.depth, chain.length)) * (1 - 1e-12) - chain.rounding_s
+        bound = bounds.least(ahead, weight, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
         ledger.prove(min(goal, bound))
         if bound >= goal:
             return
-        found = _round(chain, cuts, goal, ahead, behind, ledger, arena, 6 if beam else 0)
+        found = _round(lattice, cuts, goal, ahead, behind, ledger, arena, 6 if beam else 0)
         if beam:
             beam = False
             continue
@@ -159,23 +159,23 @@ def _prove(chain: Chain, ledger: Ledger, arena: Arena) -> None:
         return
 
 
-def _first_plan(chain: Chain, ledger: Ledger, weight: float) -> Cuts | None:
+def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
     """Stage bounds that are enough for every plan of interest, and an incumbent; ``None`` if there is no such plan."""
-    least = bounds.least_times(chain)
+    least = bounds.least_times(lattice)
     total = float(least.sum())
     if not math.isfinite(total):
         return None
-    ceiling = float(sum(stage.time.sum() for stage in chain.classes) + chain.reshard.sum()) + 1.0
-    limit = min(bounds.first_limit(chain, least), ceiling)
+    ceiling = bounds.longest(lattice)
+    limit = min(bounds.first_limit(lattice, least), ceiling)
     while True:
         ledger.check()
-        cuts = bounds.cut(chain, limit, least)
+        cuts = bounds.cut(lattice, limit, least)
         found = bounds.fronts(cuts, cuts.high, weight, math.inf, backward=False, relax=False)
         legs = bounds.walk(cuts, found, weight)
         if legs is not None:
-            ledger.offer(_assemble(chain, _recipes(chain, cuts, legs)))
+            ledger.offer(_assemble(lattice, _recipes(lattice, cuts, legs)))
         if ledger.goal < math.inf:
-            enough = min(bounds.peak_limit(ledger.goal, total, chain.problem.micro_batches), ceiling)
+            enough = min(bounds.peak_limit(ledger.goal, total, lattice.problem.micro_batches), ceiling)
             if enough <= cuts.limit:
                 return cuts
             limit = enough if legs is not None or limit * 2 > enough else limit * 2
@@ -185,83 +185,65 @@ def _first_plan(chain: Chain, ledger: Ledger, weight: float) -> Cuts | None:
             limit = min(limit * 1.6, ceiling)
 
 
-def _recipes(chain: Chain, cuts: Cuts, legs: list[tuple[int, int]]) -> list[tuple[int, list[int]]]:
+def _recipes(lattice: Lattice, cuts: Cuts, legs: list[tuple[int, int]]) -> list[dict[int, int]]:
     """Strategies behind ``cuts.high`` for each stage."""
-    from .kernels import price_paths
-
-    plan = []
-    for i, (a, n) in enumerate(legs):
-        wt, wm = cuts.recipe[cuts.base[i, a] + n - 1]
-        stage = chain.classes[chain.stage_class[i]]
-        widest = int(max(chain.leaves[a : a + n].max(), chain.enters[a : a + n].max()))
-        path = np.empty(n, dtype=np.int64)
-        scratch = np.zeros((n, widest), dtype=np.int64)
-        price_paths(
-            a, n, wt, wm, bounds.shape_of(chain), bounds.costs_of(stage), np.empty(n), np.empty(n), scratch, path
-        )
-        plan.append((n, [int(k) for k in stage.kind[path]]))
-    return plan
+    return [
+        priced(lattice, int(lattice.stage_class[i]), cuts.roots[node], int(cuts.item[at]), cuts.recipe[at])
+        for i, (node, at) in enumerate(legs)
+    ]
 
 
-def _assemble(chain: Chain, plan: Iterable[tuple[int, list[int]]]) -> Assignment:
-    stage, strategy = [0] * chain.length, [0] * chain.length
-    at = 0
-    for i, (_, kinds) in enumerate(plan):
-        for k in kinds:
-            layer = int(chain.order[at])
-            stage[layer], strategy[layer] = i, k
-            at += 1
+def _assemble(lattice: Lattice, plan: Iterable[dict[int, int]]) -> Assignment:
+    """An assignment from the strategy of every position of every stage."""
+    order = lattice.problem.order
+    stage, strategy = [0] * len(order), [0] * len(order)
+    for i, chosen in enumerate(plan):
+        for position, k in chosen.items():
+            stage[order[position]], strategy[order[position]] = i, k
     return Assignment(tuple(stage), tuple(strategy))
 
 
 def _round(
-    chain: Chain, cuts: Cuts, goal: float, ahead: Fronts, behind: Fronts, ledger: Ledger, arena: Arena, width: int
+    lattice: Lattice, cuts: Cuts, goal: float, ahead: Fronts, behind: Fronts, ledger: Ledger, arena: Arena, width: int
 ) -> float:
-    """Search all plans of at most ``goal`` (with a beam: some); returns a bound on all plans."""
-    weight = chain.problem.micro_batches - 1.0
+    """Search all plans of at most ``goal`` (with a beam: some); returns a bound on them."""
+    weight = lattice.problem.micro_batches - 1.0
     limits = bounds.stage_limits(cuts, weight, goal, ahead, behind)
-    wanted: dict[tuple[int, int], dict[int, tuple[float, float]]] = {}
-    uses: list[list[tuple[int, int, tuple[int, int]]]] = []
-    for i in range(chain.depth):
-        kind = int(chain.stage_class[i])
+    asks: dict[tuple[int, int], tuple[Array, list[float]]] = {}
+    uses: list[list[tuple[int, int, int, tuple[int, int]]]] = []
+    for i in range(lattice.depth):
         use = []
-        for a in np.flatnonzero(cuts.count[i]):
-            at = cuts.base[i, a]
-            alive = np.flatnonzero(limits[at : at + cuts.count[i, a]] >= 0)
-            if not len(alive):
+        for node in np.flatnonzero(cuts.count[i]).tolist():
+            at = np.arange(cuts.base[i, node], cuts.base[i, node] + cuts.count[i, node])
+            at = at[limits[at] >= 0]
+            if not len(at):
                 continue
-            twin = int(np.flatnonzero(chain.matches[: a + 1, a] > alive[-1])[0])
-            ask = wanted.setdefault((kind, twin), {})
-            for j in alive.tolist():
-                old = ask.get(j, (-1.0, 0.0))
-                ask[j] = (max(old[0], float(limits[at + j])), max(old[1], float(cuts.price[at + j])))
-                use.append((int(a), j, (kind, twin)))
+            root = cuts.roots[node]
+            key = (int(lattice.stage_class[i]), root.twin)
+            if key not in asks:
+                asks[key] = (np.full(len(root.tree.parent), -1.0), [])
+            most, prices = asks[key]
+            most[cuts.item[at]] = np.maximum(most[cuts.item[at]], limits[at])
+            prices += cuts.price[at].tolist()
+            use += [(node, int(cuts.item[x]), int(cuts.target[x]), key) for x in at]
         uses.append(use)
+    prices = {key: _prices(found) for key, (_, found) in asks.items()}
     tables: dict[tuple[int, int], StageTable] = {}
-    prices: dict[tuple[int, int], Array] = {}
-    for key, ask in wanted.items():
-        ends = np.full(max(ask) + 1, -1.0)
-        for j, (limit, _) in ask.items():
-            ends[j] = limit
-        prices[key] = _prices([price for _, price in ask.values()])
-        tables[key] = tabulate(chain, key[0], key[1], ends, prices[key], arena, width, ledger.check)
-    choices = [[(a, j, tables[key]) for a, j, key in use] for use in uses]
-    found = stages.join(chain, cuts, choices, goal, behind, arena)
+    for key, (most, _) in asks.items():
+        root = cuts.roots[key[1]]
+        tables[key] = tabulate(lattice, key[0], root, most, prices[key], arena, ledger.check, width)
+    choices = [[stages.Choice(node, item, target, tables[key]) for node, item, target, key in use] for use in uses]
+    found = stages.join(lattice, cuts, choices, goal, behind, arena)
     if found is None:
         return goal
     objective, legs = found
     plan = []
     for leg in legs:
-        kind = int(chain.stage_class[leg.stage])
-        key = next(key for a, j, key in uses[leg.stage] if (a, j) == (leg.first, leg.count - 1))
-        plan.append(
-            (
-                leg.count,
-                strategies(chain, kind, leg.first, leg.count, leg.enter, leg.leave, leg.time_s, prices[key], arena),
-            )
-        )
-    ledger.offer(_assemble(chain, plan))
-    return objective * (1 - 1e-12) - chain.rounding_s
+        root = cuts.roots[leg.node]
+        key = (int(lattice.stage_class[leg.stage]), root.twin)
+        plan.append(strategies(lattice, root, leg, prices[key], arena, ledger.check))
+    ledger.offer(_assemble(lattice, plan))
+    return objective * (1 - 1e-12) - lattice.rounding_s
 
 
 def _prices(found: list[float]) -> Array:

@@ -8,32 +8,27 @@ import numpy as np
 
 from . import kernels
 from .bounds import Cuts, Fronts
-from .chain import Chain
-from .segments import Arena, StageTable
+from .lattice import Lattice
+from .segments import Arena, Leg, StageTable
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Leg:
-    """One stage of a plan: its layers, first in-class, last out-class and time."""
+class Choice:
+    """A stage that may be used: its first downset, and the item of a table where it ends at ``target``."""
 
-    stage: int
-    first: int
-    count: int
-    enter: int
-    leave: int
-    time_s: float
+    node: int
+    item: int
+    target: int
+    table: StageTable
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
     """Fronts into and out of one stage, for tracing back."""
 
-    heads: Array
-    ends: Array
-    tables: Array
-    value: Array
+    choices: list[Choice]
     enter_at: Array
     enter_many: Array
     leave_at: Array
@@ -41,70 +36,60 @@ class _Step:
 
 
 def join(
-    chain: Chain,
-    cuts: Cuts,
-    tables: list[list[tuple[int, int, StageTable]]],
-    cutoff: float,
-    behind: Fronts,
-    arena: Arena,
+    lattice: Lattice, cuts: Cuts, stages: list[list[Choice]], cutoff: float, behind: Fronts, arena: Arena
 ) -> tuple[float, list[Leg]] | None:
     """The best plan of at most ``cutoff`` from stage tables, or ``None``.
 
     Parameters
     ----------
-    tables
-        Per stage: (first layer, index of last layer less first, table) of every stage that may be used.
+    stages
+        Per stage: all that may be used.
     behind
         Backward fronts over cuts; they drop labels that cannot meet the cutoff.
     """
-    weight = chain.problem.micro_batches - 1.0
-    enter_base = np.concatenate([[0], np.cumsum(chain.enters)])
-    leave_base = np.concatenate([[0], np.cumsum(chain.leaves)])
-    at, many = np.zeros(enter_base[-1], dtype=np.int64), np.zeros(enter_base[-1], dtype=np.int64)
+    weight = lattice.problem.micro_batches - 1.0
+    starts = np.diff(lattice.out_start)
+    leave_base = np.concatenate([[0], np.cumsum(lattice.states)])
+    at, many = np.zeros(lattice.out_start[-1], dtype=np.int64), np.zeros(lattice.out_start[-1], dtype=np.int64)
     arena.time[0] = arena.memory[0] = 0.0
     many[0], used = 1, 1
-    shape = (chain.enters, chain.leaves, chain.row, chain.cross)
     steps = []
-    for i, choices in enumerate(tables):
-        choices = sorted(choices, key=lambda choice: choice[0] + choice[1])
-        heads = np.array([a for a, _, _ in choices], dtype=np.int64)
-        ends = np.array([a + j for a, j, _ in choices], dtype=np.int64)
-        blocks = [table.value[table.base[j] : table.base[j + 1]] for _, j, table in choices]
-        starts = np.zeros(len(blocks), dtype=np.int64)
-        starts[1:] = np.cumsum([len(block) for block in blocks])[:-1]
-        value = np.concatenate(blocks) if blocks else np.zeros(0)
-        tail_s, tail_t, tails = _tails(chain, cuts, behind, i)
+    for i, choices in enumerate(stages):
+        choices = sorted(choices, key=lambda choice: choice.target)
+        heads = np.array([choice.node for choice in choices], dtype=np.int64)
+        ends = np.array([choice.target for choice in choices], dtype=np.int64)
+        blocks = [choice.table.value[choice.item].ravel() for choice in choices]
+        tables = np.concatenate([[0], np.cumsum([len(block) for block in blocks])]).astype(np.int64)
+        value = np.concatenate([*blocks, np.zeros(1)])
+        tail_s, tail_t, tails = _tails(cuts, behind, i)
         while True:
-            leave_at, leave_many = np.zeros(leave_base[-1], np.int64), np.zeros(leave_base[-1], np.int64)
-            next_at, next_many = np.zeros(enter_base[-1], np.int64), np.zeros(enter_base[-1], np.int64)
+            leave_at, leave_many = np.zeros((2, leave_base[-1]), dtype=np.int64)
+            next_at, next_many = np.zeros((2, lattice.out_start[-1]), dtype=np.int64)
             got = kernels.join_stage(
-                i == chain.depth - 1, heads, ends, starts, value, shape, weight, cutoff, tail_s, tail_t, tails,
-                enter_base, at, many, leave_base, leave_at, leave_many, next_at, next_many,
-                arena.time, arena.memory, used,
+                heads, ends, tables, value, starts, lattice.states, lattice.border, weight, cutoff,
+                tail_s, tail_t, tails, lattice.out_start, at, many, leave_base, leave_at, leave_many,
+                next_at, next_many, arena.time, arena.memory, used,
             )  # fmt: skip
             if got >= 0:
                 break
             arena.grow(used)
-        steps.append(_Step(heads, ends, starts, value, at, many, leave_at, leave_many))
+        steps.append(_Step(choices, at, many, leave_at, leave_many))
         arena.most, arena.total = max(arena.most, got), arena.total + got - used
         used, at, many = got, next_at, next_many
-    return _trace(chain, steps, enter_base, leave_base, arena, weight)
+    return _trace(lattice, steps, leave_base, arena, weight)
 
 
-def _tails(chain: Chain, cuts: Cuts, behind: Fronts, i: int) -> tuple[Array, Array, Array]:
-    """What must follow stage ``i`` ending at each layer: boundary and later stages."""
-    if i == chain.depth - 1:
-        return np.zeros((chain.length, 1)), np.zeros((chain.length, 1)), np.ones(chain.length, dtype=np.int64)
-    border = np.append(cuts.border[1:], 0.0)[:, None]
-    tail_s = np.ascontiguousarray(behind.total[i + 1, 1:] + border)
-    tail_t = np.maximum(behind.peak[i + 1, 1:], border)
-    return tail_s, tail_t, np.ascontiguousarray(behind.size[i + 1, 1:])
+def _tails(cuts: Cuts, behind: Fronts, i: int) -> tuple[Array, Array, Array]:
+    """What must follow stage ``i`` ending at each downset: boundary and later stages."""
+    border = np.where(np.arange(len(cuts.border)) < len(cuts.border) - 1, cuts.border, 0.0)[:, None]
+    border = np.where(np.isfinite(border), border, 0.0)
+    return behind.total[i + 1] + border, np.maximum(behind.peak[i + 1], border), behind.size[i + 1].copy()
 
 
 def _trace(
-    chain: Chain, steps: list[_Step], enter_base: Array, leave_base: Array, arena: Arena, weight: float
+    lattice: Lattice, steps: list[_Step], leave_base: Array, arena: Arena, weight: float
 ) -> tuple[float, list[Leg]] | None:
-    end = int(leave_base[chain.length - 1])
+    end = int(leave_base[lattice.size - 1])
     at, many = steps[-1].leave_at[end], steps[-1].leave_many[end]
     if not many:
         return None
@@ -112,42 +97,41 @@ def _trace(
     best = int(np.argmin(sums + weight * peaks))
     s, t = float(sums[best]), float(peaks[best])
     objective = s + weight * t
-    b, co = chain.length - 1, 0
+    node, state = lattice.size - 1, 0
     legs: list[Leg] = []
-    for i in range(chain.depth - 1, -1, -1):
-        step = steps[i]
-        leg, s, t = _leg(chain, step, enter_base, arena, i, b, co, s, t)
+    for i in range(lattice.depth - 1, -1, -1):
+        leg, s, t = _leg(lattice, steps[i], arena, i, node, state, s, t)
         legs.append(leg)
         if i:
-            b = leg.first - 1
-            co, s, t = _boundary(chain, steps[i - 1], leave_base, arena, b, leg.enter, s, t)
+            node = leg.node
+            state, s, t = _boundary(lattice, steps[i - 1], leave_base, arena, node, leg.start, s, t)
     return objective, legs[::-1]
 
 
 def _leg(
-    chain: Chain, step: _Step, enter_base: Array, arena: Arena, i: int, b: int, co: int, s: float, t: float
+    lattice: Lattice, step: _Step, arena: Arena, i: int, node: int, state: int, s: float, t: float
 ) -> tuple[Leg, float, float]:
     """The stage behind a label: sums on the grid are exact, so equality finds it."""
-    for x in np.flatnonzero(step.ends == b):
-        a = int(step.heads[x])
-        for f in range(int(chain.enters[a])):
-            p = float(step.value[step.tables[x] + f * chain.leaves[b] + co])
-            state = int(enter_base[a]) + f
-            found = _label(arena, step.enter_at[state], step.enter_many[state], p, s, t)
+    for choice in step.choices:
+        if choice.target != node:
+            continue
+        for f, p in enumerate(choice.table.value[choice.item][:, state].tolist()):
+            number = int(lattice.out_start[choice.node]) + f
+            found = _label(arena, step.enter_at[number], step.enter_many[number], p, s, t)
             if found is not None:
-                return Leg(i, a, b - a + 1, f, co, p), *found
+                return Leg(i, choice.node, choice.item, f, state, p), *found
     raise AssertionError("a label has no predecessor")
 
 
 def _boundary(
-    chain: Chain, step: _Step, leave_base: Array, arena: Arena, b: int, f: int, s: float, t: float
+    lattice: Lattice, step: _Step, leave_base: Array, arena: Arena, node: int, f: int, s: float, t: float
 ) -> tuple[int, float, float]:
-    for co in range(int(chain.leaves[b])):
-        o = float(chain.cross[chain.row[b] + co * chain.enters[b + 1] + f])
-        state = int(leave_base[b]) + co
-        found = _label(arena, step.leave_at[state], step.leave_many[state], o, s, t)
+    first, group, source, cost = lattice.border
+    for z in range(group[first[node] + f], group[first[node] + f + 1]):
+        number = int(leave_base[node] + source[z])
+        found = _label(arena, step.leave_at[number], step.leave_many[number], float(cost[z]), s, t)
         if found is not None:
-            return co, *found
+            return int(source[z]), *found
     raise AssertionError("a label has no predecessor")
 
 
