@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from uniap_core.api import (
@@ -96,6 +95,8 @@ def price(
 class Pricing:
     """One candidate being priced: sites, signatures and shared arrays.
 
+    A model that knows more (``uniap_cost_profiled``) overrides ``group``, ``layout`` and ``stash``.
+
     Parameters
     ----------
     constants
@@ -123,6 +124,9 @@ class Pricing:
                 f"no strategy of the space uses {self.ranks} devices ({candidate.name} on {cluster.name})",
                 "allow more tensor, context or data parallel degrees, or another number of stages",
             )
+        self.title = f"{COST_MODEL.name}/{COST_MODEL.version}"
+        self.notes: dict[str, None] = {}
+        self.wires = cluster
         self.places: dict[tuple[int, tuple[int, int, int, int]], Place] = {}
 
     # --- what a device of a stage is -------------------------------------------------------------------------
@@ -135,22 +139,32 @@ class Pricing:
         """The device and the groups of a strategy on a stage."""
         key = site, (strategy.tp, strategy.dp, strategy.cp, strategy.ep)
         if key not in self.places:
-            first, ranks, device = self.sites[site]
-            constants = self.constants(device)
+            device = self.sites[site].device
             tp, dp, cp, ep = key[1]
-
-            def group(stride: int, size: int) -> Group:
-                return stage_group(self.cluster, first, ranks, stride, size, constants)
-
             self.places[key] = Place(
-                engine(device, self.training, constants),
-                group(1, tp),
-                group(tp, cp),
-                group(tp, ep),
-                group(tp, dp * cp),
-                group(tp * ep, dp * cp // ep),
+                engine(device, self.training, self.constants(device)),
+                self.group(site, 1, tp),
+                self.group(site, tp, cp),
+                self.group(site, tp, ep),
+                self.group(site, tp, dp * cp),
+                self.group(site, tp * ep, dp * cp // ep),
             )
         return self.places[key]
+
+    def group(self, site: int, stride: int, size: int) -> Group:
+        """A group of ``size`` ranks ``stride`` apart on a stage."""
+        first, ranks, device = self.sites[site]
+        return stage_group(self.cluster, first, ranks, stride, size, self.constants(device))
+
+    def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
+        """One pass of a layer in each direction on one device of a stage."""
+        operators = tuple(op for op in layer.operators if active(op, self.training))
+        return layout_costs(operators, cut, place, self.training, self.constants(self.sites[site].device))
+
+    def stash(self, layer: Layer, inputs: Inputs, strategy: Strategy) -> float:
+        """Bytes that a layer stashes per micro-batch in flight."""
+        operators = tuple(op for op in layer.operators if active(op, self.training))
+        return stash_bytes(operators, inputs, self.cut(strategy), strategy, self.training)
 
     # --- layers -----------------------------------------------------------------------------------------------
 
@@ -184,12 +198,13 @@ class Pricing:
             for i in range(self.candidate.pp)
         ]
         return CostTables(
-            f"{COST_MODEL.name}/{COST_MODEL.version}",
+            self.title,
             self.candidate,
             stages(memory, reserves, self.candidate),
             layers,
             self._edges(layers),
             parts,
+            tuple(self.notes),
         )
 
     def _layer(self, layer: Layer, inputs: Inputs) -> Priced:
@@ -207,10 +222,7 @@ class Pricing:
                 + "; ".join(list(reasons)[:3]),
                 "allow other tensor, context or data parallel degrees, or change the batch or the micro-batches",
             )
-        layer = msgspec.structs.replace(
-            layer, operators=tuple(op for op in layer.operators if active(op, self.training))
-        )
-        operators = layer.operators
+        operators = tuple(op for op in layer.operators if active(op, self.training))
         copies = self.candidate.pp > 1
         times = np.empty((3, len(self.sites), len(fitting)))
         parts = np.empty((5, len(self.sites), len(fitting)))
@@ -219,16 +231,15 @@ class Pricing:
             cut = self.cut(strategy)
             for i in range(len(self.sites)):
                 place = self.place(i, strategy)
-                constants = self.constants(self.sites[i].device)
                 if (i, cut) not in layouts:
-                    layouts[i, cut] = layout_costs(operators, cut, place, self.training, constants)
+                    layouts[i, cut] = self.layout(layer, i, cut, place)
                 priced = price_layer(
                     operators,
                     layouts[i, cut],
                     strategy,
                     place,
                     self.recipe,
-                    constants,
+                    self.constants(self.sites[i].device),
                     self.candidate.micro_batches,
                     copies=copies,
                 )
@@ -252,7 +263,7 @@ class Pricing:
         states = np.array(
             [state_bytes(local_parameters(layer.operators, s, copies=copies), s, self.recipe) for s in fitting]
         ).T
-        stash = np.array([stash_bytes(layer.operators, inputs, self.cut(s), s, self.training) for s in fitting])
+        stash = np.array([self.stash(layer, inputs, s) for s in fitting])
         return LayerCosts(
             layer.name,
             tuple(fitting),
@@ -267,17 +278,12 @@ class Pricing:
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1
+        operators = tuple(op for op in layer.operators if active(op, self.training))
+        held = [local_parameters(operators, s, copies=copies) for s in fitting]
         return np.array(
             [
-                transient_bytes(
-                    layer.operators,
-                    self.cut(s),
-                    s,
-                    local_parameters(layer.operators, s, copies=copies),
-                    self.recipe,
-                    self.training,
-                )
-                for s in fitting
+                transient_bytes(operators, self.cut(s), s, parameters, self.recipe, self.training)
+                for s, parameters in zip(fitting, held, strict=True)
             ]
         )
 
@@ -318,7 +324,7 @@ class Pricing:
             key = flow.rows, flow.width, layers[u].strategies, layers[v].strategies
             if key not in shared:
                 shared[key] = edge_tables(
-                    flow, self.graph.sequence, key[2], key[3], self.cluster, self.candidate, slowest
+                    flow, self.graph.sequence, key[2], key[3], self.wires, self.candidate, slowest
                 )
             edges.append(EdgeTable(u, v, flow.tensor, *shared[key]))
         return tuple(edges)
