@@ -259,7 +259,7 @@ def lower_bound(problem: Problem) -> float:
 
 def first_limit(lattice: Lattice, least_s: Array) -> float:
     """A first guess at the longest stage of a good plan."""
-    return max(1.3 * float(least_s.sum()) / lattice.depth, 1.001 * float(least_s.max()), 1e-300)
+    return max(1.3 * float(least_s.sum()) / lattice.depth, 1.001 * float(least_s.max()), longest(lattice) / 256)
 
 
 def longest(lattice: Lattice) -> float:
