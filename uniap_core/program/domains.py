@@ -92,8 +92,9 @@ def _fit(problem: Problem, member: list[Array], above: list[int], below: list[in
         return
     rest = problem.micro_batches - 1
     for layer, possible, own in zip(problem.layers, member, least, strict=True):
-        longest = np.maximum(layer.time_s, total / problem.depth)
-        possible &= total - own + layer.time_s + rest * longest <= limit_s * (1 + ROUNDING)
+        time_s = np.where(possible, layer.time_s, 0.0)
+        longest = np.maximum(time_s, total / problem.depth)
+        possible &= total - own + time_s + rest * longest <= limit_s * (1 + ROUNDING)
     slowest = stage_limit(problem, limit_s, total)
     _fill(member, [layer.time_s for layer in problem.layers], np.full(problem.depth, slowest), above, below)
 

@@ -55,8 +55,7 @@ class Coupling:
     left, right
         Group numbers.
     possible
-        (members of left, members of right) bool: pairs that other rows do not exclude. Products of impossible
-        pairs are zero in every feasible point and have no term.
+        (members of left, members of right) bool: pairs that bounds and other rows do not exclude.
     row, left_member, right_member, value
         (terms,) the terms; members are positions within their groups.
     """

@@ -73,8 +73,9 @@ def _pair(builder: Builder, coupling: Coupling) -> Pairing:
     builder.add_entries(right_row[spared[left[member]]], lefts[member], 1.0)
     # One representative of each pair of classes carries the coefficient.
     is_first = np.isin(coupling.left_member, _first(left)) & np.isin(coupling.right_member, _first(right))
-    pair = left[coupling.left_member[is_first]], right[coupling.right_member[is_first]]
-    builder.add_entries(coupling.row[is_first], column[pair], coupling.value[is_first])
+    product = column[left[coupling.left_member], right[coupling.right_member]]
+    carried = is_first & (product >= 0)
+    builder.add_entries(coupling.row[carried], product[carried], coupling.value[carried])
     return Pairing(coupling.left, coupling.right, left, right, column)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..problem import MEMORY_TOLERANCE, Assignment, Problem
-from .domains import Domains, stage_limit
+from .domains import ROUNDING, Domains, stage_limit
 from .ir import Array, Builder, Coupling, Program, summed
 
 
@@ -138,7 +138,8 @@ def add_times(
     worst += math.fsum(float(e.reshard_s.max()) for e in problem.edges)
     worst_cross = math.fsum(float(e.cross_s.max()) for e in problem.edges)
     allowed = stage_limit(problem, limit_s, math.fsum(float(np.min(t.time_s)) for t in problem.layers))
-    bound, bound_cross = min(worst, allowed) / unit_s, min(worst_cross, allowed) / unit_s
+    # With slack, since sums in another order may differ in the last digits.
+    bound, bound_cross = (min(w, allowed) * (1 + ROUNDING) / unit_s for w in (worst, worst_cross))
     stage_column = builder.add_columns(depth, upper=bound, cost=1.0)
     stage_row = []
     for i in range(depth):
@@ -152,7 +153,9 @@ def add_times(
         slowest = builder.add_columns(1, upper=max(bound, bound_cross), cost=problem.micro_batches - 1.0)[0]
         for column in [*stage_column, *cross_row.columns]:
             builder.add_row([slowest, column], [1.0, -1.0], lower=0.0, defines=int(slowest))
-    builder.couplings += _couplings(problem, placement, domains, stage_row, cross_row.of_edge, unit_s)
+    builder.couplings += _couplings(
+        problem, placement, domains, stage_row, cross_row.of_edge, unit_s, bound, bound_cross
+    )
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,13 @@ def _couplings(
     stage_row: list[int],
     cross_row: dict[tuple[int, int], int],
     unit_s: float,
+    most: float,
+    most_crossing: float,
 ) -> list[Coupling]:
-    """One coupling per pair of layers joined by edges that cost anything."""
+    """One coupling per pair of layers joined by edges that cost anything.
+
+    Pairs that alone take more than a stage or a boundary may (``most``, ``most_crossing``) are impossible.
+    """
     joined: dict[tuple[int, int], list[int]] = {}
     for e, edge in enumerate(problem.edges):
         joined.setdefault((edge.source, edge.target), []).append(e)
@@ -213,12 +221,15 @@ def _couplings(
         reshard = sum(problem.edges[e].reshard_s for e in edges)
         table = np.asarray(reshard)[np.ix_(placement.strategy[u], placement.strategy[v])] / unit_s
         terms += [(row, (gap == 0) & (left_stage == i), table) for i, row in enumerate(stage_row)]
+        own = [problem.layers[w].time_s[placement.stage[w], placement.strategy[w]] / unit_s for w in (u, v)]
+        within = possible & ((gap > 0) | (table + own[0][:, None] + own[1][None, :] <= most))
         for e in edges:
             table = problem.edges[e].cross_s[np.ix_(placement.strategy[u], placement.strategy[v])] / unit_s
+            within &= (gap == 0) | (table <= most_crossing)
             for j in range(problem.depth - 1):
                 if (e, j) in cross_row:
                     terms.append((cross_row[e, j], possible & (left_stage <= j) & (j < right_stage), table))
-        coupling = _coupling(placement.group[u], placement.group[v], possible, terms)
+        coupling = _coupling(placement.group[u], placement.group[v], within, terms)
         if len(coupling.value):
             found.append(coupling)
     return found

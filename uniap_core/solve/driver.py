@@ -16,6 +16,7 @@ from ..events import Emit, Event, Incumbent, Note, silent
 from ..problem import Assignment, Problem
 from ..program.ir import with_row
 from ..program.ladder import Lowered, lower, next_lower
+from ..program.start import start
 from . import process
 from .channel import Finished, Job, Report, finished, report_of, unpack
 from .judge import Claim, judge
@@ -149,17 +150,17 @@ class _Session:
         return self._result(form, lowered, outcome, None, build_s, outcome.seconds)
 
     def _lower(self, form: Form, pose: str) -> Lowered:
-        request, limit_s = self.request, math.inf
-        if request.warm_start is not None:
-            limit_s = self.problem.evaluate(request.warm_start).objective_s
-        if request.cutoff_s is not None:
-            limit_s = min(limit_s, request.cutoff_s)
+        request, limit_s = self.request, math.inf if self.request.cutoff_s is None else self.request.cutoff_s
+        first = self._first()
+        if first is not None:
+            first_s = self.problem.evaluate(first).objective_s
+            first, limit_s = (first, first_s) if first_s < limit_s else (None, limit_s)
         lowered = lower(self.problem, form, pose, limit_s)
         program = lowered.program
         if not program.solvable:
             return lowered
-        if request.warm_start is not None and limit_s != request.cutoff_s:
-            lowered = lowered.started(request.warm_start)
+        if first is not None:
+            lowered = lowered.started(first)
         size = program.size
         self.statistics.update(columns=size.columns, rows=size.rows, nonzeros=size.nonzeros, products=size.products)
         if request.cutoff_s is not None:
@@ -168,6 +169,16 @@ class _Session:
             program = with_row(lowered.program, objective, program.cost[objective], limit)
             lowered = replace(lowered, program=program)
         return lowered
+
+    def _first(self) -> Assignment | None:
+        """What a program starts from: the caller's warm start, or one found here, which is the first incumbent."""
+        if self.request.warm_start is not None:
+            return self.request.warm_start
+        found = start(self.problem)
+        if found is not None:
+            self.statistics["start_s"] = self.problem.evaluate(found).objective_s
+            self._hear(Report(assignment=found), None)
+        return found
 
     def _ask(self, worker: process.Worker | None, lowered: Lowered | None) -> Finished | process.Death:
         request = msgspec.structs.replace(self.request, warm_start=None if lowered else self.request.warm_start)

@@ -65,9 +65,12 @@ def judge(problem: Problem, request: SolveRequest, claim: Claim, best: Assignmen
     objective, assignment = min(found, key=lambda pair: pair[0], default=(None, None))
     if claim.stop is Stop.INFEASIBLE:
         return _judge_infeasible(problem, request, claim, objective)
-    bound = _check_bound(claim, objective)
     stop: Stop = claim.stop
     note = ""
+    if claim.rounded and objective is not None and _slightly_above(claim.bound_s, objective):
+        note = f"its bound {claim.bound_s:.9g} s is above the objective {objective:.9g} s, and was dropped"
+        return Judgement(Stop.NUMERIC if stop.proven else stop, assignment, objective, None, note)
+    bound = _check_bound(claim, objective)
     if stop is Stop.OPTIMAL:
         stop, note = _check_optimal(request, claim, objective, bound)
     if request.cutoff_s is not None and objective is not None and objective >= request.cutoff_s:
@@ -76,6 +79,10 @@ def judge(problem: Problem, request: SolveRequest, claim: Claim, best: Assignmen
         stop = Stop.INFEASIBLE if proven else stop
         return Judgement(stop, None, None, request.cutoff_s if proven else bound, note)
     return Judgement(stop, assignment, objective, bound, note)
+
+
+def _slightly_above(bound: float | None, objective: float) -> bool:
+    return bound is not None and objective * (1 + TOLERANCE) < bound <= objective * (1 + NUMERIC)
 
 
 def _check_point(problem: Problem, claim: Claim) -> float:

@@ -185,4 +185,3 @@ def test_every_registered_solver_is_in_the_matrix():
 
 
 INEXACT = {name for name in registry.names("solver") if not registry.load("solver", name).exact}
-

@@ -64,6 +64,12 @@ def test_lies(problem, said, error):
     assert type(caught.value) is error
 
 
+def test_a_bound_slightly_above_the_objective_is_no_bound(problem):
+    verdict = judge(problem, SolveRequest(), claim(bound_s=BEST_S * (1 + 1e-4)), None)
+    assert (verdict.stop, verdict.objective_s, verdict.bound_s) == (Stop.NUMERIC, BEST_S, None)
+    assert "above the objective" in verdict.note
+
+
 def test_a_requested_gap_is_enough(problem):
     verdict = judge(problem, SolveRequest(gap=0.1), claim(bound_s=1.85), None)
     assert (verdict.stop, verdict.bound_s) == (Stop.OPTIMAL, 1.85)
