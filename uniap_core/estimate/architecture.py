@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ..errors import BadValue
+from .deepseek import VERSIONS, deepseek, version_of
 
 if TYPE_CHECKING:
     from ..graph import ModelGraph, Operator
@@ -36,8 +37,6 @@ _VOCABULARY = (
     ("bert", 30522),
     ("t5", 32128),
     ("opt", 50272),
-    ("deepseek-?v3", 129280),
-    ("deepseek", 102400),
 )
 
 
@@ -96,6 +95,15 @@ def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
 
         half = shape.layers // 2
         return t5(**(common | {"layers": half, "decoder_layers": shape.layers - half}), name=model)
+    if family == "mixtral" and (experts := re.search(r"(\d+)x\d+(\.\d+)?b", model.lower())):
+        from model_zoo.mixtral import mixtral
+
+        notes.append("2 experts a token")
+        kv_heads = shape.kv_heads
+        return mixtral(**common, kv_heads=kv_heads, experts=int(experts[1]), top_k=2, kernels="fused", name=model)
+    if family == "deepseek" and (version := version_of(model)):
+        notes.append("widths and experts as published")
+        return deepseek(model, version, shape)
     raise BadValue(f"a {family} model cannot be built from these columns", "plan it as a graph of its own")
 
 
@@ -110,6 +118,8 @@ def _filled(model: str, family: str, shape: Shape, notes: list[str]) -> Shape:
         ffn = 4 * shape.hidden if family != "llama" else -(-8 * shape.hidden // 3 // 256) * 256
         notes.append(f"ffn {ffn}")
     vocab = shape.vocab
+    if not vocab and family == "deepseek" and (version := version_of(model)):
+        vocab = VERSIONS[version].vocab
     if not vocab:
         vocab = next((size for pattern, size in _VOCABULARY if re.search(pattern, name)), 50257)
         notes.append(f"vocabulary {vocab}")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from uniap_core.errors import BadFile, BadValue
 from uniap_core.estimate import WRITTEN, calibrate_file, estimate, estimate_file, parse, predict, pricer, read_rows
+from uniap_core.estimate.architecture import Shape
+from uniap_core.estimate.deepseek import deepseek
 
 EXCERPT = Path(__file__).parents[2] / "data" / "runs_excerpt.csv"
 """Published runs, each with its source (repository, commit, file)."""
@@ -118,6 +120,23 @@ def test_a_row_that_cannot_be_predicted_says_why(column: str, value: str, word: 
 def test_no_text_in_any_column_stops_the_file(changes: dict[str, str]) -> None:
     row = predicted(**changes)
     assert row["pred_iter_time_s"] or row["pred_note"].startswith("not predicted")
+
+
+@pytest.mark.parametrize(
+    ("version", "shape", "published"),
+    [
+        ("v2", Shape(60, 5120, 128, 128, 12288, 102400, 4096), 235.7e9),
+        ("v3", Shape(61, 7168, 128, 128, 18432, 129280, 4096), 671.0e9),
+    ],
+)
+def test_deepseek_has_its_published_size(version: str, shape: Shape, published: float) -> None:
+    assert deepseek("deepseek", version, shape).parameters == pytest.approx(published, rel=1e-3)
+
+
+def test_mixtures_of_experts_by_name() -> None:
+    expert = {"model": "Mixtral-8x7B", "ffn": "7168", "ep": "4", "tp": "1", "dp": "8"}
+    assert seconds(**expert) > 0
+    assert "mixtral model cannot be built" in predicted(model="some-MoE")["pred_note"]
 
 
 def test_defaults_are_stated() -> None:
