@@ -237,7 +237,8 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
     kinds: dict[int, str] = {}
     for index, item in enumerate(groups):
         for record in item.records:
-            fed = [pure.get(s) for s, p in zip_inputs(record) if context.records[p].real]
+            main = record.inputs[: record.leading]
+            fed = [pure.get(s) for s, p in zip_inputs(record) if context.records[p].real and s in main]
             sources = frozenset().union(*(f for f in fed if f is not None))
             clean = bool(fed) and all(fed) and item.kind != "norm"
             if item.kind in ("gemm", "grouped_gemm") and record.parameters:
@@ -262,10 +263,11 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
     splits.sharded |= {s for g in groups for r in g.records if r.output in splits.sharded for s in r.outputs}
     for index, item in enumerate(groups):
         first = item.records[0]
-        if (item.kind == "attention" and first.output in splits.sharded) or (
-            item.kind == "gemm" and not first.parameters and first.output in splits.sharded
-        ):
+        core = item.kind == "attention" or (item.kind == "gemm" and not first.parameters)
+        if core and first.output in splits.sharded:
             kinds[index] = "heads"
+            if item.kind == "attention" and len(first.shapes) > 3 and first.shapes[3][-3] == first.shapes[0][-3]:
+                splits.sharded |= set(first.inputs[first.leading :])  # a bias for each head
         elif item.kind in ("pointwise", "dropout") and first.output in splits.sharded:
             kinds[index] = "column"
         elif item.kind == "grouped_gemm":

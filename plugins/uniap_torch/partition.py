@@ -62,7 +62,11 @@ def partition(module: nn.Module, recording: Recording, pattern: str | None = Non
         elif record.real or record.op == "dropout":
             loose.append(record)
             epochs[record.index] = len(parts)
+    read = {p for record in recording.records for p in record.producers}
     for key, records in pieces(loose, epochs, recording).items():
+        used = any(r.index in read for r in records) or records[-1] is recording.records[-1]
+        if not used and not any(r.parameters or r.op.startswith("nll_loss") for r in records):
+            continue  # an output on the side that nothing reads
         own = any(r.parameters for r in records)
         home = next((owner[p] for r in records for p in r.producers if p in owner), None)
         if not own and home is not None and not any(r.op.startswith("nll_loss") for r in records):

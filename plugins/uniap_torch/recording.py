@@ -91,6 +91,8 @@ class Record:
         Bytes read and written.
     real
         Whether a gradient can flow through it.
+    leading
+        How many of the inputs are queries, keys and values (a bias comes after them), for attention.
     """
 
     index: int
@@ -107,6 +109,7 @@ class Record:
     moved: int
     real: bool
     causal: bool = False
+    leading: int = 0
 
 
 @dataclass
@@ -304,6 +307,7 @@ class Recorder(TorchDispatchMode):
             moved=sum(t.numel() * t.element_size() for t in [*tensors, *made]),
             real=real,
             causal=causal,
+            leading=len({self.key(t) for t in tensors[:3]}) if op == "attention" else len(inputs),
         )
         self.records.append(record)
         self.settle(record, {self.key(t) for t in [*tensors, *made]})

@@ -124,12 +124,12 @@ def hugging_face(path: str, sequence: int | None) -> Source:
     except ImportError as error:
         raise PluginError(f"hf: needs {error.name}", "pip install 'uniap[torch,hf]'") from None
     config = read_config(path)
-    config._attn_implementation = "sdpa"
     with torch.device("meta"), _quiet(transformers):
+        build = _model_class(config)
         try:
-            module = _model_class(config)(config)
-        except (ValueError, RuntimeError, TypeError, KeyError) as error:
-            raise BadValue(f"{path}: the model does not build: {error}", "check the config's values") from error
+            module = build(config)
+        except Exception as error:  # whatever the model's own code raises for values it does not like
+            raise BadValue(f"{path}: the model does not build: {_reason(error)}", "correct the config") from error
     if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = getattr(config, "pad_token_id", None) or 0
     main = module.main_input_name
@@ -182,11 +182,15 @@ def read_config(path: str) -> Any:
     try:
         with _quiet(transformers):
             return transformers.AutoConfig.for_model(kind, **fields)
-    except ValueError as error:
-        known = kind in transformers.CONFIG_MAPPING
-        if known:
-            raise BadFile(f"{file}: {error}", "correct the value") from None
+    except Exception as error:  # the config classes raise their own types
+        if kind in transformers.CONFIG_MAPPING:
+            raise BadFile(f"{file}: {_reason(error)}", "correct the value") from None
         raise UnknownName(f"transformers {transformers.__version__} has no model type {kind!r}", "upgrade it") from None
+
+
+def _reason(error: Exception) -> str:
+    """The last words of an error and of its cause, on one line."""
+    return " ".join(" ".join(str(error).split()).split(" Please ")[:1])
 
 
 def architecture(config: Any) -> dict[str, int | float | str | bool]:
@@ -225,7 +229,7 @@ def architecture(config: Any) -> dict[str, int | float | str | bool]:
     if config.model_type == "swin":
         found["depths"] = "/".join(map(str, config.depths))
         found["stage_heads"] = "/".join(map(str, config.num_heads))
-        found["hidden"] = config.embed_dim
+        found["hidden"], found["layers"] = config.embed_dim, sum(config.depths)
     return found
 
 

@@ -1,0 +1,148 @@
+"""Models that tests trace as ``traced_models:NAME``."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from uniap_core.api import ModelGraph
+
+
+def encoder(batch=1, sequence=128):
+    layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
+    stack = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+    return nn.Sequential(nn.Embedding(100, 64), stack, nn.Linear(64, 100)), torch.zeros(
+        batch, sequence, dtype=torch.long
+    )
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)), torch.zeros(
+        4, 32
+    )
+
+
+class Block(nn.Module):
+    """A block with its attention written out."""
+
+    def __init__(self, width=64, heads=4):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x):
+        batch, rows, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, rows, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-1, -2) / (width // self.heads) ** 0.5).softmax(-1) @ v
+        x = x + self.drop(self.out(mixed.transpose(1, 2).reshape(batch, rows, width)))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Gpt(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(100, 64)
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.norm = nn.LayerNorm(64)
+        self.head = nn.Linear(64, 100, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, x):
+        x = self.words(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+def gpt(batch=1, sequence=64):
+    return Gpt(), {"x": torch.zeros(batch, sequence, dtype=torch.long)}
+
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.router = nn.Linear(64, 4)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64)) for _ in range(4))
+
+    def forward(self, x):
+        weights = self.router(x).softmax(-1)
+        return x + sum(expert(x) * weights[..., i : i + 1] for i, expert in enumerate(self.experts))
+
+
+def mixture(batch=1, sequence=16):
+    return nn.Sequential(*[Mixture() for _ in range(3)]), torch.zeros(batch, sequence, 64)
+
+
+def convolutions():
+    def block(inner, outer):
+        return nn.Sequential(nn.Conv2d(inner, outer, 3, padding=1), nn.BatchNorm2d(outer), nn.ReLU())
+
+    body = [block(3, 16), block(16, 16), block(16, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)]
+    return nn.Sequential(*body), torch.zeros(2, 3, 32, 32)
+
+
+class Skips(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList(nn.Linear(32, 32) for _ in range(3))
+        self.up = nn.ModuleList(nn.Linear(32, 32) for _ in range(3))
+
+    def forward(self, x):
+        held = []
+        for layer in self.down:
+            x = layer(x).relu()
+            held.append(x)
+        for layer in self.up:
+            x = layer(x).relu() + held.pop()
+        return x
+
+
+def skips():
+    return Skips(), torch.zeros(2, 32)
+
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def idle():
+    return Idle(), torch.zeros(2, 8)
+
+
+class Choosy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x if self.inner(x).sum() > 0 else -x
+
+
+def choosy():
+    return Choosy(), torch.zeros(2, 4)
+
+
+def nothing():
+    return 3
+
+
+def kept_bytes(graph: ModelGraph, batch: int, element_bytes: int, *, selective: bool = False) -> float:
+    """Bytes kept without dropout; under selective recomputation if asked."""
+    return sum(layer_bytes(layer, graph.sequence, batch, element_bytes, selective) for layer in graph.layers)
+
+
+def layer_bytes(layer, sequence, batch, element_bytes, selective=False):
+    return sum(
+        batch * op.rows.at(sequence) * op.count * s.width * (s.bytes or element_bytes)
+        for op in layer.operators
+        if not op.name.startswith("dropout")
+        for s in op.saved
+        if not (selective and s.selective)
+    )
