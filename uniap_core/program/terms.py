@@ -83,8 +83,9 @@ def unit(problem: Problem) -> float:
     fastest = [float(np.min(layer.time_s)) for layer in problem.layers]
     total = math.fsum(t for t in fastest if math.isfinite(t))
     typical = total * (1 + (problem.micro_batches - 1) / problem.depth)
-    if typical == 0:
-        typical = max((float(e.reshard_s.max() + e.cross_s.max()) for e in problem.edges), default=0.0)
+    if typical == 0:  # what is free may not fit
+        times = [layer.time_s[np.isfinite(layer.time_s)].max(initial=0.0) for layer in problem.layers]
+        typical = float(max([*times, *(e.reshard_s.max() + e.cross_s.max() for e in problem.edges)]))
     return 2.0 ** (math.floor(math.log2(typical)) - 10) if typical > 0 else 1.0
 
 

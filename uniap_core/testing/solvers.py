@@ -261,11 +261,14 @@ class SolverSuite:
     def test_stops_at_its_time_limit(self) -> None:
         """Within two seconds of the limit, and a limit is never called optimal."""
         problem = type(self).hard()
-        began = time.perf_counter()
-        result = self.solve(problem, time_limit_s=self.hard_limit_s)
-        seconds = time.perf_counter() - began
-        assert result.stop is not Stop.CRASH, result.raw_status
-        assert seconds <= self.hard_limit_s + 2.0
+        for attempt in range(3):  # a busy machine may hold a process up, but not every time
+            began = time.perf_counter()
+            result = self.solve(problem, time_limit_s=self.hard_limit_s)
+            late_s = time.perf_counter() - began - self.hard_limit_s
+            assert result.stop is not Stop.CRASH, result.raw_status
+            if late_s <= 2.0:
+                break
+            assert attempt < 2, f"{late_s:.1f} s late"
         if result.stop is Stop.OPTIMAL:
             assert result.gap is not None
             assert result.gap <= self.tolerance
