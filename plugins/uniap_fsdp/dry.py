@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from uniap_core.api import Inexpressible, Proposal, RankLayout, UniapError, UsageError, rank_layout
+from uniap_core.api import Inexpressible, Proposal, RankLayout, UniapError, rank_layout
 
 from .check import check
 from .wiring import Wiring
@@ -20,14 +22,21 @@ def layout(plan: Proposal) -> RankLayout:
     Catches what a plan's text cannot show: a model that does not build, layers that its forward pass does not
     reach, a split or a mesh that torch refuses.
 
+    It runs in a process of its own: torch keeps meshes of a process group in caches that outlive the group.
+
     Raises
     ------
     Inexpressible
         If the executor cannot run the plan.
-    UsageError
-        If this process is part of a process group already.
     """
     check(plan)
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+    with warnings.catch_warnings(), ProcessPoolExecutor(1, mp_context=context) as apart:
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads; the child starts none of its own
+        return apart.submit(_layout, plan).result()
+
+
+def _layout(plan: Proposal) -> RankLayout:
     width = plan.cluster.devices // plan.pp
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]] = {}
     parameters: dict[int, int] = {}
@@ -91,8 +100,6 @@ def _fake_world(rank: int, world: int) -> Iterator[None]:
     """A default process group in which collectives do nothing."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    if dist.is_initialized():
-        raise UsageError("the dry run needs a process without a process group", "call it before init_process_group")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)

@@ -6,7 +6,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ import torch.distributed as dist
 from uniap_core.api import Job, Proposal
 
 from . import checkpoint
-from .data import Stream
+from .data import Field, Stream
 from .parallel import Parallel, apply
 from .reduce import clip, hand_over, optimizer
 from .source import Source, load
@@ -83,9 +83,14 @@ def train(
         measured.first_step = checkpoint.load(job.resume, parallel.held, opt)
     shapes = [parallel.stage.route.wiring.shape(port) for port in parallel.stage.route.wiring.result]
     classes = tuple(shape.sizes[-1] for shape in shapes)
-    stream = Stream(source.task, plan.global_batch, job.seed, classes, job.data)
+    task = source.task
+    if not task.targets:
+        rows = [shape.sizes[1:-1] for shape in shapes]
+        task = replace(task, targets=tuple(Field(f"classes{i}", row, 0) for i, row in enumerate(rows)))
+    stream = Stream(task, plan.global_batch, job.seed, classes, job.data)
     torch.manual_seed(job.seed + dist.get_rank())
     for step in range(measured.first_step, job.steps):
+        where.set(f"step {step + 1}")
         start = time.perf_counter()
         loss, norm = _iterate(parallel, opt, stream, step, job.clip_norm, where)
         measured.losses.append(loss)
