@@ -79,7 +79,10 @@ def layout_costs(
 
 
 def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants) -> tuple[float, float, int]:
-    """Collectives of tensor parallelism, forward and backward, and their number.
+    """Collectives of tensor parallelism, forward and backward, and how many calls the host issues for them.
+
+    Both ends of a region are autograd functions, which cost the host a call in either direction even where only one
+    of the two communicates.
 
     Leaving a region all-reduces in forward, entering one all-reduces in backward (Shoeybi et al. 2019,
     arXiv 1909.08053). Sequence parallelism turns each into a reduce-scatter and an all-gather of the same volume, and
