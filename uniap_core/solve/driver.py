@@ -19,7 +19,7 @@ from ..program.ladder import Lowered, lower, next_lower
 from ..program.start import start
 from . import process
 from .channel import Finished, Job, Report, finished, report_of, unpack
-from .judge import Claim, judge
+from .judge import NUMERIC, TOLERANCE, Claim, judge
 from .plugin import Form, SolverPlugin
 from .request import SolveRequest
 from .result import Result, Stop
@@ -142,6 +142,8 @@ class _Session:
             lowered = cut
             worker = None if self.plugin.inline else process.hire(self.plugin.solve)
             outcome = self._ask(worker, lowered)
+        if lowered is not None and isinstance(outcome, Finished):
+            outcome = self._close(lowered, outcome)
         seconds = time.monotonic() - began
         if isinstance(outcome, process.Death):
             answer = Finished(stop=outcome.stop, raw_status=str(outcome.failure.cause))
@@ -163,12 +165,7 @@ class _Session:
             lowered = lowered.started(first)
         size = program.size
         self.statistics.update(columns=size.columns, rows=size.rows, nonzeros=size.nonzeros, products=size.products)
-        if request.cutoff_s is not None:
-            limit = (request.cutoff_s + program.error_s) / program.unit_s
-            objective = program.cost.nonzero()[0]
-            program = with_row(lowered.program, objective, program.cost[objective], limit)
-            lowered = replace(lowered, program=program)
-        return lowered
+        return lowered if request.cutoff_s is None else _limited(lowered, request.cutoff_s)
 
     def _first(self) -> Assignment | None:
         """What a program starts from: the caller's warm start, or one found here, which is the first incumbent."""
@@ -259,6 +256,26 @@ class _Session:
                 return replace(lowered, program=with_row(program, columns, 1.0, len(here) - 1.0))
         return None
 
+    def _close(self, lowered: Lowered, answer: Finished) -> Finished:
+        """Ask again for what is better, where "optimal" is claimed with a bound that is a little off the objective."""
+        if answer.stop is not Stop.OPTIMAL or answer.values is None or answer.bound_s is None:
+            return answer
+        value = self.problem.evaluate(lowered.up(unpack(answer.values)))
+        bound = answer.bound_s * lowered.program.unit_s
+        off = abs(value.objective_s - bound) / value.objective_s if value.objective_s > 0 else 0.0
+        if not value.feasible or not max(TOLERANCE, self.request.gap) < off <= NUMERIC:
+            return answer
+        limit_s = value.objective_s * (1 - TOLERANCE)
+        worker = None if self.plugin.inline else process.hire(self.plugin.solve)
+        again = self._ask(worker, _limited(lowered, limit_s))
+        self.statistics["closing_rounds"] = 1
+        if isinstance(again, process.Death) or not again.stop.proven:
+            return answer
+        if again.stop is Stop.OPTIMAL:
+            return again
+        proven = (limit_s + lowered.program.error_s) / lowered.program.unit_s
+        return msgspec.structs.replace(answer, bound_s=proven)
+
     def _result(
         self,
         form: Form,
@@ -310,6 +327,16 @@ class _Session:
             objective_s=_seconds(answer.objective_s, lowered),
             bound_s=self.bound_s if bound is None and failure is not None else bound,
         )
+
+
+def _limited(lowered: Lowered, limit_s: float) -> Lowered:
+    """With the objective limited, and without a start that the limit may exclude."""
+    program = lowered.program
+    priced = program.cost.nonzero()[0]
+    limit = (limit_s + program.error_s) / program.unit_s
+    within = with_row(program, priced, program.cost[priced], limit)
+    excluded = program.start is not None and float(program.cost @ program.start) > limit
+    return replace(lowered, program=replace(within, start=None if excluded else program.start))
 
 
 def _seconds(value: float | None, lowered: Lowered | None, *, bound: bool = False) -> float | None:
