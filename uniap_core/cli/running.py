@@ -177,6 +177,31 @@ def estimate(
     return None
 
 
+@command
+def calibrate(
+    runs: Annotated[str, typer.Argument(help="CSV of measured runs with their plans.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="File of constants; UNIAP_CONSTANTS may name it.")] = (
+        "constants.toml"
+    ),
+    cost_model: Annotated[str, typer.Option(help="Cost model plugin.")] = "analytic",
+    json: Json = False,
+) -> None:
+    """Fit the physical constants of your devices to a few measured runs (column iter_time_s)."""
+    from ..estimate import calibrate_file
+
+    found = calibrate_file(runs, output, cost_model)
+    if json:
+        return print_json({"generations": found, "output": output})
+    for generation, fit in found.items():
+        print(
+            f"{generation}: {fit['runs']} runs, error {fit['error_before']:.1%} before, {fit['error_after']:.1%} after"
+        )
+        for name, (low, high) in fit["intervals"].items():
+            print(f"  {name:<18} {fit['constants'][name]:.3g}   ({low:.3g} to {high:.3g})")
+    print(f"written to {output}; export UNIAP_CONSTANTS={output} to use it")
+    return None
+
+
 def _installed(plugin: Any) -> None:
     from .. import registry
     from ..errors import PluginError
