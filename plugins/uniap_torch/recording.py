@@ -8,7 +8,6 @@ recorded and not run.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +110,11 @@ class Record:
     causal: bool = False
     leading: int = 0
 
+    @property
+    def fed(self) -> list[tuple[int, int]]:
+        """Storages read that some record wrote, each with the record that wrote it last."""
+        return list(zip(self.written, self.producers, strict=True))
+
 
 @dataclass
 class Recording:
@@ -163,7 +167,7 @@ class _Functions(TorchFunctionMode):
         self.recorder = recorder
 
         functional = torch.nn.functional
-        self.originals = {
+        self.originals: dict[str, Any] = {
             "scaled_dot_product_attention": functional.scaled_dot_product_attention,
             "dropout": functional.dropout,
             "grouped_mm": functional.grouped_mm,
@@ -181,10 +185,10 @@ class _Functions(TorchFunctionMode):
         # A mode does not see calls made inside torch's own Python functions (multi_head_attention_forward).
         for name, stand_in in self.stand_ins.items():
             setattr(torch.nn.functional, name, stand_in)
-        return super().__enter__()
+        return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for name, original in self.originals.items():
             setattr(torch.nn.functional, name, original)
 
@@ -225,11 +229,11 @@ class _Functions(TorchFunctionMode):
         return input
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every aten operator below autograd."""
 
     def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.modules = dict(module.named_modules())
         self.alias: dict[int, int] = {}
         self.records: list[Record] = []
@@ -389,8 +393,3 @@ def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -
         os.environ.pop(UNREPEATED, None)
     size = next((p.element_size() for p in module.parameters() if p.is_floating_point()), 4)
     return Recording(recorder.records, recorder.kept, recorder.parameters, batch, sequence, size)
-
-
-def calls(recording: Recording) -> Counter[str]:
-    """How often each operator ran (for tests and messages)."""
-    return Counter(r.op for r in recording.records)

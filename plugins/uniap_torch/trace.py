@@ -12,9 +12,9 @@ from uniap_core.api import BadValue, Flow, Layer, Length, ModelGraph, Operator
 from . import sources
 
 if TYPE_CHECKING:
-    from .operators import Context, Group, Runs
     from .partition import Part
     from .recording import Recording
+    from .runs import Context, Group, Runs
     from .sources import Source
 
 
@@ -50,8 +50,9 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
 
 def graph(model: Source, layers: str | None = None) -> ModelGraph:
     """The graph of a loaded source (see :func:`trace`)."""
-    from .operators import Context, group
+    from .operators import group
     from .partition import partition
+    from .runs import Context
 
     runs = record_runs(model)
     modules = dict(model.module.named_modules())
@@ -77,8 +78,8 @@ def record_runs(model: Source) -> Runs:
     """The four recordings of a model."""
     import torch
 
-    from .operators import Runs
     from .recording import record
+    from .runs import Runs
 
     module = model.module.eval()
     half = copy.deepcopy(module).to(torch.bfloat16)
@@ -161,9 +162,13 @@ def constant(kept: Any, runs: Runs) -> bool:
 
 def layer(part: Part, groups: list[Group], runs: Runs, context: Context) -> Layer:
     """One layer with its operators and a word for what it is."""
+    from .kept import kept_tensors
     from .operators import operators
+    from .parallelism import tensor_parallel
 
-    made = operators(part, groups, runs, context)
+    splits = tensor_parallel(part, groups, context)
+    kept = kept_tensors(part, groups, runs, context, splits.sharded)
+    made = operators(part, groups, context, splits, kept)
     present = {op.kind for op in made}
     causal = any(op.causal for op in made)
     if "attention" in present:
@@ -201,7 +206,7 @@ def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
     edges: dict[tuple[str, str], Flow] = {}
     for part in parts:
         for record in part.records:
-            for storage, producer in zip(record.written, record.producers, strict=True):
+            for storage, producer in record.fed:
                 source = place.get(producer)
                 if source is None or source == part.name:
                     continue
