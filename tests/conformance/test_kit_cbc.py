@@ -3,3 +3,4 @@ from uniap_core.testing import SolverSuite
 
 class TestCbc(SolverSuite):
     solver = "cbc"
+    bulk = 300

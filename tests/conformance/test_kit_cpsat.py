@@ -3,3 +3,4 @@ from uniap_core.testing import SolverSuite
 
 class TestCpsat(SolverSuite):
     solver = "cpsat"
+    bulk = 300

@@ -3,3 +3,4 @@ from uniap_core.testing import SolverSuite
 
 class TestDp(SolverSuite):
     solver = "dp"
+    bulk = 300

@@ -3,3 +3,4 @@ from uniap_core.testing import SolverSuite
 
 class TestGurobi(SolverSuite):
     solver = "gurobi"
+    bulk = 300

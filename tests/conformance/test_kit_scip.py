@@ -3,3 +3,4 @@ from uniap_core.testing import SolverSuite
 
 class TestScip(SolverSuite):
     solver = "scip"
+    bulk = 300

@@ -57,7 +57,7 @@ class SolverSuite:
 
     solver: ClassVar[str | SolverPlugin]
     examples: ClassVar[int] = 60
-    bulk: ClassVar[int] = 300
+    bulk: ClassVar[int] = 100
     limits: ClassVar[Limits] = SMALL
     law_limits: ClassVar[Limits] = Limits(layers=(2, 8), strategies=(1, 4), stages=(1, 3))
     tolerance: ClassVar[float] = 1e-6
