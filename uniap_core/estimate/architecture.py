@@ -62,17 +62,35 @@ def family_of(model: str, shape: Shape) -> str:
     return "gpt"
 
 
+def published(model: str, shape: Shape, notes: list[str]) -> Shape:
+    """A shape with what is unknown filled from the zoo, if the model has a published name (``Llama-2 7B``)."""
+    if shape.layers and shape.hidden:
+        return shape
+    import model_zoo
+
+    names = {re.sub(r"[^a-z0-9.]", "", name): name for name in model_zoo.names()}
+    name = names.get(re.sub(r"[^a-z0-9.]", "", model.lower()))
+    if name is None:
+        return shape
+    known = model_zoo.build(name, None)
+    notes.append(f"shape of {name}")
+    blank = [field for field in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab") if not getattr(shape, field)]
+    values = {field: int(known.architecture.get(field, 0)) for field in blank}
+    values["layers"] = values.get("layers", 0) + int(known.architecture.get("decoder_layers", 0)) or shape.layers
+    return shape._replace(**values)
+
+
 def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
     """The graph of a row's model.
 
     Raises
     ------
     BadValue
-        If layers, hidden or sequence are unknown, or the family cannot be built from columns.
+        If layers or hidden are unknown, or the family cannot be built from columns.
     """
-    for name in ("layers", "hidden", "sequence"):
+    for name in ("layers", "hidden"):
         if not getattr(shape, name):
-            raise BadValue(f"{name if name != 'sequence' else 'seq'} is blank", "give it")
+            raise BadValue(f"{name} is blank", "give it")
     family = family_of(model, shape)
     shape = _filled(model, family, shape, notes)
     common: dict[str, Any] = {"layers": shape.layers, "hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
@@ -123,6 +141,9 @@ def _filled(model: str, family: str, shape: Shape, notes: list[str]) -> Shape:
     if not vocab:
         vocab = next((size for pattern, size in _VOCABULARY if re.search(pattern, name)), 50257)
         notes.append(f"vocabulary {vocab}")
+    if not shape.sequence:
+        shape = shape._replace(sequence=512 if family in ("bert", "t5") else 2048)
+        notes.append(f"sequence {shape.sequence}")
     return shape._replace(heads=heads, kv_heads=shape.kv_heads or heads, ffn=ffn, vocab=vocab)
 
 

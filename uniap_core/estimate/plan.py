@@ -14,7 +14,7 @@ from ..costs import Candidate, CostTables, Training
 from ..errors import BadValue
 from ..schedule import in_flight
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
-from .architecture import Shape, family_of, graph_of
+from .architecture import Shape, family_of, graph_of, published
 from .hardware import cluster_of
 
 if TYPE_CHECKING:
@@ -74,28 +74,31 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     BadValue
         If something needed is missing, malformed or contradictory (naming the column).
     """
-    devices = _number(row, "num_gpus")
-    if devices is None:
-        raise BadValue("num_gpus is blank", "give the number of devices")
+    devices = _devices(row, notes)
     per_node = _number(row, "gpus_per_node")
     cluster, kinds = cluster_of(
         row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
     )
+    model = row.get("model") or "model"
     shape = Shape(
         *(_number(row, name) or 0 for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq"))
     )
-    model = row.get("model") or "model"
+    shape = published(model, shape, notes)
+    tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
+    if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
+        notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
+        shape = shape._replace(kv_heads=tp)
     graph = graph_of(model, shape, notes)
-    tp, pp, cp, dp = _degrees(row, devices, notes)
     batch = _number(row, "global_batch")
     if batch is None:
-        raise BadValue("global_batch is blank", "give the samples per iteration")
+        batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
+        notes.append(f"global batch {batch}")
     sharding = _sharding(row.get("sharding") or "", pp, notes)
     recompute = _recompute(row.get("recompute") or "")
     precision = _precision(row.get("precision") or "", cluster, notes)
     old = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
     dense = recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama"
-    modern = old >= 2 or (old == 1 and not dense) or shape.sequence > 4096
+    modern = old >= 2 or (old == 1 and not dense and precision != "fp16") or shape.sequence > 4096
     # Fused attention takes 16-bit operands.
     fused = modern and precision not in ("fp32", "tf32")
     micro, count = _micro_batches(row, batch, dp, pp, notes)
@@ -119,7 +122,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
 
 _ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
 """Fused attention and sequence parallelism: never before Ampere, always after it; on it, unless the recipe is the
-older one (a GPT whose activations are recomputed in full)."""
+older one (a GPT whose activations are recomputed in full, or fp16)."""
 
 
 def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Prediction:
@@ -254,13 +257,31 @@ def _number(row: Mapping[str, Any], name: str) -> int | None:
     return int(value)
 
 
-def _degrees(row: Mapping[str, str], devices: int, notes: list[str]) -> tuple[int, int, int, int]:
-    """Degrees of tensor, pipeline, context and data parallelism; data parallelism takes what is left."""
+def _devices(row: Mapping[str, str], notes: list[str]) -> int:
+    """The number of devices, else the product of the degrees."""
+    devices = _number(row, "num_gpus")
+    if devices is None:
+        degrees = [_number(row, name) for name in ("tp", "pp", "dp")]
+        if None in degrees:
+            raise BadValue("num_gpus is blank", "give the number of devices, or all degrees")
+        devices = math.prod(d for d in degrees if d) * (_number(row, "cp") or 1)
+        notes.append(f"{devices} devices")
+    return devices
+
+
+def _degrees(row: Mapping[str, str], devices: int, node: int, notes: list[str]) -> tuple[int, int, int, int]:
+    """Degrees of tensor, pipeline, context and data parallelism; data parallelism takes what is left.
+
+    If both are unknown, tensor parallelism fills the node and pipelining the rest of what data parallelism leaves
+    (Narayanan et al. 2021, arXiv 2104.04473, takeaway 1).
+    """
     tp, pp, cp, dp = (_number(row, name) for name in ("tp", "pp", "cp", "dp"))
+    cp = cp or 1
     if tp is None or pp is None:
-        raise BadValue(f"{'tp' if tp is None else 'pp'} is blank", "give the plan's degrees")
-    if cp is None:
-        cp = 1
+        over = devices // (cp * dp) if dp else (tp or 1) * (pp or 1)
+        tp = tp or math.gcd(node, max(1, over // (pp or 1)))
+        pp = pp or max(1, over // tp)
+        notes.append(f"tp {tp}, pp {pp}")
     rest, over = divmod(devices, tp * pp * cp)
     if over:
         raise BadValue(f"tp {tp} * pp {pp} * cp {cp} does not divide {devices} devices", "correct the degrees")

@@ -95,7 +95,6 @@ def test_a_run_that_ran_out_of_memory_is_not_said_to_fit() -> None:
         ("gpu", "TPU v4", "TPU v4"),
         ("gpu", "", "gpu is blank"),
         ("layers", "", "layers is blank"),
-        ("tp", "", "tp is blank"),
         ("tp", "3", "does not divide"),
         ("dp", "8", "is not 16 devices"),
         ("num_gpus", "sixteen", "num_gpus"),
@@ -137,6 +136,21 @@ def test_mixtures_of_experts_by_name() -> None:
     expert = {"model": "Mixtral-8x7B", "ffn": "7168", "ep": "4", "tp": "1", "dp": "8"}
     assert seconds(**expert) > 0
     assert "mixtral model cannot be built" in predicted(model="some-MoE")["pred_note"]
+
+
+def test_blanks_are_filled_by_names_and_rules() -> None:
+    bare = {"gpu": "H100", "model": "Llama-2 7B", "num_gpus": "16", "dp": "2"}
+    (row,) = estimate([bare])
+    assert row["pred_iter_time_s"], row["pred_note"]
+    for word in ("shape of llama2-7b", "tp 8, pp 1", "sequence 2048", "global batch 2", "sharding"):
+        assert word in row["pred_note"]
+    (row,) = estimate(
+        [{"gpu": "A100", "model": "GPT", "layers": "8", "hidden": "1024", "tp": "2", "pp": "2", "dp": "2"}]
+    )
+    assert "8 devices" in row["pred_note"]
+    assert row["pred_iter_time_s"]
+    grouped = {"tp": "8", "dp": "1", "kv_heads": "4"}
+    assert "repeated" in predicted(**grouped)["pred_note"]
 
 
 def test_defaults_are_stated() -> None:
