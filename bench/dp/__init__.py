@@ -1,0 +1,1 @@
+"""Benchmarks of the exact solver: ``python -m bench.dp``."""
