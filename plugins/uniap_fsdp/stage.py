@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from uniap_core.api import Inexpressible
@@ -267,8 +267,13 @@ class Stage(nn.Module):
     def _show(self, port: Port, x: torch.Tensor) -> torch.Tensor:
         """An activation as the model's own code sees it: of its whole shape, wherever its parts are."""
         layout, shape = self.route.layout(port, self.place), self.route.wiring.shape(port)
-        if not self.route.wiring.glue or layout.ranks == 1 or shape.batch is None:
+        if not self.route.wiring.glue or layout.ranks == 1:
             return x
+        if shape.batch is None:
+            # Each rank's samples give a share of its gradient; the layer that made it sums them.
+            shares = [Partial(), Replicate()]
+            mesh = self.meshes.stage_mesh(layout.tp)
+            return DTensor.from_local(x, mesh, [Replicate(), Replicate()], run_check=False, grad_placements=shares)
         columns = x.shape[-1] != shape.sizes[-1]
         inner = Shard(1) if layout.split else Shard(x.dim() - 1) if columns else Replicate()
         mesh = self.meshes.stage_mesh(layout.tp)

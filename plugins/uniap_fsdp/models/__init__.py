@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import nn
+from .names import FAMILIES
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from uniap_core.api import ModelGraph
 
-FAMILIES = ("llama", "gpt", "bert", "t5")
-"""Families that can be built without a source."""
+__all__ = ["FAMILIES", "build"]
 
 
 def build(graph: ModelGraph) -> nn.Module:

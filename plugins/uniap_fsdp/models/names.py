@@ -1,0 +1,3 @@
+"""Which families have a torch model here; imports no torch."""
+
+FAMILIES = ("llama", "gpt", "bert", "t5")

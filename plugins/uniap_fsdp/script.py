@@ -1,0 +1,158 @@
+"""``uniap export --to fsdp``: a training script with the plan as a table in it, and the modules it runs on.
+
+The folder needs torch and nothing else: the modules are those of this executor, with ``uniap_core.api`` replaced
+by the few words of a plan that they read.
+"""
+
+from __future__ import annotations
+
+import os
+import pprint
+from pathlib import Path
+
+from uniap_core.api import Inexpressible, Proposal, write_text
+
+from .check import check
+from .models.names import FAMILIES
+
+MODULES = (
+    "check",
+    "checkpoint",
+    "data",
+    "loss",
+    "meshes",
+    "parallel",
+    "pipeline",
+    "plan_types",
+    "reduce",
+    "relayout",
+    "shard",
+    "source",
+    "split",
+    "stage",
+    "train",
+    "where",
+    "wiring",
+)
+"""What a training script imports, directly or not."""
+
+SCRIPT = '''"""{title}
+
+Planned {what}, predicted {seconds:.4g} s per iteration.
+
+    torchrun --nproc-per-node={devices} train.py --steps 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import torch
+import torch.distributed as dist
+from runtime.plan_types import Job, plan
+from runtime.train import train
+
+ROWS = [
+    # layer, stage, tp, dp, sharding, recompute, sequence parallel
+{rows}
+]
+
+PLAN = plan(
+    family={family!r},
+    architecture={architecture},
+    sequence={sequence},
+    rows=ROWS,
+    pp={pp},
+    micro_batches={micro_batches},
+    global_batch={global_batch},
+    precision={precision!r},
+    schedule={schedule!r},
+    optimizer={optimizer!r},
+    dropout={dropout},
+    devices={devices},
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", default="", help="a .npy file of token ids; synthetic samples without")
+    parser.add_argument("--checkpoint", default="", help="folder to write checkpoints to")
+    parser.add_argument("--resume", default="", help="checkpoint to start from")
+    arguments = parser.parse_args()
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+
+    def tell(step: int, loss: float, norm: float, seconds: float) -> None:
+        if dist.get_rank() == 0:
+            print(f"step {{step + 1}}: loss {{loss:.6f}}, gradient norm {{norm:.4f}}, {{seconds:.3f}} s", flush=True)
+
+    train(PLAN, Job(**vars(arguments)), kind, tell=tell)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
+    """Write ``train.py`` and the package ``runtime`` that it uses; returns the paths written.
+
+    Raises
+    ------
+    Inexpressible
+        If the executor cannot run the plan, or its model is not one of the families with a model here.
+    """
+    check(plan)
+    traced = plan.model.source and not plan.model.source.startswith("zoo:")
+    if traced or plan.model.family not in FAMILIES:
+        raise Inexpressible(
+            f"a script for {plan.model.name} would need its own code",
+            "use uniap_fsdp.parallelize(model, plan) in your script, or uniap run",
+        )
+    here, there = Path(__file__).parent, Path(folder)
+    (there / "runtime" / "models").mkdir(parents=True, exist_ok=True)
+    files = {there / "train.py": script(plan), there / "runtime" / "__init__.py": '"""What train.py runs on."""\n'}
+    for name in MODULES:
+        files[there / "runtime" / f"{name}.py"] = _own((here / f"{name}.py").read_text(), ".")
+    for path in sorted((here / "models").glob("*.py")):
+        files[there / "runtime" / "models" / path.name] = _own(path.read_text(), "..")
+    for path, text in files.items():
+        write_text(path, text)
+    return [str(path) for path in files]
+
+
+def script(plan: Proposal) -> str:
+    """The text of ``train.py``."""
+    rows = [
+        (row.name, row.stage, row.tp, row.dp, row.sharding, row.recompute, row.sequence_parallel) for row in plan.layers
+    ]
+    return SCRIPT.format(
+        title=f"Trains {plan.model.name} on {plan.cluster.devices} devices.",
+        what=f"for {plan.cluster.name} by {plan.solver}",
+        seconds=plan.predicted.iteration_time_s,
+        rows="\n".join(f"    {row!r}," for row in rows),
+        family=plan.model.family,
+        architecture=pprint.pformat(dict(plan.model.architecture), indent=4, width=100).replace("\n", "\n    "),
+        sequence=plan.sequence,
+        pp=plan.pp,
+        micro_batches=plan.micro_batches,
+        global_batch=plan.global_batch,
+        precision=plan.precision,
+        schedule=plan.schedule,
+        optimizer=plan.training.optimizer,
+        dropout=plan.training.dropout,
+        devices=plan.cluster.devices,
+    )
+
+
+def _own(text: str, up: str) -> str:
+    """A module's text with the words of a plan taken from the folder itself."""
+    return text.replace("from uniap_core.api import", f"from {up}plan_types import")
