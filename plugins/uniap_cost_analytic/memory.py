@@ -66,12 +66,16 @@ def local_parameters(operators: tuple[Operator, ...], strategy: Strategy, *, cop
 def state_bytes(parameters: tuple[float, float], strategy: Strategy, recipe: Recipe) -> tuple[float, float, float]:
     """Parameters, gradients and optimizer states on one device, bytes."""
     ranks = strategy.dp * strategy.cp
-    weights = gradients = optimizer = 0.0
+    weight, optimizer = recipe.weight, recipe.optimizer
+    if strategy.sharding == "zero3" and weight < 4:
+        # Sharded throughout, the fp32 master copy is the weight; what is gathered is cast (FSDP mixed precision).
+        weight, optimizer = 4.0, optimizer - 4
+    weights = gradients = states = 0.0
     for count, shards in zip(parameters, (ranks, ranks // strategy.ep), strict=True):
-        weights += count * recipe.weight / (shards if strategy.sharding == "zero3" else 1)
+        weights += count * weight / (shards if strategy.sharding == "zero3" else 1)
         gradients += count * recipe.gradient / (shards if strategy.sharding in ("zero2", "zero3") else 1)
-        optimizer += count * recipe.optimizer / (shards if strategy.sharding != "none" else 1)
-    return weights, gradients, optimizer
+        states += count * optimizer / (shards if strategy.sharding != "none" else 1)
+    return weights, gradients, states
 
 
 def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) -> float:
@@ -139,7 +143,9 @@ def transient_bytes(
             running = max(running, rows * op.inner * (4 + 2 * element) / share)
         elif op.kind in ("gemm", "grouped_gemm", "pointwise"):
             width = max(op.inner, op.outer) * (op.top_k or 1)
-            running = max(running, 2 * rows * width * element / share)
+            # Under sequence parallelism the whole input is gathered, and its gradient whole before it is scattered.
+            gathered = rows * op.inner * element if op.entry and cut.sequence_parallel else 0.0
+            running = max(running, 2 * rows * width * element / share + 2 * gathered)
     if recomputes(operators) and strategy.recompute != "none":
         again = sum(
             saved_bytes(op, cut, training, selective=False)
