@@ -63,7 +63,7 @@ def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
         if request.time_limit_s is not None:
             command.timeLimit = max(0.05, request.time_limit_s - (time.perf_counter() - began))
         model.solve(command)
-        return _answer(model, columns, log.read_text(errors="replace"))
+        return _answer(model, columns, program, log.read_text(errors="replace"))
 
 
 def probe() -> str:
@@ -102,19 +102,27 @@ def _build(program: Program) -> tuple[Any, list[Any]]:
     return model, columns
 
 
-def _answer(model: Any, columns: list[Any], log: str) -> RawResult:
+def _answer(model: Any, columns: list[Any], program: Program, log: str) -> RawResult:
     status = (re.findall(r"^Result - (.*?)\s*$", log, re.M) or ["no result in the log"])[-1]
     stop = STOPS.get(status, Stop.CRASH)
     if stop is Stop.CRASH and model.status == pulp.LpStatusInfeasible:
         # Found by preprocessing, which ends without a result line.
         status, stop = "Infeasible", Stop.INFEASIBLE
-    found = model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+    found = stop is not Stop.INFEASIBLE and model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+    values = np.array([column.value() or 0.0 for column in columns]) if found else None
     objective = pulp.value(model.objective) if found else None
+    best = float((re.findall(r"Search completed - best objective ([-+.\de]+)", log) or ["inf"])[-1])
+    if stop is Stop.INFEASIBLE and best < 1e49:
+        # The search ended with a point; only CBC's last check of it went wrong. If it was the start, it is known.
+        status += ", after a completed search that had a point"
+        started = program.start is not None and abs(program.cost @ program.start - best) <= 1e-6 * abs(best)
+        stop = Stop.OPTIMAL if started else Stop.NUMERIC
+        values, objective = (program.start, best) if started else (None, None)
     bound = re.findall(r"^Lower bound:\s*(\S+)", log, re.M)
     proven = objective if stop is Stop.OPTIMAL else None
     return RawResult(
         stop=stop,
-        values=np.array([column.value() or 0.0 for column in columns]) if found else None,
+        values=values,
         objective_s=objective,
         bound_s=float(bound[-1]) if bound else proven,
         raw_status=status,
