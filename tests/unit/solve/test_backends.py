@@ -149,8 +149,6 @@ def test_the_trajectory_ends_where_the_result_does():
 
 
 def test_paper_and_joint_formulations_agree(solver, problem):
-    if solver.name == "gurobi":
-        pytest.skip("the paper's variables are too many for the built-in licence with quadratic terms")
     form = Form.MILP if Form.MILP in solver.forms else None
     best_s = optimum(problem).objective_s
     result = driver.solve(problem, solver, SolveRequest(time_limit_s=60), form=form, pose="paper")
