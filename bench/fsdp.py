@@ -234,12 +234,18 @@ def planned(hardware: Cluster, pins: Any, profile: str | None = None) -> Plan:
 
 def rank(arguments: argparse.Namespace) -> dict[str, Any]:
     hardware = cluster(2, spawn(2, figures))
-    rows = []
-    for pins in PLANS:
-        plan = planned(hardware, pins, arguments.profile)
-        seconds = spawn(2, measure, plan, arguments.steps)
-        rows.append({"pins": " ".join(pins), "predicted_s": plan.predicted.iteration_time_s, "measured_s": seconds})
-        print(f"{rows[-1]['predicted_s']:9.4f} s predicted {seconds:9.4f} s measured  {' '.join(pins)}", flush=True)
+    plans = {" ".join(pins): planned(hardware, pins, arguments.profile) for pins in PLANS}
+    seconds = dict.fromkeys(plans, float("inf"))
+    for _ in range(arguments.rounds):
+        # In rounds, so that what else the machine does at one time falls on all plans.
+        for pins, plan in plans.items():
+            seconds[pins] = min(seconds[pins], spawn(2, measure, plan, arguments.steps))
+    rows = [
+        {"pins": pins, "predicted_s": plan.predicted.iteration_time_s, "measured_s": seconds[pins]}
+        for pins, plan in plans.items()
+    ]
+    for row in rows:
+        print(f"{row['predicted_s']:9.4f} s predicted {row['measured_s']:9.4f} s measured  {row['pins']}", flush=True)
     value = tau([row["predicted_s"] for row in rows], [row["measured_s"] for row in rows])
     print(f"Kendall tau of {len(rows)} plans: {value:.3f}")
     if arguments.picture:
@@ -275,6 +281,7 @@ def main() -> int:
     parser.add_argument("what", choices=("overhead", "rank"))
     parser.add_argument("--ranks", type=int, default=2, help="of overhead")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3, help="of rank: each plan is measured so often")
     parser.add_argument("--profile", help="a uniap.profile/1 file: predict by the profiled cost model")
     parser.add_argument("--picture", help="write a plot here")
     parser.add_argument("--json", help="write the figures here")
