@@ -194,7 +194,28 @@ def apply(
     pipe = _Reducing(Body(stage), stage, world, device)
     pipe.ties, pipe.meshes = ties, world
     stage.train(plan.training.dropout)
-    return Parallel(pipe.submod, schedule(plan.schedule, pipe, plan.micro_batches), pipe, stage, world, held)
+    return Parallel(
+        pipe.submod,
+        schedule(plan.schedule, pipe, plan.micro_batches),
+        pipe,
+        stage,
+        world,
+        held,
+        _notes(plan, route, sites),
+    )
+
+
+def _notes(plan: Proposal, route: Route, sites: Mapping[str, str]) -> tuple[str, ...]:
+    """Where the run deviates from the plan's letter."""
+    blocks = {layer.name for layer in plan.model.layers if any(op.kind == "attention" for op in layer.operators)}
+    sliced = {layer for path, layer in sites.items() if route.layouts[layer].split and route.borders[path].inputs[0]}
+    whole = [
+        x.name for x in plan.layers if x.name in blocks and x.sequence_parallel and x.tp > 1 and x.name not in sliced
+    ]
+    if not whole:
+        return ()
+    more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
+    return (f"no sequence parallelism inside {', '.join(whole[:3])}{more}: whole activations are kept there",)
 
 
 def _move_buffers(module: nn.Module, device: torch.device) -> None:

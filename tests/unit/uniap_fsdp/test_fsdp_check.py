@@ -81,6 +81,9 @@ def test_a_dry_run_builds_every_stage_and_its_groups() -> None:
 
     plan = proposal(GRAPH, 8, ["tp1-dp4", "tp2-dp2-zero3-sp", "tp1-dp4-zero2", "tp2-dp2-sp"], cuts=(2,))
     built = dry_layout(plan)
+    assert built.notes == ()
+    odd = build("llama:layers=2,hidden=32,heads=4,ffn=64,vocab=64,seq=15")
+    assert "no sequence parallelism inside layers.0, layers.1" in dry_layout(proposal(odd, 2, "tp2-dp1-sp")).notes[0]
     assert built.groups["layers.0"]["tp"] == ((0, 1), (2, 3))
     assert built.groups["head"]["dp"] == ((4, 6), (5, 7))
     assert set(built.parameters) == {0, 4}
