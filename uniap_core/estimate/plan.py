@@ -95,7 +95,11 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         notes.append(f"global batch {batch}")
     sharding = _sharding(row.get("sharding") or "", pp, notes)
     recompute = _recompute(row.get("recompute") or "")
-    precision = _precision(row.get("precision") or "", cluster, notes)
+    stated = any(row.get(name) for name in ("precision", "sharding", "recompute"))
+    precision = _precision(row.get("precision") or ("" if stated else "fp32"), cluster, notes)
+    if not stated:
+        # A row that names no option of training was run without any: PyTorch's default.
+        notes.append(precision)
     old = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
     dense = recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama"
     modern = old >= 2 or (old == 1 and not dense and precision != "fp16") or shape.sequence > 4096
@@ -106,7 +110,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         global_batch=micro * dp * count,
         precision=precision,
         flash_attention=fused,
-        dropout=not fused and family_of(model, shape) != "llama",
+        # Mixed-precision recipes of the time before fused attention had dropout.
+        dropout=not fused and precision in ("fp16", "bf16") and family_of(model, shape) != "llama",
     )
     space = StrategySpace(
         tp=(tp,),

@@ -155,8 +155,9 @@ def test_blanks_are_filled_by_names_and_rules() -> None:
 
 def test_defaults_are_stated() -> None:
     bare = {k: v for k, v in ROW.items() if k not in ("gpus_per_node", "heads", "dp", "micro_batch", "precision")}
-    note = estimate([bare | {"sharding": "", "recompute": ""}])[0]["pred_note"]
-    for word in ("devices per node", "heads", "dp 4", "micro-batch", "bf16", "sharding", "recompute", "vocabulary"):
+    assert "tf32" in estimate([bare | {"sharding": "", "recompute": ""}])[0]["pred_note"]
+    note = estimate([bare | {"sharding": "none", "recompute": ""}])[0]["pred_note"]
+    for word in ("devices per node", "heads", "dp 4", "micro-batch", "bf16", "recompute", "vocabulary"):
         assert word in note
     assert "assumed" in note
 
