@@ -51,8 +51,9 @@ def test_more_bytes_never_take_less_time(operation: str, size: float, factor: fl
     assert 0 < collective_s(operation, size, group, C) <= collective_s(operation, size * factor, group, C)
 
 
-@given(st.floats(1e3, 1e10), st.sampled_from([2, 4, 8]))
-def test_an_all_reduce_is_no_cheaper_than_its_halves(size: float, ranks: int) -> None:
+@given(st.floats(1e7, 1e10), st.sampled_from([2, 4, 8]))
+def test_a_large_all_reduce_is_no_cheaper_than_its_halves(size: float, ranks: int) -> None:
+    """Small ones are: a tree has fewer hops than the ring of a reduce-scatter."""
     group = stage_group(TWO, 0, 16, 1, ranks, C)
     whole = collective_s("all_reduce", size, group, C)
     assert whole >= collective_s("reduce_scatter", size, group, C)
