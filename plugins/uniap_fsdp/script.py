@@ -39,6 +39,7 @@ MODULES = (
 SCRIPT = '''"""{title}
 
 Planned {what}, predicted {seconds:.4g} s per iteration.
+From the plan {seal}.
 
     torchrun --nproc-per-node={devices} train.py --steps 100
 """
@@ -138,6 +139,7 @@ def script(plan: Proposal) -> str:
         title=f"Trains {plan.model.name} on {plan.cluster.devices} devices.",
         what=f"for {plan.cluster.name} by {plan.solver}",
         seconds=plan.predicted.iteration_time_s,
+        seal=getattr(plan, "seal", "") or "that was never sealed",
         rows="\n".join(f"    {row!r}," for row in rows),
         family=plan.model.family,
         architecture=pprint.pformat(dict(plan.model.architecture), indent=4, width=100).replace("\n", "\n    "),

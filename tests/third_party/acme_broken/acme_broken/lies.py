@@ -91,7 +91,9 @@ def bound(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
 
 
 def smug(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
-    objective_s, assignment = _feasible(problem)[-1]
+    if not (found := _feasible(problem)):
+        return RawResult(stop=Stop.INFEASIBLE)
+    objective_s, assignment = found[-1]
     return RawResult(stop=Stop.OPTIMAL, assignment=assignment, bound_s=objective_s)
 
 
