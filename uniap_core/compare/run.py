@@ -106,7 +106,7 @@ class ProblemComparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return min((e.objective_s for e in self.entries if e.objective_s is not None), default=None)
 
     def agreement(self, entry: Entry) -> str:
-        """One word or two on how an entry stands to the others."""
+        """How an entry stands to the others: agrees (proven), best, above the best by some percent, contradicts."""
         for c in self.contradictions:
             if entry.solver in (c.claims, c.refutes):
                 return f"contradicts {c.refutes if entry.solver == c.claims else c.claims}"
@@ -117,7 +117,7 @@ class ProblemComparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         if entry.objective_s is None or self.best_s is None:
             return "no answer"
         above = entry.objective_s / self.best_s - 1 if self.best_s else 0.0
-        return "equals the best" if above <= TOLERANCE else f"{above:.3%} above the best"
+        return "best" if above <= TOLERANCE else f"+{above:.2%}"
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,9 +17,21 @@ def table(problem: ProblemComparison) -> Table:
     """One row per solver, fastest proof first."""
     from rich.table import Table
 
-    drawn = Table(title=title(problem), title_justify="left")
+    versions = ", ".join(f"{e.solver} {e.version}" for e in ranked(problem) if e.version)
+    drawn = Table(
+        title=title(problem),
+        title_justify="left",
+        caption=versions,
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
     for heading in HEADINGS:
-        drawn.add_column(heading, justify="left" if heading in ("solver", "form", "stop", "") else "right")
+        words = heading in ("solver", "form", "stop", "")
+        # Numbers stay whole on a narrow terminal; the last column wraps.
+        drawn.add_column(
+            heading.replace(" s", "\ns"), justify="left" if words else "right", no_wrap=heading != "", overflow="fold"
+        )
     for entry in ranked(problem):
         drawn.add_row(*cells(problem, entry), style="bold red" if _wrong(problem, entry) else "")
     return drawn
@@ -47,16 +59,16 @@ def ranked(problem: ProblemComparison) -> list[Entry]:
 def cells(problem: ProblemComparison, entry: Entry) -> list[str]:
     """The texts of one row, in the order of :data:`HEADINGS`."""
     return [
-        f"{entry.solver} {entry.version}".strip(),
+        entry.solver,
         entry.form,
         entry.stop.value if entry.stop else entry.error,
-        _number(entry.objective_s, ".7g"),
-        _number(entry.bound_s, ".7g"),
+        _number(entry.objective_s, ".6g"),
+        _number(entry.bound_s, ".6g"),
         _number(entry.gap, ".2%") if entry.gap is None or entry.gap >= 5e-5 else "0",
         _number(entry.columns, "d"),
         _number(entry.rows, "d"),
-        _number(entry.build_s, ".3f"),
-        _number(entry.solve_s, ".3f"),
+        _number(entry.build_s, ".2f"),
+        _number(entry.solve_s, ".2f"),
         entry.cause if entry.error else problem.agreement(entry),
     ]
 

@@ -102,7 +102,7 @@ def test_the_table_ranks_proofs_first_and_says_how_each_stands():
     assert last == {
         "fast": "agrees",
         "slow": "agrees",
-        "late": "50.000% above the best",
+        "late": "+50.00%",
         "mute": "no answer",
         "down": "down says so",
     }
