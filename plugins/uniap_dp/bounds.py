@@ -124,8 +124,12 @@ def _sums(lattice: Lattice, values: Array) -> Array:
 def _least_borders(lattice: Lattice) -> Array:
     """The least time of a boundary at each downset."""
     first, group, _, cost = lattice.border
-    starts = group[first]
-    return np.minimum.reduceat(np.append(cost, math.inf), starts)
+    stops = np.append(first[1:], len(group) - 1)
+    least = np.full(lattice.size, math.inf)
+    for node, (begin, stop) in enumerate(zip(group[first].tolist(), group[stops].tolist(), strict=True)):
+        if stop > begin:
+            least[node] = cost[begin:stop].min()
+    return least
 
 
 def _roots(lattice: Lattice, useful: Array, done: Array, limit: float, budget: int) -> dict[int, Root]:

@@ -334,13 +334,13 @@ class _Builder:
     def _make_codes(self, edges: tuple[int, ...], shared: tuple[int, ...], direct: bool) -> _Codes:
         tables = [self.edges[e] for e in edges]
         cls, rep = _group(np.hstack([t for e in tables for t in (e.reshard_s, e.cross_s)]))
-        if direct:
+        if direct and self.problem.depth > 1:
             return self._direct_codes(tables, shared, cls, rep)
         keys: dict[Hashable, int] = {}
         rows: list[tuple[Array, ...]] = []
         cost: list[float] = []
         reach: list[set[int]] = []
-        for c in rep:
+        for c in rep if self.problem.depth > 1 else ():
             reach.append({self._out(option, keys, rows, cost) for option in self._options(tables, shared, c, None)})
         at = 0
         while at < len(rows):  # what an earlier boundary promised, a later one may promise more tightly
@@ -422,6 +422,11 @@ class _Builder:
         states = np.array([math.prod(c.size for c in here) for here in codes], dtype=np.int64)
         if states.sum() > self.max_states:
             raise TooLarge(f"{int(states.sum())} states in {len(masks)} downsets, budget {self.max_states}")
+        outs = [_out_states(here) for here in codes]
+        above = states[::-1].cumsum()[::-1]
+        pairs = max(len(out) * int(more) for out, more in zip(outs, above, strict=True))
+        if pairs > 25 * self.max_states:
+            raise TooLarge(f"{pairs} pairs of states at both ends of a stage, budget {25 * self.max_states}")
         types = _Types(self)
         steps = []
         for at, mask in enumerate(masks):
@@ -430,7 +435,6 @@ class _Builder:
                 after = number[mask | 1 << u]
                 here.append((u, types.number(u, live[at], codes[at], live[after], codes[after]), after))
             steps.append(tuple(here))
-        outs = [_out_states(here) for here in codes]
         stage_class, classes = types.stage_classes()
         out_start = np.zeros(len(masks) + 1, dtype=np.int64)
         out_start[1:] = np.cumsum([len(o) for o in outs])

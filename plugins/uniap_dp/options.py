@@ -17,4 +17,4 @@ class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     max_labels: int = 16_000_000
-    max_states: int = 1_000_000
+    max_states: int = 200_000

@@ -123,7 +123,7 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
 
 
 def _answer(ledger: Ledger, stop: Stop, words: str, arena: Arena) -> RawResult:
-    bound: float | None = ledger.bound if 0 < ledger.bound < math.inf else None
+    bound: float | None = ledger.bound
     if stop is Stop.INFEASIBLE:
         bound = ledger.request.cutoff_s
     return RawResult(
