@@ -15,8 +15,9 @@ import numpy as np
 
 from uniap_core.api import Problem
 
-from . import kernels
-from .lattice import Lattice, TooLarge, Tree, build
+from . import paths, totals
+from .codes import TooLarge
+from .lattice import Lattice, Tree, build
 
 Array = np.ndarray
 
@@ -80,12 +81,11 @@ def cut(lattice: Lattice, limit: float, least_s: Array, budget: int = 4_000_000)
     layers = np.array([mask.bit_count() for mask in lattice.masks])
     done = _sums(lattice, least_s)
     slack = limit * (1 + 1e-9)
-    reach = np.array([(done <= i * slack) & (done[-1] - done <= (depth - i) * slack) for i in range(depth + 1)])
+    reach: Array = np.array([(done <= i * slack) & (done[-1] - done <= (depth - i) * slack) for i in range(depth + 1)])
     reach &= np.array([(layers >= i) & (layers[-1] - layers >= depth - i) for i in range(depth + 1)])
     reach[0, 1:] = False
     reach[-1, :-1] = False
-    useful = reach.any(axis=0)
-    roots = _roots(lattice, useful, done, limit, budget)
+    roots = _roots(lattice, np.flatnonzero(reach.any(axis=0)), done, limit, budget)
     base, count = np.zeros((depth, size), dtype=np.int64), np.zeros((depth, size), dtype=np.int64)
     starts = [
         (i, int(lattice.stage_class[i]), roots[d]) for i in range(depth) for d in np.flatnonzero(reach[i, :-1]).tolist()
@@ -108,8 +108,8 @@ def cut(lattice: Lattice, limit: float, least_s: Array, budget: int = 4_000_000)
         filled += len(parts[-1][0])
     if not parts:
         parts.append((*(np.zeros(0, dtype=np.int64),) * 2, *(np.zeros(0),) * 3, np.zeros((0, 2))))
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Cuts(limit, roots, base, count, *columns, _least_borders(lattice))
+    item, target, low, high, price, recipe = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Cuts(limit, roots, base, count, item, target, low, high, price, recipe, _least_borders(lattice))
 
 
 def _sums(lattice: Lattice, values: Array) -> Array:
@@ -132,12 +132,12 @@ def _least_borders(lattice: Lattice) -> Array:
     return least
 
 
-def _roots(lattice: Lattice, useful: Array, done: Array, limit: float, budget: int) -> dict[int, Root]:
+def _roots(lattice: Lattice, nodes: Array, done: Array, limit: float, budget: int) -> dict[int, Root]:
     """Trees above every useful downset, as high as the limit allows, with equal ones paired up."""
     roots: dict[int, Root] = {}
     known: dict[tuple[bytes, ...], int] = {}
     items = 0
-    for node in np.flatnonzero(useful).tolist():
+    for node in nodes.tolist():
         if node == lattice.size - 1:
             continue
         tree = lattice.tree(node, done - done[node] <= limit * (1 + 1e-9))
@@ -155,7 +155,7 @@ def _row(lattice: Lattice, kind: int, root: Root, limit: float, wanted: Array) -
     n = len(root.tree.parent)
     alive = np.zeros(n, dtype=np.bool_)
     low, high, price, recipe = np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2))
-    kernels.segment_duals(
+    paths.segment_duals(
         limit, root.arrays, lattice.arcs, lattice.classes[kind].arrays, lattice.starts(root.node),
         wanted, alive, low, high, price, recipe,
     )  # fmt: skip
@@ -180,7 +180,7 @@ def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: 
     dims = (depth + 1, nodes, WIDTH)
     total, peak, origin = np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64)
     size = np.zeros(dims[:2], dtype=np.int64)
-    kernels.sweep(
+    totals.sweep(
         cuts.base,
         cuts.count,
         cuts.target,
@@ -227,7 +227,7 @@ def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | No
 def stage_limits(cuts: Cuts, weight: float, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
     """The most each stage may take in a plan of at most ``cutoff``; -1 where no such plan has that stage."""
     out = np.full(len(cuts.low), -1.0)
-    kernels.stage_limits(
+    totals.stage_limits(
         cuts.base, cuts.count, cuts.target, cuts.border, weight, cutoff,
         ahead.total, ahead.peak, ahead.size, behind.total, behind.peak, behind.size, out,
     )  # fmt: skip
@@ -258,7 +258,7 @@ def lower_bound(problem: Problem) -> float:
     except TooLarge:
         least_s = np.array([layer.time_s.min() for layer in problem.layers])
         total = math.fsum(least_s)
-        return (total + (problem.micro_batches - 1) * max(total / problem.depth, least_s.max())) * (1 - 1e-12)
+        return (total + (problem.micro_batches - 1) * max(total / problem.depth, float(least_s.max()))) * (1 - 1e-12)
 
 
 def first_limit(lattice: Lattice, least_s: Array) -> float:

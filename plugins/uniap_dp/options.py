@@ -13,8 +13,11 @@ class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_labels
         Labels (16 bytes each) that one stage table, and the program over stages, may hold at a time.
     max_states
-        Lattice states (downsets with carried strategies) beyond which a DAG is ``unsupported``.
+        Lattice states (downsets with carried strategies) beyond which a graph goes to depth-first search.
+    max_nodes
+        Nodes of that search beyond which the graph is ``unsupported``.
     """
 
     max_labels: int = 16_000_000
     max_states: int = 200_000
+    max_nodes: int = 20_000_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import kernels
+from . import labels, paths
 from .bounds import Root
 from .lattice import Lattice
 
@@ -59,8 +59,8 @@ class StageTable:
 
 
 @dataclass(frozen=True, eq=False)
-class _Labels:
-    """Where the labels of a tree are in the arena; see ``kernels.extend`` for the numbering."""
+class _Spots:
+    """Where the labels of a tree are in the arena; see ``labels.extend`` for the numbering."""
 
     base: Array
     rows: int
@@ -95,14 +95,14 @@ def tabulate(
     OutOfLabels
         If the arena's budget is too small.
     """
-    labels = _label(lattice, kind, root, lattice.starts(root.node), limits, prices, arena, clock, width)
+    spots = _label(lattice, kind, root, lattice.starts(root.node), limits, prices, arena, clock, width)
     table = {}
     for item in np.flatnonzero(limits >= 0).tolist():
-        where, many = labels.where[labels.states(item)], labels.many[labels.states(item)]
+        where, many = spots.where[spots.states(item)], spots.many[spots.states(item)]
         value = np.full(len(where), math.inf)
         some = many > 0
         value[some] = arena.time[where[some] + many[some] - 1]
-        table[item] = value.reshape(labels.rows, -1)
+        table[item] = value.reshape(spots.rows, -1)
     return StageTable(table)
 
 
@@ -116,20 +116,20 @@ def _label(
     arena: Arena,
     clock: Clock,
     width: int,
-) -> _Labels:
+) -> _Spots:
     tree, costs = root.arrays, lattice.classes[kind].arrays
     residuals = lattice.arcs[0][root.tree.type]
     residuals[0] = 0
     in_base = np.concatenate([[0], np.cumsum(residuals)])
     slack, slack_in = np.empty((root.base[-1], len(prices))), np.empty((in_base[-1], len(prices)))
     spare, spare_in = np.empty(root.base[-1]), np.empty(in_base[-1])
-    kernels.completions(tree, in_base, lattice.arcs, costs, limits, prices, slack, slack_in, spare, spare_in)
+    paths.completions(tree, in_base, lattice.arcs, costs, limits, prices, slack, slack_in, spare, spare_in)
     rows = len(starts)
-    labels = _Labels(root.base, rows, *np.zeros((2, root.base[-1] * rows), dtype=np.int64))
+    spots = _Spots(root.base, rows, *np.zeros((2, root.base[-1] * rows), dtype=np.int64))
     while rows > len(arena.time):
         arena.grow(0)
     first = np.arange(rows) * root.base[1] + starts
-    labels.where[first], labels.many[first] = np.arange(rows), 1
+    spots.where[first], spots.many[first] = np.arange(rows), 1
     arena.time[:rows] = arena.memory[:rows] = 0.0
     used = rows
     # Items from which no useful end can be reached are left out.
@@ -137,8 +137,8 @@ def _label(
     for item in np.flatnonzero(open_[1:]).tolist():
         clock()
         while True:
-            got = kernels.extend(
-                item + 1, rows, width, tree, in_base, lattice.arcs, costs, labels.where, labels.many,
+            got = labels.extend(
+                item + 1, rows, width, tree, in_base, lattice.arcs, costs, spots.where, spots.many,
                 arena.time, arena.memory, used, prices, slack, slack_in, spare, spare_in, len(prices) - 1,
             )  # fmt: skip
             if got >= 0:
@@ -147,7 +147,7 @@ def _label(
         arena.most = max(arena.most, got)
         arena.total += got - used
         used = got
-    return labels
+    return spots
 
 
 @dataclass(frozen=True)
@@ -168,11 +168,11 @@ def strategies(lattice: Lattice, root: Root, leg: Leg, prices: Array, arena: Are
     limits[leg.item] = leg.time_s
     kind = int(lattice.stage_class[leg.stage])
     starts = lattice.starts(root.node)[leg.start : leg.start + 1]
-    labels = _label(lattice, kind, root, starts, limits, prices, arena, clock, 0)
+    spots = _label(lattice, kind, root, starts, limits, prices, arena, clock, 0)
     goal = int(root.base[leg.item]) + leg.state
-    label = labels.where[goal] + labels.many[goal] - 1
+    label = spots.where[goal] + spots.many[goal] - 1
     time_s, memory = float(arena.time[label]), float(arena.memory[label])
-    return _trace(lattice, kind, root, leg.item, leg.state, time_s, memory, labels.where, labels.many, arena)
+    return _trace(lattice, kind, root, leg.item, leg.state, time_s, memory, spots.where, spots.many, arena)
 
 
 def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) -> dict[int, int]:
@@ -181,7 +181,7 @@ def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) ->
     alive = np.ones(len(root.base), dtype=np.bool_)
     times, memory = np.full(states, math.inf), np.full(states, math.inf)
     out = np.empty((2, len(root.base)))
-    kernels.price_paths(
+    paths.price_paths(
         item + 1, recipe[0], recipe[1], root.arrays, lattice.arcs, costs, lattice.starts(root.node), alive,
         times, memory, out[0], out[1],
     )  # fmt: skip
@@ -198,8 +198,6 @@ def _trace(
 ) -> dict[int, int]:  # fmt: skip
     path = np.empty(len(root.tree.parent), dtype=np.int64)
     costs = lattice.classes[kind].arrays
-    kernels.trace_stage(
-        item, state, p, m, root.arrays, lattice.arcs, costs, where, many, arena.time, arena.memory, path
-    )
+    labels.trace_stage(item, state, p, m, root.arrays, lattice.arcs, costs, where, many, arena.time, arena.memory, path)
     kinds = lattice.classes[kind].kind
     return {int(root.tree.layer[x]): int(kinds[path[x]]) for x in np.flatnonzero(path >= 0)}

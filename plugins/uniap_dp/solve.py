@@ -14,11 +14,20 @@ from uniap_core.api import Assignment, BadValue, Emit, Incumbent, Problem, RawRe
 
 from . import bounds, stages
 from .bounds import Cuts, Fronts
-from .lattice import Lattice, TooLarge, build
+from .codes import TooLarge
+from .lattice import Lattice, build
 from .options import DpOptions
 from .segments import Arena, OutOfLabels, StageTable, priced, strategies, tabulate
 
 Array = np.ndarray
+MOST_LAYERS = 12
+"""Larger graphs are not worth a depth-first search."""
+
+FEW_NODES = 400_000
+"""Nodes of a search that is tried before the lattice is built."""
+
+Key = tuple[int, int]
+"""Class of a stage and the first downset of its kind: what a stage table belongs to."""
 
 
 class OutOfTime(Exception):
@@ -108,7 +117,7 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
     if problem.depth > len(problem.layers):
         return _answer(ledger, Stop.INFEASIBLE, "more stages than layers", arena)
     try:
-        _prove(build(problem, options.max_states), ledger, arena)
+        _any_graph(problem, ledger, arena, options)
     except TooLarge as error:
         return _answer(ledger, Stop.UNSUPPORTED, f"lattice of downsets too large: {error}", arena)
     except OutOfTime:
@@ -134,6 +143,34 @@ def _answer(ledger: Ledger, stop: Stop, words: str, arena: Arena) -> RawResult:
         version=_version(),
         statistics={"labels": arena.total, "peak_labels": arena.most},
     )
+
+
+def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOptions) -> None:
+    """Small graphs by depth-first search, others over their lattice; what that cannot hold by a longer search."""
+    small = len(problem.edges) != len(problem.layers) - 1 and len(problem.layers) <= MOST_LAYERS
+    if small and _search(problem, ledger, min(FEW_NODES, options.max_nodes)):
+        return
+    try:
+        _prove(build(problem, options.max_states), ledger, arena)
+    except TooLarge:
+        if not _search(problem, ledger, options.max_nodes):
+            raise
+
+
+def _search(problem: Problem, ledger: Ledger, most: int) -> bool:
+    """Depth-first search; ``False`` if it is not over after ``most`` nodes."""
+    if len(problem.layers) > MOST_LAYERS or not most:
+        return False
+    from . import branch
+
+    try:
+        found = branch.search(problem, ledger.goal, most, ledger.check)
+    except TooLarge:
+        return False
+    if found is not None:
+        ledger.offer(found)
+    ledger.prove(min(ledger.goal, ledger.objective) * (1 - 1e-12))
+    return True
 
 
 def _prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
@@ -209,8 +246,8 @@ def _round(
     """Search all plans of at most ``goal`` (with a beam: some); returns a bound on them."""
     weight = lattice.problem.micro_batches - 1.0
     limits = bounds.stage_limits(cuts, weight, goal, ahead, behind)
-    asks: dict[tuple[int, int], tuple[Array, list[float]]] = {}
-    uses: list[list[tuple[int, int, int, tuple[int, int]]]] = []
+    asks: dict[Key, tuple[Array, list[float]]] = {}
+    uses: list[list[tuple[int, int, int, Key]]] = []
     for i in range(lattice.depth):
         use = []
         for node in np.flatnonzero(cuts.count[i]).tolist():
@@ -222,13 +259,13 @@ def _round(
             key = (int(lattice.stage_class[i]), root.twin)
             if key not in asks:
                 asks[key] = (np.full(len(root.tree.parent), -1.0), [])
-            most, prices = asks[key]
+            most, met = asks[key]
             most[cuts.item[at]] = np.maximum(most[cuts.item[at]], limits[at])
-            prices += cuts.price[at].tolist()
+            met += cuts.price[at].tolist()
             use += [(node, int(cuts.item[x]), int(cuts.target[x]), key) for x in at]
         uses.append(use)
-    prices = {key: _prices(found) for key, (_, found) in asks.items()}
-    tables: dict[tuple[int, int], StageTable] = {}
+    prices = {key: _prices(met) for key, (_, met) in asks.items()}
+    tables: dict[Key, StageTable] = {}
     for key, (most, _) in asks.items():
         root = cuts.roots[key[1]]
         tables[key] = tabulate(lattice, key[0], root, most, prices[key], arena, ledger.check, width)

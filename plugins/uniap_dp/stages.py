@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import kernels
+from . import totals
 from .bounds import Cuts, Fronts
 from .lattice import Lattice
 from .segments import Arena, Leg, StageTable
@@ -65,7 +65,7 @@ def join(
         while True:
             leave_at, leave_many = np.zeros((2, leave_base[-1]), dtype=np.int64)
             next_at, next_many = np.zeros((2, lattice.out_start[-1]), dtype=np.int64)
-            got = kernels.join_stage(
+            got = totals.join_stage(
                 heads, ends, tables, value, starts, lattice.states, lattice.border, weight, cutoff,
                 tail_s, tail_t, tails, lattice.out_start, at, many, leave_base, leave_at, leave_many,
                 next_at, next_many, arena.time, arena.memory, used,

@@ -1,0 +1,240 @@
+"""Digits of a state: what must be known of a producer whose consumers are not all placed yet.
+
+``IN class``: it lies in the current stage; strategies with equal rows in all tables of the edges still to come are one
+class, so a chain needs (classes x classes + strategies) work per layer and not strategies squared. ``OUT code``: it
+lies in an earlier stage. A boundary costs the maximum over *later* consumers, so when a tensor crosses a boundary, a
+level is promised that no later consumer will exceed; consumers above it are no longer allowed. Minimizing over
+promises gives the maximum. Codes with the same allowed costs are one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from uniap_core.api import EdgeTable, Problem
+
+Array = np.ndarray
+
+MOST_PROMISES = 4096
+"""Combinations of levels of one producer's tensors at a boundary, and codes of one producer, at most."""
+
+
+class TooLarge(Exception):
+    """The lattice exceeds its budget; the text says by what count."""
+
+
+def snap(values: Array, step: float) -> Array:
+    """Round to a grid."""
+    return np.rint(values / step) * step
+
+
+def grid(total: float) -> float:
+    """Spacing of a dyadic grid on which entries with that total add up without rounding."""
+    return 2.0 ** (math.frexp(max(total, 1e-200))[1] - 51)
+
+
+def group_rows(rows: Array) -> tuple[Array, Array]:
+    """Class number of each row (equal rows, equal number, by first appearance) and the first row of each class."""
+    seen: dict[bytes, int] = {}
+    first: list[int] = []
+    numbers = np.empty(len(rows), dtype=np.int64)
+    rows = np.ascontiguousarray(rows)
+    for at, row in enumerate(rows):
+        numbers[at] = seen.setdefault(row.tobytes(), len(seen))
+        if numbers[at] == len(first):
+            first.append(at)
+    return numbers, np.array(first, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Digits of one producer with given edges still to come.
+
+    ``cls`` is the IN class of each strategy, ``rep`` a strategy of each class. ``allowed[e]`` (codes, K_target): cost
+    of resharding for IN classes, 0 or inf for OUT codes. ``cross`` (codes, OUT codes): what a boundary costs.
+    """
+
+    number: int
+    cls: Array
+    rep: Array
+    keys: dict[Hashable, int]
+    rows: tuple[tuple[Array, ...], ...]
+    cross: Array
+
+    @property
+    def ins(self) -> int:
+        """Number of IN classes; they come first."""
+        return len(self.rep)
+
+    @property
+    def size(self) -> int:
+        """Number of codes, IN and OUT."""
+        return len(self.rep) + len(self.rows)
+
+
+class CodeBook:
+    """The layers in topological order, their edges on the grid, and the digits of every producer; equal ones once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.order = problem.order
+        at = {layer: position for position, layer in enumerate(self.order)}
+        self.layers = [problem.layers[u] for u in self.order]
+        count = len(self.layers)
+        self.step_s = grid(self._largest_total())
+        snapped: dict[Hashable, Array] = {}
+
+        def on_grid(table: Array) -> Array:
+            if id(table) not in snapped:
+                key = (table.shape, table.tobytes())
+                if key not in snapped:
+                    snapped[key] = snap(table, self.step_s)
+                snapped[id(table)] = snapped[key]
+            return snapped[id(table)]
+
+        self.edges = [
+            EdgeTable(at[e.source], at[e.target], e.tensor, on_grid(e.reshard_s), on_grid(e.cross_s))
+            for e in problem.edges
+        ]
+        self.leaving: list[list[int]] = [[] for _ in range(count)]
+        self.entering: list[list[int]] = [[] for _ in range(count)]
+        self.before = [0] * count
+        for number, e in enumerate(self.edges):
+            self.leaving[e.source].append(number)
+            self.entering[e.target].append(number)
+            self.before[e.target] |= 1 << e.source
+        self.interned: dict[Hashable, int] = {}
+        self.known_codes: dict[tuple[int, tuple[int, ...]], Codes] = {}
+        self.same_codes: dict[Hashable, Codes] = {}
+        self.same_classes: dict[Hashable, Array] = {}
+        self.in_class = [self._in_classes(u) for u in range(count)]
+        self.sort = self._sorts()
+
+    def _largest_total(self) -> float:
+        times = sum(float(np.where(np.isfinite(u.time_s), u.time_s, 0.0).max()) for u in self.layers)
+        return times + sum(float(e.reshard_s.max() + e.cross_s.max()) for e in self.problem.edges)
+
+    def intern(self, key: Hashable) -> int:
+        """A small number for a key; equal keys, equal numbers."""
+        return self.interned.setdefault(key, len(self.interned))
+
+    def _in_classes(self, u: int) -> Array:
+        """Class of each strategy by its columns in all incoming tables."""
+        edges = [self.edges[e] for e in self.entering[u]]
+        if not edges:
+            return np.zeros(len(self.layers[u].strategies), dtype=np.int64)
+        key = tuple((id(e.reshard_s), id(e.cross_s)) for e in edges)
+        if key not in self.same_classes:
+            columns = np.vstack([t for e in edges for t in (e.reshard_s, e.cross_s)]).T
+            self.same_classes[key] = group_rows(columns)[0]
+        return self.same_classes[key]
+
+    def _sorts(self) -> list[int]:
+        """Number of each layer's tables; equal numbers, equal tables."""
+        text: dict[int, bytes] = {}
+
+        def raw(values: Array) -> bytes:
+            if id(values) not in text:
+                text[id(values)] = values[:1].tobytes() if values.strides[0] == 0 else values.tobytes()
+            return text[id(values)]
+
+        return [
+            self.intern(("layer", raw(u.time_s), raw(u.state_bytes), raw(u.stash_bytes), self.in_class[x].tobytes()))
+            for x, u in enumerate(self.layers)
+        ]
+
+    def codes(self, producer: int, edges: tuple[int, ...], direct: bool) -> Codes:
+        """The digits of a producer with these edges still to come; ``direct`` if its one consumer must come next."""
+        key = (producer, edges)
+        if key not in self.known_codes:
+            tables = tuple((id(self.edges[e].reshard_s), id(self.edges[e].cross_s)) for e in edges)
+            tensors = tuple(self.edges[e].tensor for e in edges)
+            shared = tuple(tensors.index(t) for t in tensors)
+            into = tuple(self.intern(("in", self.in_class[self.edges[e].target].tobytes())) for e in edges)
+            same: Hashable = ("codes", tables, shared, into, direct)
+            if same not in self.same_codes:
+                self.same_codes[same] = self._make_codes(edges, shared, direct)
+            self.known_codes[key] = self.same_codes[same]
+        return self.known_codes[key]
+
+    def _make_codes(self, edges: tuple[int, ...], shared: tuple[int, ...], direct: bool) -> Codes:
+        tables = [self.edges[e] for e in edges]
+        cls, rep = group_rows(np.hstack([t for e in tables for t in (e.reshard_s, e.cross_s)]))
+        if direct and self.problem.depth > 1:
+            return self._direct_codes(tables, shared, cls, rep)
+        keys: dict[Hashable, int] = {}
+        rows: list[tuple[Array, ...]] = []
+        cost: list[float] = []
+        reach: list[set[int]] = []
+        for c in rep if self.problem.depth > 1 else ():
+            reach.append({self._out(option, keys, rows, cost) for option in self._options(tables, shared, c, None)})
+        at = 0
+        while at < len(rows):  # what an earlier boundary promised, a later one may promise more tightly
+            found = self._options(tables, shared, -1, rows[at])
+            reach.append({self._out(option, keys, rows, cost) for option in found})
+            at += 1
+        cross = np.full((len(rep) + len(rows), len(rows)), math.inf)
+        for code, targets in enumerate(reach):
+            for target in targets:
+                cross[code, target] = cost[target]
+        number = self.intern(("codes", cls.tobytes(), cross.tobytes(), cross.shape, tuple(keys)))
+        return Codes(number, cls, rep, keys, tuple(rows), cross)
+
+    def _options(
+        self, tables: list[EdgeTable], shared: tuple[int, ...], c: int, rows: tuple[Array, ...] | None
+    ) -> list[tuple[tuple[Array, ...], float]]:
+        """Every way to promise a level per tensor: the rows of cost that stay allowed, and the price."""
+        own = [t.cross_s[c] for t in tables] if rows is None else list(rows)
+        groups = sorted(set(shared))
+        levels = []
+        for group in groups:
+            members = [own[x] for x in range(len(own)) if shared[x] == group]
+            values = np.unique(np.concatenate(members))
+            least = max(float(row.min()) for row in members)
+            levels.append([float(v) for v in values if least <= v < math.inf])
+        if math.prod(len(values) for values in levels) > MOST_PROMISES:
+            raise TooLarge(f"more than {MOST_PROMISES} ways to promise what the tensors of one layer may cost")
+        found = []
+        for promise in itertools.product(*levels):
+            level = dict(zip(groups, promise, strict=True))
+            clipped = tuple(np.where(row <= level[shared[x]], row, math.inf) for x, row in enumerate(own))
+            found.append((clipped, float(sum(promise))))
+        return found
+
+    def _out(
+        self,
+        option: tuple[tuple[Array, ...], float],
+        keys: dict[Hashable, int],
+        rows: list[tuple[Array, ...]],
+        cost: list[float],
+    ) -> int:
+        key = tuple(row.tobytes() for row in option[0])
+        if key not in keys:
+            keys[key] = len(rows)
+            rows.append(option[0])
+            cost.append(option[1])
+            if len(rows) > MOST_PROMISES:
+                raise TooLarge(f"more than {MOST_PROMISES} boundary promises of one layer")
+        return keys[key]
+
+    def _direct_codes(self, tables: list[EdgeTable], shared: tuple[int, ...], cls: Array, rep: Array) -> Codes:
+        """One consumer, and nothing else can come next: promise a set of its in-classes, all or one of them."""
+        into = self.in_class[tables[0].target]
+        count = int(into.max()) + 1
+        first = np.array([int(np.flatnonzero(into == f)[0]) for f in range(count)])
+        price = np.zeros((len(rep), count))
+        for group in sorted(set(shared)):
+            members = [t.cross_s[np.ix_(rep, first)] for x, t in enumerate(tables) if shared[x] == group]
+            price += np.max(members, axis=0)
+        if (price == price[:, :1]).all():  # the consumer's layout does not matter
+            price, count = price[:, :1], 1
+            into = np.zeros_like(into)
+        rows = tuple(tuple(np.where(into == f, 0.0, math.inf) for _ in tables) for f in range(count))
+        cross = np.vstack([price, np.full((len(rows), len(rows)), math.inf)])
+        number = self.intern(("direct", cls.tobytes(), cross.tobytes(), cross.shape))
+        return Codes(number, cls, rep, {("direct", f): f for f in range(len(rows))}, rows, cross)

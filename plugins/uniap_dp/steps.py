@@ -1,0 +1,189 @@
+"""Step types: adding a layer to a downset as arcs and entries. Equal steps are built and stored once.
+
+An arc leads from a state to a residual state and an in-class of the new layer, and costs resharding; an entry leads on
+to a state, and costs the time and memory of a strategy. Within one (in-class, class) cell only strategies on the
+Pareto front of (time, memory) can be in an optimum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .codes import CodeBook, Codes, TooLarge, grid, snap
+from .labels import pareto_cells
+
+Array = np.ndarray
+
+MEMORY_TOLERANCE = 1e-9
+"""Relative slack of a memory row in ``Problem.evaluate``."""
+
+Live = tuple[int, tuple[int, ...]]
+"""A producer (position) and its edges still to come."""
+
+
+@dataclass(frozen=True, eq=False)
+class StageClass:
+    """Entries on one kind of stage; those of step type ``t`` are ``start[t]:start[t + 1]``, sorted by ``leave``.
+
+    ``enter`` (residual state and in-class), ``leave`` (state after), ``time`` (s), ``memory`` (B) and ``kind``
+    (strategy index) run parallel. ``cap`` is what layers may use on such a stage, bytes.
+    """
+
+    cap: float
+    start: Array
+    enter: Array
+    leave: Array
+    time: Array
+    memory: Array
+    kind: Array
+
+    @property
+    def arrays(self) -> tuple[float, Array, Array, Array, Array, Array]:
+        """The tuple that kernels take."""
+        return self.cap, self.start, self.enter, self.leave, self.time, self.memory
+
+
+Move = tuple[tuple[int, ...], Codes, list[int], list[int], tuple[int, Codes] | None]
+"""A live producer in a step: edges, digits, edges to the new layer and to others, (place, digits) afterwards."""
+
+
+class StepTypes:
+    """Step types: equal steps are built and stored once."""
+
+    def __init__(self, book: CodeBook, budget: int) -> None:
+        self.book, self.budget = book, budget
+        self.known: dict[Hashable, int] = {}
+        self.cells = 0
+        self.group: list[Array] = []
+        self.source: list[Array] = []
+        self.cost: list[Array] = []
+        self.entry: list[tuple[int, Array, int, Array, int]] = []
+
+    def number(
+        self,
+        u: int,
+        live: list[Live],
+        codes: list[Codes],
+        live_after: list[Live],
+        codes_after: list[Codes],
+    ) -> int:
+        """The type of a step; see the module's text for its arcs and entries."""
+        b = self.book
+        after = {p: (x, c) for x, ((p, _), c) in enumerate(zip(live_after, codes_after, strict=True))}
+        into = b.in_class[u]
+        parts: list[Hashable] = []
+        moves: list[Move] = []
+        for (producer, edges), code in zip(live, codes, strict=True):
+            used = [x for x, e in enumerate(edges) if b.edges[e].target == u]
+            kept = [x for x, e in enumerate(edges) if b.edges[e].target != u]
+            new = after.get(producer)
+            tables = tuple((x, id(b.edges[edges[x]].reshard_s)) for x in used)
+            parts.append((code.number, tables, None if new is None else (new[0], new[1].number), tuple(kept)))
+            moves.append((edges, code, used, kept, new))
+        own = after.get(u)
+        key = (b.sort[u], tuple(parts), None if own is None else (own[0], own[1].number), len(codes_after))
+        if key not in self.known:
+            self.known[key] = len(self.known)
+            self._make(u, into, moves, own, codes_after)
+        return self.known[key]
+
+    def _make(
+        self, u: int, into: Array, moves: list[Move], own: tuple[int, Codes] | None, codes_after: list[Codes]
+    ) -> None:
+        b = self.book
+        choices = int(into.max()) + 1
+        first = np.array([int(np.flatnonzero(into == f)[0]) for f in range(choices)])
+        strides = np.ones(len(codes_after) + 1, dtype=np.int64)
+        for x in range(len(codes_after) - 1, -1, -1):
+            strides[x] = strides[x + 1] * codes_after[x].size
+        strides = strides[1:]
+        self.cells += math.prod(code.size for _, code, *_ in moves) * choices
+        if self.cells > self.budget:
+            raise TooLarge(f"more than {self.budget} transitions between states")
+        cost, target = np.zeros((1, choices)), np.zeros(1, dtype=np.int64)
+        for edges, code, used, kept, new in moves:
+            price = np.zeros((code.size, choices))
+            for x in used:
+                price[: code.ins] += b.edges[edges[x]].reshard_s[np.ix_(code.rep, first)]
+                for o, row in enumerate(code.rows):
+                    price[code.ins + o] += np.where(np.isfinite(row[x][first]), 0.0, math.inf)
+            move = np.zeros(code.size, dtype=np.int64)
+            if new is not None:
+                move = self._moved(code, used, kept, new[1]) * strides[new[0]]
+                price[move < 0] = math.inf
+            cost = (cost[:, None, :] + price[None, :, :]).reshape(-1, choices)
+            target = (target[:, None] + np.maximum(move, 0)[None, :]).ravel()
+        bases, residual = np.unique(target, return_inverse=True)
+        q, ci = np.nonzero(np.isfinite(cost))
+        r = residual[q] * choices + ci
+        by = np.argsort(r, kind="stable")
+        self.group.append(np.concatenate([[0], np.bincount(r, minlength=len(bases) * choices).cumsum()]))
+        self.source.append(q[by])
+        self.cost.append(cost[q, ci][by])
+        leave = np.zeros(len(into), dtype=np.int64) if own is None else own[1].cls
+        self.entry.append((u, bases, choices, leave, 0 if own is None else int(strides[own[0]])))
+
+    @staticmethod
+    def _moved(code: Codes, used: list[int], kept: list[int], new: Codes) -> Array:
+        """The digit after some edges are done; -1 where no consumer to come is allowed."""
+        if not used:
+            return np.arange(code.size)
+        move = np.empty(code.size, dtype=np.int64)
+        move[: code.ins] = new.cls[code.rep]
+        for o, row in enumerate(code.rows):
+            found = new.keys.get(tuple(row[x].tobytes() for x in kept), None)
+            move[code.ins + o] = -1 if found is None else new.ins + found
+        return move
+
+    def arcs(self) -> tuple[Array, Array, Array, Array, Array]:
+        """See :class:`Lattice`."""
+        counts = np.array([len(g) - 1 for g in self.group], dtype=np.int64)
+        first = np.concatenate([[0], np.cumsum(counts + 1)])[:-1].astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum([len(s) for s in self.source])])
+        group = np.concatenate([g + o for g, o in zip(self.group, offsets, strict=False)]).astype(np.int64)
+        return counts, first, group, np.concatenate(self.source).astype(np.int64), np.concatenate(self.cost)
+
+    def stage_classes(self) -> tuple[Array, tuple[StageClass, ...]]:
+        """Group equal stages and price every type on each group."""
+        b = self.book
+        problem, layers = b.problem, b.layers
+        most = max(s.memory_bytes for s in problem.stages) or 1.0
+        step_b = min(1.0, grid(2 * most))
+        uniform = all(u.time_s.strides[0] == 0 or (u.time_s == u.time_s[0]).all() for u in layers)
+        numbers: dict[Hashable, int] = {}
+        members = []
+        for i, s in enumerate(problem.stages):
+            rows = () if uniform else tuple(u.time_s[i].tobytes() for u in layers)
+            members.append(numbers.setdefault((s.memory_bytes, s.reserved_bytes, s.in_flight, rows), len(numbers)))
+        classes = []
+        for number in range(len(numbers)):
+            i = members.index(number)
+            stage = problem.stages[i]
+            cap = stage.memory_bytes * (1 + MEMORY_TOLERANCE) - stage.reserved_bytes
+            parts = [self._entries(entry, i, cap, 4 * most, step_b) for entry in self.entry]
+            start = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
+            classes.append(StageClass(cap, start, *(np.concatenate(column) for column in zip(*parts, strict=True))))
+        return np.array(members, dtype=np.int64), tuple(classes)
+
+    def _entries(
+        self, entry: tuple[int, Array, int, Array, int], i: int, cap: float, most: float, step_b: float
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        u, bases, choices, leave, stride = entry
+        b = self.book
+        layer, stage, enter = b.layers[u], b.problem.stages[i], b.in_class[u]
+        memory = snap(np.minimum(layer.state_bytes + stage.in_flight * layer.stash_bytes, most), step_b)
+        time = snap(layer.time_s[i], b.step_s)
+        kind = np.lexsort((time, memory, enter, leave))
+        keep = np.zeros(len(kind), dtype=np.bool_)
+        pareto_cells(kind, time, memory, enter, leave, cap, keep)
+        kind = kind[keep]
+        residual = np.repeat(np.arange(len(bases)), len(kind))
+        every = np.tile(kind, len(bases))
+        after = bases[residual] + stride * leave[every]
+        by = np.argsort(after, kind="stable")
+        every, residual, after = every[by], residual[by], after[by]
+        return residual * choices + enter[every], after, time[every], memory[every], every
