@@ -91,6 +91,17 @@ def narrow(p, m, n, width, price):
     return kept
 
 
+@compiled("f8[::1](f8[::1], i8, i8)")
+def roomy(buffer, kept, need):
+    """The buffer, or a longer one with its first ``kept`` values."""
+    if need <= len(buffer):
+        return buffer
+    longer = np.empty(2 * need)
+    for x in range(kept):
+        longer[x] = buffer[x]
+    return longer
+
+
 @compiled(
     f"i8(i8, i8, i8, {TREE}, i8[::1], {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8,"
     "f8[::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1], i8)"
@@ -125,9 +136,8 @@ def extend(
             where[here + q], many[here + q] = used, 0
         if total == 0:
             continue
-        if total > len(buf_p):
-            buf_p, buf_m = np.empty(2 * total), np.empty(2 * total)
-            alt_p, alt_m = np.empty(2 * total), np.empty(2 * total)
+        buf_p, buf_m = roomy(buf_p, 0, total), roomy(buf_m, 0, total)
+        alt_p, alt_m = roomy(alt_p, 0, total), roomy(alt_m, 0, total)
         in_at[0] = 0
         for r in range(residuals[t]):
             count = 0
@@ -143,11 +153,7 @@ def extend(
                     )  # fmt: skip
                     buf_p, alt_p = alt_p, buf_p
                     buf_m, alt_m = alt_m, buf_m
-            if in_at[r] + count > len(in_p):
-                more_p, more_m = np.empty(2 * (in_at[r] + count)), np.empty(2 * (in_at[r] + count))
-                for y in range(in_at[r]):
-                    more_p[y], more_m[y] = in_p[y], in_m[y]
-                in_p, in_m = more_p, more_m
+            in_p, in_m = roomy(in_p, in_at[r], in_at[r] + count), roomy(in_m, in_at[r], in_at[r] + count)
             for y in range(count):
                 in_p[in_at[r] + y], in_m[in_at[r] + y] = buf_p[y], buf_m[y]
             in_at[r + 1] = in_at[r] + count
@@ -158,9 +164,8 @@ def extend(
             while stop < start[t + 1] and leave[stop] == q:
                 room += in_at[enter[stop] + 1] - in_at[enter[stop]]
                 stop += 1
-            if room > len(buf_p):
-                buf_p, buf_m = np.empty(2 * room), np.empty(2 * room)
-                alt_p, alt_m = np.empty(2 * room), np.empty(2 * room)
+            buf_p, buf_m = roomy(buf_p, 0, room), roomy(buf_m, 0, room)
+            alt_p, alt_m = roomy(alt_p, 0, room), roomy(alt_m, 0, room)
             count = 0
             if room > 0 and spare[base[x] + q] < INF:
                 for entry in range(e, stop):

@@ -141,9 +141,9 @@ def build(problem: Problem, max_states: int) -> Lattice:
     outs = [_out_states(here) for here in codes]
     above = states[::-1].cumsum()[::-1]
     pairs = max(len(out) * int(more) for out, more in zip(outs, above, strict=True))
-    if pairs > 25 * max_states:
-        raise TooLarge(f"{pairs} pairs of states at both ends of a stage, budget {25 * max_states}")
-    types = StepTypes(book, 4 * max_states)
+    if pairs > 100 * max_states:
+        raise TooLarge(f"{pairs} pairs of states at both ends of a stage, budget {100 * max_states}")
+    types = StepTypes(book, 100 * max_states)
     steps: list[list[tuple[int, int, int]]] = [[] for _ in masks]
     for at, mask in enumerate(masks):
         for u in ready[at]:
@@ -162,7 +162,7 @@ def build(problem: Problem, max_states: int) -> Lattice:
         outs=np.concatenate(outs),
         out_start=out_start,
         arcs=types.arcs(),
-        border=_borders(codes, outs, 4 * max_states),
+        border=_borders(codes, outs, 40 * max_states),
         rounding_s=book.step_s * (2 * len(book.edges) + len(book.layers)) * (problem.micro_batches + 1),
     )
 

@@ -25,10 +25,14 @@ class Arena:
     """Room for labels, grown on demand up to a budget and used again for every table."""
 
     budget: int
-    time: Array = field(default_factory=lambda: np.empty(1 << 16))
-    memory: Array = field(default_factory=lambda: np.empty(1 << 16))
+    time: Array = field(init=False)
+    memory: Array = field(init=False)
     most: int = 0
     total: int = 0
+
+    def __post_init__(self) -> None:
+        size = max(16, min(self.budget, 1 << 16))
+        self.time, self.memory = np.empty(size), np.empty(size)
 
     def grow(self, used: int) -> None:
         """Double the room, keeping the first ``used`` labels.
@@ -172,7 +176,9 @@ def strategies(lattice: Lattice, root: Root, leg: Leg, prices: Array, arena: Are
     goal = int(root.base[leg.item]) + leg.state
     label = spots.where[goal] + spots.many[goal] - 1
     time_s, memory = float(arena.time[label]), float(arena.memory[label])
-    return _trace(lattice, kind, root, leg.item, leg.state, time_s, memory, spots.where, spots.many, arena)
+    return _trace(
+        lattice, kind, root, leg.item, leg.state, time_s, memory, spots.where, spots.many, arena.time, arena.memory
+    )
 
 
 def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) -> dict[int, int]:
@@ -187,17 +193,25 @@ def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) ->
     )  # fmt: skip
     ends = slice(int(root.base[item]), int(root.base[item + 1]))
     state = int(np.flatnonzero((times[ends] == out[0, item]) & (memory[ends] == out[1, item]))[0])
-    arena = Arena(0, times, memory)
     many = np.isfinite(times).astype(np.int64)
-    return _trace(lattice, kind, root, item, state, out[0, item], out[1, item], np.arange(states), many, arena)
+    return _trace(lattice, kind, root, item, state, out[0, item], out[1, item], np.arange(states), many, times, memory)
 
 
 def _trace(
-    lattice: Lattice, kind: int, root: Root, item: int, state: int, p: float, m: float, where: Array, many: Array,
-    arena: Arena,
-) -> dict[int, int]:  # fmt: skip
+    lattice: Lattice,
+    kind: int,
+    root: Root,
+    item: int,
+    state: int,
+    p: float,
+    m: float,
+    where: Array,
+    many: Array,
+    times: Array,
+    memory: Array,
+) -> dict[int, int]:
     path = np.empty(len(root.tree.parent), dtype=np.int64)
     costs = lattice.classes[kind].arrays
-    labels.trace_stage(item, state, p, m, root.arrays, lattice.arcs, costs, where, many, arena.time, arena.memory, path)
+    labels.trace_stage(item, state, p, m, root.arrays, lattice.arcs, costs, where, many, times, memory, path)
     kinds = lattice.classes[kind].kind
     return {int(root.tree.layer[x]): int(kinds[path[x]]) for x in np.flatnonzero(path >= 0)}

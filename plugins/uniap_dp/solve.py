@@ -23,6 +23,12 @@ Array = np.ndarray
 MOST_LAYERS = 12
 """Larger graphs are not worth a depth-first search."""
 
+BEAM = 6
+"""Labels per state of a beam."""
+
+HALVINGS = 6
+"""Rounds below lower goals when labels run out."""
+
 FEW_NODES = 400_000
 """Nodes of a search that is tried before the lattice is built."""
 
@@ -179,21 +185,34 @@ def _prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
     cuts = _first_plan(lattice, ledger, weight)
     if cuts is None:
         return
-    beam = True
-    while True:
-        goal = ledger.goal
-        ahead = bounds.fronts(cuts, cuts.low, weight, goal, backward=False, relax=True)
-        behind = bounds.fronts(cuts, cuts.low, weight, goal, backward=True, relax=True)
-        bound = bounds.least(ahead, weight, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
-        ledger.prove(min(goal, bound))
-        if bound >= goal:
-            return
-        found = _round(lattice, cuts, goal, ahead, behind, ledger, arena, 6 if beam else 0)
-        if beam:
-            beam = False
-            continue
-        ledger.prove(min(goal, found))
+    if _prune(lattice, cuts, ledger, arena, ledger.goal, BEAM):
         return
+    top = goal = ledger.goal
+    for _ in range(HALVINGS):
+        try:
+            if _prune(lattice, cuts, ledger, arena, goal, 0):
+                return
+        except OutOfLabels:
+            # Too many plans are that good. Fewer are better: at least the bound can rise.
+            top, goal = goal, 0.5 * (goal + ledger.bound)
+        else:
+            goal = 0.5 * (top + goal)
+    raise OutOfLabels
+
+
+def _prune(lattice: Lattice, cuts: Cuts, ledger: Ledger, arena: Arena, goal: float, width: int) -> bool:
+    """One round: search all plans of at most ``goal`` (with a beam: some); True if nothing is left to prove."""
+    weight = lattice.problem.micro_batches - 1.0
+    ahead = bounds.fronts(cuts, cuts.low, weight, goal, backward=False, relax=True)
+    behind = bounds.fronts(cuts, cuts.low, weight, goal, backward=True, relax=True)
+    bound = bounds.least(ahead, weight, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
+    ledger.prove(min(goal, bound))
+    if ledger.bound >= goal:
+        return goal >= ledger.goal
+    found = _round(lattice, cuts, goal, ahead, behind, ledger, arena, width)
+    if not width:
+        ledger.prove(min(goal, found))
+    return ledger.bound >= ledger.goal or (not width and found < goal)
 
 
 def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
