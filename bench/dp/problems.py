@@ -143,5 +143,11 @@ def _budgets(layers: list[LayerTable], flights: list[int], shape: Shape) -> list
 
 
 def one_stage(layers: int, strategies: int, tightness: float = 0.5, seed: int = 0) -> Problem:
-    """One stage with fine-grained trade-offs: every layer's byte counts differ, fronts run into the thousands."""
-    return chain(Shape(layers, 1, strategies, 1, tightness, 0.2, random_edges=False, seed=seed))
+    """One stage of 40 GB with fine-grained trade-offs: every layer's byte counts differ."""
+    problem = chain(Shape(layers, 1, strategies, 1, tightness, 0.2, seed=seed))
+    scale = 40e9 / problem.stages[0].budget_bytes
+    layers_ = tuple(
+        LayerTable(u.name, u.strategies, u.time_s, np.rint(u.state_bytes * scale), np.rint(u.stash_bytes * scale))
+        for u in problem.layers
+    )
+    return Problem(problem.name, 1, (Stage(40e9, 0.0, 1),), layers_, problem.edges)
