@@ -17,7 +17,7 @@ from uniap_core.api import Problem
 
 from . import paths, totals
 from .codes import TooLarge
-from .lattice import Lattice, Tree, build
+from .lattice import Clock, Lattice, Tree, build, idle
 
 Array = np.ndarray
 
@@ -69,7 +69,7 @@ def least_times(lattice: Lattice) -> Array:
     return np.array([problem.layers[u].time_s.min() for u in problem.order]) * (1 - 1e-12)
 
 
-def cut(lattice: Lattice, limit: float, least_s: Array, budget: int = 4_000_000) -> Cuts:
+def cut(lattice: Lattice, limit: float, least_s: Array, clock: Clock = idle, budget: int = 4_000_000) -> Cuts:
     """Bound every stage that may take at most ``limit`` seconds in a plan whose other stages do so too.
 
     Raises
@@ -95,7 +95,10 @@ def cut(lattice: Lattice, limit: float, least_s: Array, budget: int = 4_000_000)
         ends = reach[i + 1, root.tree.node]
         key = (kind, root.twin)
         wanted[key] = wanted[key] | ends if key in wanted else ends
-    rows = {key: _row(lattice, key[0], roots[key[1]], limit, ends) for key, ends in wanted.items()}
+    rows = {}
+    for key, ends in wanted.items():
+        clock()
+        rows[key] = _row(lattice, key[0], roots[key[1]], limit, ends)
     parts: list[tuple[Array, ...]] = []
     filled = 0
     for i, kind, root in starts:

@@ -12,6 +12,7 @@ sum is a float64 without rounding: sums do not depend on their order, and equal 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,11 @@ from .codes import CodeBook, Codes, TooLarge
 from .steps import Live, StageClass, StepTypes
 
 Array = np.ndarray
+Clock = Callable[[], None]
+
+
+def idle() -> None:
+    """The clock that never strikes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +123,8 @@ class Lattice:
 # --- building ---------------------------------------------------------------------------------------------------
 
 
-def build(problem: Problem, max_states: int) -> Lattice:
-    """Flatten a problem.
+def build(problem: Problem, max_states: int, clock: Clock = idle) -> Lattice:
+    """Flatten a problem; ``clock`` is called often and raises when time is up.
 
     Raises
     ------
@@ -146,6 +152,7 @@ def build(problem: Problem, max_states: int) -> Lattice:
     types = StepTypes(book, 100 * max_states)
     steps: list[list[tuple[int, int, int]]] = [[] for _ in masks]
     for at, mask in enumerate(masks):
+        clock()
         for u in ready[at]:
             after = number[mask | 1 << u]
             steps[at].append((u, types.number(u, live[at], codes[at], live[after], codes[after]), after))

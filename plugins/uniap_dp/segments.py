@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import labels, paths
 from .bounds import Root
-from .lattice import Lattice
+from .lattice import Clock, Lattice
 
 Array = np.ndarray
-Clock = Callable[[], None]
 
 
 class OutOfLabels(Exception):

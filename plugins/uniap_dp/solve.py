@@ -49,13 +49,13 @@ class Ledger:
         self.objective = math.inf
         self.assignment: Assignment | None = None
         self.bound = 0.0
+        self.cutoff = math.inf if request.cutoff_s is None else request.cutoff_s
         self.margin = request.gap if request.gap > 1e-8 else 1e-12
 
     @property
     def goal(self) -> float:
         """Only plans at most this long are still of interest."""
-        cutoff = math.inf if self.request.cutoff_s is None else self.request.cutoff_s
-        return min(self.objective, cutoff) * (1 - self.margin)
+        return min(self.objective, self.cutoff) * (1 - self.margin)
 
     def offer(self, assignment: Assignment) -> None:
         """Take an assignment if it is feasible and better than the incumbent."""
@@ -117,7 +117,7 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
     except msgspec.ValidationError as error:
         raise BadValue(f"option of solver dp: {error}", "see uniap_dp/README.md for its options") from error
     ledger = Ledger(problem, request, emit)
-    arena = Arena(options.max_labels)
+    arena = Arena(_label_budget(request, options))
     if request.warm_start is not None:
         ledger.offer(request.warm_start)
     if problem.depth > len(problem.layers):
@@ -132,9 +132,17 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         return _answer(ledger, Stop.MEMORY_LIMIT, f"more than {arena.budget} labels", arena)
     except KeyboardInterrupt:
         return _answer(ledger, Stop.INTERRUPTED, "interrupted", arena)
-    if ledger.assignment is None or ledger.objective >= (request.cutoff_s or math.inf):
-        return _answer(ledger, Stop.INFEASIBLE, "no plan below the cutoff" if request.cutoff_s else "infeasible", arena)
+    if ledger.assignment is None or ledger.objective >= ledger.cutoff:
+        words = "infeasible" if ledger.cutoff == math.inf else "no plan below the cutoff"
+        return _answer(ledger, Stop.INFEASIBLE, words, arena)
     return _answer(ledger, Stop.OPTIMAL, "optimal", arena)
+
+
+def _label_budget(request: SolveRequest, options: DpOptions) -> int:
+    """Labels take 16 bytes, and half as much again while their room grows; leave as much for everything else."""
+    if request.memory_limit_bytes is None:
+        return options.max_labels
+    return min(options.max_labels, request.memory_limit_bytes // 48)
 
 
 def _answer(ledger: Ledger, stop: Stop, words: str, arena: Arena) -> RawResult:
@@ -157,7 +165,7 @@ def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOption
     if small and _search(problem, ledger, min(FEW_NODES, options.max_nodes)):
         return
     try:
-        _prove(build(problem, options.max_states), ledger, arena)
+        _prove(build(problem, options.max_states, ledger.check), ledger, arena)
     except TooLarge:
         if not _search(problem, ledger, options.max_nodes):
             raise
@@ -203,16 +211,22 @@ def _prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
 def _prune(lattice: Lattice, cuts: Cuts, ledger: Ledger, arena: Arena, goal: float, width: int) -> bool:
     """One round: search all plans of at most ``goal`` (with a beam: some); True if nothing is left to prove."""
     weight = lattice.problem.micro_batches - 1.0
-    ahead = bounds.fronts(cuts, cuts.low, weight, goal, backward=False, relax=True)
-    behind = bounds.fronts(cuts, cuts.low, weight, goal, backward=True, relax=True)
+    reach = _reach(lattice, goal)
+    ahead = bounds.fronts(cuts, cuts.low, weight, reach, backward=False, relax=True)
+    behind = bounds.fronts(cuts, cuts.low, weight, reach, backward=True, relax=True)
     bound = bounds.least(ahead, weight, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
     ledger.prove(min(goal, bound))
     if ledger.bound >= goal:
         return goal >= ledger.goal
-    found = _round(lattice, cuts, goal, ahead, behind, ledger, arena, width)
+    found = _round(lattice, cuts, reach, ahead, behind, ledger, arena, width)
     if not width:
         ledger.prove(min(goal, found))
     return ledger.bound >= ledger.goal or (not width and found < goal)
+
+
+def _reach(lattice: Lattice, goal: float) -> float:
+    """How far to search so that rounding hides no plan of at most ``goal``."""
+    return goal * (1 + 1e-12) + lattice.rounding_s
 
 
 def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
@@ -225,13 +239,14 @@ def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
     limit = min(bounds.first_limit(lattice, least), ceiling)
     while True:
         ledger.check()
-        cuts = bounds.cut(lattice, limit, least)
+        cuts = bounds.cut(lattice, limit, least, ledger.check)
         found = bounds.fronts(cuts, cuts.high, weight, math.inf, backward=False, relax=False)
         legs = bounds.walk(cuts, found, weight)
         if legs is not None:
             ledger.offer(_assemble(lattice, _recipes(lattice, cuts, legs)))
         if ledger.goal < math.inf:
-            enough = min(bounds.peak_limit(ledger.goal, total, lattice.problem.micro_batches), ceiling)
+            reach = _reach(lattice, ledger.goal)
+            enough = min(bounds.peak_limit(reach, total, lattice.problem.micro_batches), ceiling)
             if enough <= cuts.limit:
                 return cuts
             limit = enough if legs is not None or limit * 2 > enough else limit * 2

@@ -65,7 +65,7 @@ def test_equal_layers_share_their_stages():
     lattice = build(alike, 10_000)
     least = least_times(lattice)
     cuts = cut(lattice, 1.1 * least.sum() / 4, least)
-    inner = [root for node, root in cuts.roots.items() if 0 < node and root.tree.node[-1] < 24]
+    inner = [root for node, root in cuts.roots.items() if node > 0 and root.tree.node[-1] < 24]
     assert len(inner) > 3
     assert len({root.twin for root in inner}) == 1
 

@@ -104,6 +104,15 @@ def test_a_cutoff_just_above_the_optimum_finds_it(problem, proven):
     assert problem.evaluate(raw.assignment).objective_s == pytest.approx(proven[1], rel=1e-12)
 
 
+def test_nothing_is_below_a_cutoff_of_zero(problem):
+    assert solve(problem, SolveRequest(cutoff_s=0.0), silent).stop is Stop.INFEASIBLE
+
+
+def test_a_memory_limit_is_a_label_budget():
+    large = chain(layers=40, stages=1, strategies=12, memory=0.9)
+    assert solve(large, SolveRequest(memory_limit_bytes=10_000), silent).stop is Stop.MEMORY_LIMIT
+
+
 def test_a_gap_is_met_and_not_exceeded(problem, proven):
     raw = solve(problem, SolveRequest(gap=0.05), silent)
     value = problem.evaluate(raw.assignment).objective_s
