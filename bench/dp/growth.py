@@ -72,6 +72,6 @@ def draw(curves: dict[tuple[str, str], list[float]], picture: Path) -> None:
             axes.set_xscale("log", base=2)
             axes.set_xticks(values, [f"{v:g}" for v in values])
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.axes[0].legend(loc="lower right", fontsize="small")
     figure.suptitle("otherwise 128 layers, 16 stages, 16 strategies, 64 micro-batches, tightness 0.8")
     figure.savefig(picture)
