@@ -56,9 +56,7 @@ class Subject:
         """The proposal made again, consistently, from another placement or from doctored tables."""
         p, tables = self.proposal, tables or self.tables
         assignment = Assignment(tuple(stage or self.assignment.stage), self.assignment.strategy)
-        made = propose(
-            p.model, p.cluster, p.space, tables, assignment, solver=p.solver, bound_s=None, pins=p.pins
-        )
+        made = propose(p.model, p.cluster, p.space, tables, assignment, solver=p.solver, bound_s=None, pins=p.pins)
         return Subject(made, tables)
 
     def with_proposal(self, **fields: Any) -> Subject:

@@ -75,9 +75,7 @@ def price(
     return CostTables(MODEL, candidate, stages(memory, [2.0**30] * candidate.pp, candidate), layers, edges)
 
 
-def _layer(
-    u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidate, cluster: Cluster
-) -> LayerCosts:
+def _layer(u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidate, cluster: Cluster) -> LayerCosts:
     work = (1.0 + 0.1 * u) * candidate.micro_batch * 1e-3
     near = 1e11 / cluster.nodes[0].link.bandwidth_Bps * 1e-4
     parts = np.array([_times(s, work, near, candidate.micro_batches) for s in fits]).T

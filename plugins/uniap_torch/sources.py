@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,11 +121,11 @@ def hugging_face(path: str, sequence: int | None) -> Source:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         import torch
-        import transformers
+        import transformers  # noqa: F401
     except ImportError as error:
         raise PluginError(f"hf: needs {error.name}", "pip install 'uniap[torch,hf]'") from None
     config = read_config(path)
-    with torch.device("meta"), _quiet(transformers):
+    with torch.device("meta"), advice_off():
         build = _model_class(config)
         try:
             module = build(config)
@@ -180,7 +181,7 @@ def read_config(path: str) -> Any:
     if not kind:
         raise BadFile(f"{file} has no model_type", "name a Hugging Face config.json")
     try:
-        with _quiet(transformers):
+        with advice_off():
             return transformers.AutoConfig.for_model(kind, **fields)
     except Exception as error:  # the config classes raise their own types
         if kind in transformers.CONFIG_MAPPING:
@@ -231,6 +232,52 @@ def architecture(config: Any) -> dict[str, int | float | str | bool]:
         found["stage_heads"] = "/".join(map(str, config.num_heads))
         found["hidden"], found["layers"] = config.embed_dim, sum(config.depths)
     return found
+
+
+def config_of(architecture: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The Hugging Face config of a zoo architecture (fields of its ``config.json``), if there is such a model."""
+    a = architecture
+    family = a.get("family")
+    trunk = {
+        "hidden_size": a.get("hidden"),
+        "num_hidden_layers": a.get("layers"),
+        "num_attention_heads": a.get("heads"),
+        "intermediate_size": a.get("ffn"),
+    }
+    if family in ("llama", "mixtral"):
+        config = trunk | {
+            "num_key_value_heads": a["kv_heads"],
+            "head_dim": a["head_size"],
+            "vocab_size": a["vocab"],
+            "tie_word_embeddings": a["tied"],
+        }
+        if family == "mixtral":
+            config |= {"num_local_experts": a["experts"], "num_experts_per_tok": a["top_k"]}
+        return config | {"model_type": family}
+    if family == "gpt":
+        sizes = {"n_embd": a["hidden"], "n_layer": a["layers"], "n_head": a["heads"], "n_inner": a["ffn"]}
+        tables = {"vocab_size": a["vocab"], "n_positions": a["positions"], "tie_word_embeddings": a["tied"]}
+        return {"model_type": "gpt2", "activation_function": "gelu_pytorch_tanh"} | sizes | tables
+    if family == "bert":
+        more = {"vocab_size": a["vocab"], "max_position_embeddings": a["positions"]}
+        return trunk | more | {"model_type": "bert", "architectures": ["BertForPreTraining"]}
+    if family == "t5":
+        sizes = {"d_model": a["hidden"], "d_kv": a["head_size"], "d_ff": a["ffn"], "num_heads": a["heads"]}
+        depths = {"num_layers": a["layers"], "num_decoder_layers": a["decoder_layers"], "vocab_size": a["vocab"]}
+        return {"model_type": "t5"} | sizes | depths
+    picture = {"image_size": a.get("image"), "patch_size": a.get("patch"), "num_channels": a.get("channels")}
+    picture |= {"num_labels": a.get("classes")}
+    if family == "vit":
+        return trunk | picture | {"model_type": "vit"}
+    if family == "swin":
+        stages = {key: [int(n) for n in str(a[name]).split("/")] for key, name in SWIN.items()}
+        sizes = {"embed_dim": a["hidden"], "window_size": a["window"], "mlp_ratio": a["ffn_ratio"]}
+        return {"model_type": "swin"} | picture | stages | sizes
+    return None
+
+
+SWIN = {"depths": "depths", "num_heads": "stage_heads"}
+"""Lists of Swin's config and what the zoo calls them."""
 
 
 def _hf_inputs(module: nn.Module, config: Any, main: str, batch: int, length: int) -> dict[str, Any]:
@@ -313,15 +360,15 @@ def _repeat(arguments: Inputs, batch: int) -> Inputs:
     return tree_map(grow, arguments)  # type: ignore[no-any-return]
 
 
-class _quiet:
-    """Silences transformers' advice on token ids and initialization while a model is built."""
-
-    def __init__(self, transformers: Any) -> None:
-        self.logging = transformers.logging
+class advice_off:
+    """Silences transformers' warnings while a model is built or run, if it is loaded at all."""
 
     def __enter__(self) -> None:
-        self.before = self.logging.get_verbosity()
-        self.logging.set_verbosity_error()
+        self.logging = getattr(sys.modules.get("transformers"), "logging", None)
+        if self.logging is not None:
+            self.before = self.logging.get_verbosity()
+            self.logging.set_verbosity_error()
 
     def __exit__(self, *error: object) -> None:
-        self.logging.set_verbosity(self.before)
+        if self.logging is not None:
+            self.logging.set_verbosity(self.before)

@@ -84,7 +84,7 @@ def record_runs(model: Source) -> Runs:
     module = model.module.eval()
     half = copy.deepcopy(module).to(torch.bfloat16)
     length = model.sequence
-    with advice_off():
+    with sources.advice_off():
         base = record(half, cast(model.inputs(2, length), torch.bfloat16), 2, length)
         more = record(half, cast(model.inputs(3, length), torch.bfloat16), 3, length)
         short = None
@@ -222,19 +222,3 @@ def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
                 tensor = tensors[key]
                 edges.setdefault((tensor, part.name), Flow(source, part.name, tensor, rows, width))
     return tuple(edges.values())
-
-
-class advice_off:
-    """Silences transformers' warnings during a forward pass, if it is loaded at all."""
-
-    def __enter__(self) -> None:
-        import sys
-
-        self.logging = getattr(sys.modules.get("transformers"), "logging", None)
-        if self.logging is not None:
-            self.before = self.logging.get_verbosity()
-            self.logging.set_verbosity_error()
-
-    def __exit__(self, *error: object) -> None:
-        if self.logging is not None:
-            self.logging.set_verbosity(self.before)

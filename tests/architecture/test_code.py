@@ -36,7 +36,7 @@ def test_modules_and_functions_stay_small(path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = node.end_lineno - node.lineno - len((ast.get_docstring(node, clean=False) or "").splitlines())
-            assert lines <= FUNCTION_LINES, f"{node.name} has {lines} lines"
+            assert lines <= (120 if named(path) in LARGE else FUNCTION_LINES), f"{node.name} has {lines} lines"
 
 
 def test_no_module_is_named_for_leftovers():

@@ -266,9 +266,7 @@ def _conclude(name: str, tally: Tally, count: int, priced: int, seed: int) -> Ch
     return conclude(name, faults, evidence, fix, {"tried": tally.tried, "failed": len(tally.faults)})
 
 
-def _try(
-    tallies: dict[str, Tally], number: int, case: Case, tables: CostTables, price: Price, solve: Solve
-) -> None:
+def _try(tallies: dict[str, Tally], number: int, case: Case, tables: CostTables, price: Price, solve: Solve) -> None:
     formed, same, verified, best = (tallies[name] for name in PROPERTIES[:4])
     try:
         posed = tables.problem

@@ -224,7 +224,7 @@ CONFIGS = {
 def test_named_models_have_the_parameters_of_the_hugging_face_model(name):
     zoo = model_zoo.build(name)
     a = zoo.architecture
-    with torch.device("meta"), sources._quiet(transformers):
+    with torch.device("meta"), sources.advice_off():
         if zoo.family == "llama":
             config = transformers.LlamaConfig(
                 hidden_size=a["hidden"],
