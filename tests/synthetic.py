@@ -95,7 +95,7 @@ def _layer(u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidat
         states.sum(axis=0),
         stash,
         dict(zip(TIME_PARTS, map(on_stages, parts), strict=True)),
-        dict(zip(MEMORY_PARTS, states, strict=True)),
+        dict(zip(MEMORY_PARTS[:3], states, strict=True)),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from .artifact import decode, digest, encode, read, write, write_text
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
+    MEMORY_PARTS,
+    TIME_PARTS,
     Candidate,
     CostModelPlugin,
     CostTables,
@@ -52,6 +54,8 @@ from .solve.result import Found, RawResult, Result, Stop
 from .strategy import Strategy, StrategySpace, divisors
 
 __all__ = [
+    "MEMORY_PARTS",
+    "TIME_PARTS",
     "StageReport",
     "RunReport",
     "RankLayout",

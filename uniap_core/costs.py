@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from .profile import Profile
     from .strategy import StrategySpace
 
-MEMORY_PARTS = ("parameters", "gradients", "optimizer")
-"""Parts of the state bytes; stash and reserve complete the memory of a stage."""
+MEMORY_PARTS = ("parameters", "gradients", "optimizer", "workspace")
+"""Parts of the state bytes; stash and reserve complete the memory of a stage. The last is what a layer needs while it
+runs beyond the workspace that is reserved."""
 
 TIME_PARTS = ("compute", "recompute", "tensor_parallel", "data_parallel", "other")
 """Parts of a layer's time per micro-batch; resharding belongs to edges."""
@@ -95,6 +96,9 @@ class LayerCosts:
         By a key of :data:`TIME_PARTS`, shape (P, K), summing to forward + backward + iteration / c.
     state_parts_bytes
         By a key of :data:`MEMORY_PARTS`, shape (K,), summing to ``state_bytes``.
+    workspace_bytes
+        Shape (K,) or ``None``: bytes of a device that the layer needs only while it runs. Charged already: in the
+        stage's reserve, and beyond that in the state part ``workspace``; here for those who price one given plan.
     """
 
     name: str
@@ -106,6 +110,7 @@ class LayerCosts:
     stash_bytes: Array
     time_parts_s: Mapping[str, Array] = field(default_factory=dict)
     state_parts_bytes: Mapping[str, Array] = field(default_factory=dict)
+    workspace_bytes: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

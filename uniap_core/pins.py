@@ -181,6 +181,7 @@ def _pick(layer: LayerCosts, index: Array) -> LayerCosts:
         stash_bytes=layer.stash_bytes[index],
         time_parts_s={name: table[:, index] for name, table in layer.time_parts_s.items()},
         state_parts_bytes={name: table[index] for name, table in layer.state_parts_bytes.items()},
+        workspace_bytes=None if layer.workspace_bytes is None else layer.workspace_bytes[index],
     )
 
 

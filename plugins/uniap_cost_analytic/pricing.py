@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from uniap_core.api import (
+    MEMORY_PARTS,
+    TIME_PARTS,
     BadValue,
     Candidate,
     Cluster,
@@ -49,8 +51,7 @@ FRAGMENTED = 0.25
 MARGIN_SHARE = 0.06
 """Share of a device's memory kept free for fragmentation and for what the estimate misses."""
 
-TIME_PARTS = ("compute", "recompute", "tensor_parallel", "data_parallel", "other")
-STATE_PARTS = ("parameters", "gradients", "optimizer")
+STATE_PARTS = MEMORY_PARTS[:3]
 
 Inputs = tuple[tuple[Length, int], ...]
 
@@ -64,11 +65,12 @@ class Site(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """The arrays that all layers of one signature share."""
+    """The arrays that all layers of one signature share; ``needs`` are the transients of the default space."""
 
     strategies: tuple[Strategy, ...]
     costs: LayerCosts
     transient: np.ndarray
+    needs: np.ndarray
 
 
 def price(
@@ -80,8 +82,9 @@ def price(
 ) -> CostTables:
     """Price one candidate analytically.
 
-    Memory is an upper bound: the reserve of each stage includes a margin and the largest transient need of any layer
-    that may lie there. A profile, if given, is not used (``profiled`` uses it).
+    Memory is an upper bound: the reserve of each stage includes a margin and a workspace for what layers need only
+    while they run. The workspace depends on the model and the candidate, not on the space: a narrower space prices
+    every strategy as a wider one does. A profile, if given, is not used (``profiled`` uses it).
 
     Raises
     ------
@@ -124,6 +127,7 @@ class Pricing:
                 f"no strategy of the space uses {self.ranks} devices ({candidate.name} on {cluster.name})",
                 "allow more tensor, context or data parallel degrees, or another number of stages",
             )
+        self.usual = StrategySpace().strategies(self.ranks, cluster.node_size)
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}"
         self.notes: dict[str, None] = {}
         self.wires = cluster
@@ -178,7 +182,7 @@ class Pricing:
             if key not in shared:
                 shared[key] = self._layer(layer, key[1])
             priced.append(shared[key])
-        reserves, parts = self._reserves([(p.transient, end) for (_, _, end), p in shared.items()])
+        reserves, parts = self._reserves([(p.needs, end) for (_, _, end), p in shared.items()])
         states = {id(p): self._charged(p, end, parts["workspace"]) for (_, _, end), p in shared.items()}
         layers = tuple(
             LayerCosts(
@@ -187,9 +191,11 @@ class Pricing:
                 p.costs.forward_s,
                 p.costs.backward_s,
                 p.costs.iteration_s,
-                *states[id(p)],
+                states[id(p)][1],
+                p.costs.stash_bytes,
                 p.costs.time_parts_s,
-                p.costs.state_parts_bytes,
+                {**p.costs.state_parts_bytes, "workspace": states[id(p)][0]},
+                p.transient,
             )
             for layer, p in zip(self.graph.layers, priced, strict=True)
         )
@@ -245,8 +251,12 @@ class Pricing:
                 )
                 times[:, i, j] = priced[:3]
                 parts[:, i, j] = priced.parts
+        transient = self._transient(layer, fitting)
         return Priced(
-            tuple(fitting), self._arrays(layer, inputs, fitting, times, parts), self._transient(layer, fitting)
+            tuple(fitting),
+            self._arrays(layer, inputs, fitting, times, parts),
+            transient,
+            self._needs(layer, fitting, transient),
         )
 
     def cut(self, strategy: Strategy) -> Cut:
@@ -287,30 +297,35 @@ class Pricing:
             ]
         )
 
+    def _needs(self, layer: Layer, fitting: list[Strategy], transient: np.ndarray) -> np.ndarray:
+        """Transients of the layer under the strategies of the default space, whatever space is asked for."""
+        if self.usual == self.options:
+            return transient
+        fits = [s for s in self.usual if not misfit(layer, s, self.candidate, self.graph.sequence)]
+        return self._transient(layer, fits) if fits else transient
+
     # --- memory -----------------------------------------------------------------------------------------------
 
     def _reserves(self, transients: list[tuple[np.ndarray, str]]) -> tuple[list[float], dict[str, tuple[float, ...]]]:
         """Reserve of each stage and its parts."""
         depth = self.candidate.pp
-        parts: dict[str, list[float]] = {"context": [], "workspace": [], "margin": []}
+        parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
         for i in range(depth):
             memory = min(self.cluster.device(r).memory_bytes for r in self.cluster.stage_ranks(i, depth))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
             parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
-            parts["margin"].append(MARGIN_SHARE * memory + FRAGMENTED * parts["workspace"][-1])
+            parts["fragmentation"].append(FRAGMENTED * parts["workspace"][-1])
+            parts["margin"].append(MARGIN_SHARE * memory)
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
     def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """State and stash, with what a strategy needs beyond the workspace added to its state."""
+        """What a strategy needs beyond the workspace, and its state with that added."""
         depth = self.candidate.pp
         smallest = min(w for i, w in enumerate(workspace) if _may_lie(end, i, depth))
-        excess = np.maximum(0.0, priced.transient - smallest)
-        if excess.any():
-            priced.costs.state_parts_bytes["parameters"][...] += excess
-            return priced.costs.state_bytes + excess, priced.costs.stash_bytes
-        return priced.costs.state_bytes, priced.costs.stash_bytes
+        excess = (1 + FRAGMENTED) * np.maximum(0.0, priced.transient - smallest)
+        return excess, priced.costs.state_bytes + excess if excess.any() else priced.costs.state_bytes
 
     # --- edges ------------------------------------------------------------------------------------------------
 

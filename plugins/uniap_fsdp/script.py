@@ -10,7 +10,7 @@ import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import Inexpressible, Proposal, write_text
+from uniap_core.api import Inexpressible, ModelGraph, Proposal, write_text
 
 from .check import check
 from .models.names import FAMILIES
@@ -40,7 +40,7 @@ SCRIPT = '''"""{title}
 
 Planned {what}, predicted {seconds:.4g} s per iteration.
 From the plan {seal}.
-
+{note}
     torchrun --nproc-per-node={devices} train.py --steps 100
 """
 
@@ -103,17 +103,23 @@ if __name__ == "__main__":
 '''
 
 
+NOTE = """
+The model is this folder's own {family}, with the sizes of {source}: other settings of that config (the base of
+rotary positions, epsilons, activations) are those of runtime/models/{family}.py.
+"""
+
+
 def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     """Write ``train.py`` and the package ``runtime`` that it uses; returns the paths written.
 
     Raises
     ------
     Inexpressible
-        If the executor cannot run the plan, or its model is not one of the families with a model here.
+        If the executor cannot run the plan, or its model is not one of the families with a model here, or was traced
+        and differs from its family's model here in a layer or a count of parameters.
     """
     check(plan)
-    traced = plan.model.source and not plan.model.source.startswith("zoo:")
-    if traced or plan.model.family not in FAMILIES:
+    if plan.model.family not in FAMILIES or (_traced(plan.model) and not _is_ours(plan.model)):
         raise Inexpressible(
             f"a script for {plan.model.name} would need its own code",
             "use uniap_fsdp.parallelize(model, plan) in your script, or uniap run",
@@ -130,6 +136,26 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     return [str(path) for path in files]
 
 
+def _traced(graph: ModelGraph) -> bool:
+    return bool(graph.source) and not graph.source.startswith("zoo:")
+
+
+def _is_ours(graph: ModelGraph) -> bool:
+    """Whether a traced model is, layer by layer and to the parameter, what its family's code here builds."""
+    from .models import build
+    from .source import parameters_on_meta
+
+    try:
+        with parameters_on_meta():
+            modules = dict(build(graph).named_modules())
+    except KeyError:
+        return False
+    return all(
+        layer.name in modules and sum(p.numel() for p in modules[layer.name].parameters()) == layer.parameters
+        for layer in graph.layers
+    )
+
+
 def script(plan: Proposal) -> str:
     """The text of ``train.py``."""
     rows = [
@@ -139,6 +165,7 @@ def script(plan: Proposal) -> str:
         title=f"Trains {plan.model.name} on {plan.cluster.devices} devices.",
         what=f"for {plan.cluster.name} by {plan.solver}",
         seconds=plan.predicted.iteration_time_s,
+        note=NOTE.format(family=plan.model.family, source=plan.model.source) if _traced(plan.model) else "",
         seal=getattr(plan, "seal", "") or "that was never sealed",
         rows="\n".join(f"    {row!r}," for row in rows),
         family=plan.model.family,

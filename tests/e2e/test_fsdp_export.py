@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -42,6 +43,24 @@ def test_an_exported_script_needs_torch_alone_and_trains_as_planned(tmp_path: Pa
     expected, _, _ = pool.run(parity.alone, GRAPH, 8, Job(steps=3))[0]
     pool.close()
     assert losses == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_traced_model_is_exported_if_its_family_has_the_same_layers(tmp_path: Path, tied: bool) -> None:
+    pytest.importorskip("transformers")
+    from uniap_torch.trace import trace
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "vocab_size": 64}
+    config = {"model_type": "llama", "num_hidden_layers": 2, "max_position_embeddings": 16, "tie_word_embeddings": tied}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(sizes | config))
+    traced = trace(f"hf:{path}")
+    export(proposal(traced, 2, "tp1-dp2"), tmp_path / "same")
+    assert f"with the sizes of hf:{path}" in (tmp_path / "same" / "train.py").read_text()
+    path.write_text(json.dumps(sizes | config | {"attention_bias": True}))
+    with pytest.raises(Inexpressible, match="would need its own code"):
+        export(proposal(trace(f"hf:{path}"), 2, "tp1-dp2"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_model_without_code_here_is_not_exported(tmp_path: Path) -> None:

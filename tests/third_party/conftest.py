@@ -20,7 +20,7 @@ def really_installed() -> bool:
     return any(row.name == "acme" for row in registry.listing("solver"))
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def distributions(tmp_path_factory):
     """Both distributions, importable and registered."""
     if really_installed():

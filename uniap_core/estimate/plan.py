@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..costs import Candidate, CostTables, Training
+from ..costs import Candidate, CostTables, LayerCosts, Training
 from ..errors import BadValue
 from ..schedule import in_flight
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 GIB = 2**30
 Price = Callable[..., CostTables]
 
-OUTSIDE = ("context", "margin")
+OUTSIDE = ("context", "fragmentation", "margin")
 """Parts of the reserve that the allocator does not see."""
+
+BY_WORKSPACE = ("workspace", "fragmentation")
+"""Parts of the reserve that grow with what layers need while they run."""
 
 
 LENIENCE = 1.3
@@ -187,7 +190,7 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     for layer, i in zip(tables.layers, stage, strict=True):
         steady[i] += float(layer.forward_s[i, k] + layer.backward_s[i, k])
         once[i] += float(layer.iteration_s[i, k])
-        memory[i] += float(layer.state_bytes[k]) + live(plan, i) * float(layer.stash_bytes[k])
+        memory[i] += _state(layer, k) + live(plan, i) * float(layer.stash_bytes[k])
     for edge in tables.edges:
         if stage[edge.source] == stage[edge.target]:
             steady[stage[edge.source]] += float(edge.reshard_s[k, k])
@@ -198,9 +201,9 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     total = c * slowest + bubble + max(once)
     if not math.isfinite(total):
         raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
-    reserves = tables.reserved_parts_bytes
+    reserves = _reserves(tables, stage, k)
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
-    bound = [m + stage.reserved_bytes for m, stage in zip(memory, tables.stages, strict=True)]
+    bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
     fits = all(m <= stage.memory_bytes for m, stage in zip(bound, tables.stages, strict=True))
     parts = {"bubble": bubble, "iteration": max(once)}
     worst = turn.index(slowest)
@@ -210,6 +213,28 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     context = max(reserves["context"]) if "context" in reserves else 0.0
     likely = all(m + context <= stage.memory_bytes * LENIENCE for m, stage in zip(seen, tables.stages, strict=True))
     return Prediction(total, max(seen), context, fits, likely, parts)
+
+
+def _state(layer: LayerCosts, k: int) -> float:
+    """State without what the planner charges beyond the reserved workspace: here the need itself is known."""
+    charged = layer.state_parts_bytes.get("workspace")
+    return float(layer.state_bytes[k]) - (0.0 if charged is None else float(charged[k]))
+
+
+def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, list[float]]:
+    """Parts of each stage's reserve, with the workspace that this plan's layers need in place of the planner's."""
+    found = {name: list(values) for name, values in tables.reserved_parts_bytes.items()}
+    if not found:
+        return {"reserve": [s.reserved_bytes for s in tables.stages]}
+    if "workspace" not in found or any(layer.workspace_bytes is None for layer in tables.layers):
+        return found
+    need = [0.0] * len(tables.stages)
+    for layer, i in zip(tables.layers, stage, strict=True):
+        need[i] = max(need[i], float(layer.workspace_bytes[k]))  # type: ignore[index]
+    for name in (name for name in BY_WORKSPACE if name in found):
+        reserved = tables.reserved_parts_bytes["workspace"]
+        found[name] = [v * n / w if w else 0.0 for v, n, w in zip(found[name], need, reserved, strict=True)]
+    return found
 
 
 def live(plan: Plan, stage: int) -> float:
