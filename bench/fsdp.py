@@ -4,16 +4,18 @@
 uniform plan, in one process group, steps taken in turns; the ratio of the fastest steps is printed (it must be
 within 1.05).
 
-``rank``: step times of different plans of one model on the CPUs at hand, against their predictions by the analytic
-or, with ``--profile``, the profiled cost model: Kendall's tau, a table, and with ``--picture`` a plot.
+``rank``: step times of different plans of one model on the CPUs at hand, against their predictions by the profiled
+cost model, from a profile made first, while all ranks work (or the one named by ``--profile``; ``--analytic`` for the
+analytic model): Kendall's tau, a table, and with ``--picture`` a plot.
 
     python bench/fsdp.py overhead --ranks 2
-    python bench/fsdp.py rank --profile profile.json --picture rank.png
+    python bench/fsdp.py rank --picture rank.png
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import multiprocessing
@@ -31,7 +33,7 @@ from torch.distributed.fsdp import fully_shard
 
 import uniap
 from model_zoo import build
-from uniap_core.api import Cluster, Device, Job, Link, Node, Plan
+from uniap_core.api import Cluster, Device, Job, Link, Node, Plan, write
 
 BATCH = 16
 MODEL = "llama:layers=4,hidden=256,heads=8,ffn=704,vocab=2048,seq=128"
@@ -232,8 +234,22 @@ def planned(hardware: Cluster, pins: Any, profile: str | None = None) -> Plan:
     return uniap.plan(build(MODEL), hardware, BATCH, precision="fp32", pins=list(pins), **options).plan
 
 
+def own_profile(path: str) -> str:
+    """Profile of this machine at ``path``: layers timed by both ranks at once, as they run later; and the links."""
+    from uniap_torch import links
+    from uniap_torch.profiler import profile
+
+    alone = functools.partial(profile, build(MODEL), tp=(1, 2), samples=(1, 2, 4, 8, 16), ranks=0)
+    found = links.measure("cpu", 2)
+    made = msgspec.structs.replace(spawn(2, alone), collectives=found.collectives, overlap=found.overlap)
+    write(path, made)
+    return path
+
+
 def rank(arguments: argparse.Namespace) -> dict[str, Any]:
     hardware = cluster(2, spawn(2, figures))
+    if not arguments.analytic and not arguments.profile:
+        arguments.profile = own_profile(str(Path(tempfile.mkdtemp()) / "profile.json"))
     plans = {" ".join(pins): planned(hardware, pins, arguments.profile) for pins in PLANS}
     seconds = dict.fromkeys(plans, float("inf"))
     for _ in range(arguments.rounds):
@@ -282,7 +298,8 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=2, help="of overhead")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3, help="of rank: each plan is measured so often")
-    parser.add_argument("--profile", help="a uniap.profile/1 file: predict by the profiled cost model")
+    parser.add_argument("--profile", help="of rank: a uniap.profile/1 file to predict by")
+    parser.add_argument("--analytic", action="store_true", help="of rank: predict by the analytic model")
     parser.add_argument("--picture", help="write a plot here")
     parser.add_argument("--json", help="write the figures here")
     arguments = parser.parse_args()
