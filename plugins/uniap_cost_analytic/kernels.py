@@ -20,6 +20,12 @@ TILES = ((256, 128, 1.0), (128, 128, 0.95), (128, 64, 0.78), (64, 64, 0.55))
 TILE_DEPTH = 96
 """Depth of the inner dimension that filling and draining a tile costs."""
 
+GRANULE = {"bf16": 8, "fp16": 8, "fp8": 8, "fp32": 1, "tf32": 4}
+"""Elements in the 16 bytes that tensor cores read at a time: dimensions that are no multiple take slower kernels."""
+
+UNALIGNED = {2: 0.8, 4: 0.6, 8: 0.4}
+"""Share of the speed that remains where the largest common divisor falls short of the granule by that factor."""
+
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 2, "fp32": 4, "tf32": 4}
 """Bytes of an activation element by precision (fp8 trains with bf16 activations between its products)."""
 
@@ -37,6 +43,7 @@ class Engine(NamedTuple):
     sms: int
     element_bytes: int
     fp8: bool
+    granule: int
 
 
 class Cut(NamedTuple):
@@ -80,6 +87,7 @@ def engine(device: Device, training: Training, constants: Constants) -> Engine:
         device.sms,
         ELEMENT_BYTES[training.precision],
         training.precision == "fp8",
+        GRANULE[training.precision],
     )
 
 
@@ -87,12 +95,14 @@ def engine(device: Device, training: Training, constants: Constants) -> Engine:
 def matmul_s(rows: float, inner: float, outer: float, count: float, flops: float, e: Engine) -> float:
     """Seconds of ``count`` products (rows x inner) @ (inner x outer), FLOP/s ceiling ``flops``.
 
-    The best of a few tile sizes and splits of the inner dimension; never faster than moving the operands.
+    The best of a few tile sizes and splits of the inner dimension; never faster than moving the operands. Dimensions
+    that tensor cores cannot read 16 bytes at a time take slower kernels (NVIDIA, same guide, "Tensor Core
+    Requirements"; the vocabulary of 50257 is the example that everyone meets).
     """
     if min(rows, inner, outer, count) <= 0:
         return 0.0
     best = math.inf
-    per_sm = flops / e.sms
+    per_sm = flops / e.sms * alignment(inner, outer, e.granule)
     for height, width, share in TILES:
         tiles = math.ceil(rows / height) * math.ceil(outer / width) * count
         work = 2.0 * height * width / (per_sm * share)
@@ -101,6 +111,12 @@ def matmul_s(rows: float, inner: float, outer: float, count: float, flops: float
             best = min(best, waves * work * (inner / split + TILE_DEPTH))
     moved = (rows * inner + inner * outer + rows * outer) * count * e.element_bytes
     return max(best, moved / e.memory_Bps) + e.launch_s
+
+
+def alignment(inner: float, outer: float, granule: int) -> float:
+    """Share of the speed of matrix products that the dimensions of a weight leave."""
+    common = min(math.gcd(math.ceil(dimension), granule) for dimension in (inner, outer))
+    return UNALIGNED.get(granule // common, 1.0)
 
 
 def streamed_s(moved_bytes: float, e: Engine) -> float:
@@ -144,6 +160,9 @@ def _linear(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
     outer = op.outer / (cut.tp if op.split in ("column", "vocab") else 1)
     if op.split == "heads":
         outer = op.outer / cut.tp
+    if op.split == "vocab" and cut.tp > 1:
+        # Runtimes that divide a vocabulary pad it first (Megatron-LM: to a multiple of 128 tp).
+        outer = 128 * math.ceil(outer / 128)
     flops = e.linear_flops if op.split != "vocab" else e.flops
     forward = matmul_s(rows, inner, outer, op.count, flops, e)
     backward = matmul_s(rows, outer, inner, op.count, flops, e) + matmul_s(inner, rows, outer, op.count, flops, e)
@@ -190,9 +209,12 @@ def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Trainin
     scores = batch * queries * keys * e.element_bytes
     products = matmul_s(queries, op.inner, keys, batch, e.flops, e)
     products += matmul_s(queries, keys, op.inner, batch, e.flops, e)
-    # The scaled, masked softmax reads and writes once and its backward reads twice and writes; dropout moves two and a
-    # half in either direction (Aceso's operator profiles of Megatron-LM agree).
-    softmax, back = (streamed_s(scores * (n + 2.5 * training.dropout), e) for n in (2, 3))
+    # The scaled, masked softmax reads and writes once and its backward reads twice and writes; causal ones read the
+    # lower triangle alone (Megatron-LM, scaled_upper_triang_masked_softmax). Dropout moves two and a half in either
+    # direction (Aceso's operator profiles of Megatron-LM agree).
+    softmax, back = (
+        streamed_s(scores * (n + 2.5 * training.dropout), e) for n in ((1.5, 2.0) if op.causal else (2.0, 3.0))
+    )
     if batch % 4 or e.element_bytes > 2:
         # Megatron-LM's fused softmax takes four heads at a time and 16-bit scores (fused_softmax.py,
         # is_kernel_available); what remains goes through eager kernels in fp32: scale, mask, cast.

@@ -31,6 +31,9 @@ BY_WORKSPACE = ("workspace", "fragmentation")
 """Parts of the reserve that grow with what layers need while they run."""
 
 
+_PADS = re.compile("megatron|nemo", re.IGNORECASE)
+"""Systems that pad the vocabulary to a multiple of 128 tp (Megatron-LM, ``_vocab_size_with_padding``)."""
+
 LENIENCE = 1.3
 """A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
 no master copy): fields that its row leaves open are raised only if the estimate is over by more than this."""
@@ -91,6 +94,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
         shape = shape._replace(kv_heads=tp)
+    if shape.vocab and _PADS.search(row.get("system") or ""):
+        shape = shape._replace(vocab=-(-shape.vocab // (128 * tp)) * 128 * tp)
     graph = graph_of(model, shape, notes)
     batch = _number(row, "global_batch")
     if batch is None:

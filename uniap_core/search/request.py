@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ def make(
     schedule: str = "1f1b",
     solver: str = "dp",
     cost_model: str = "analytic",
-    profile: Profile | str | None = None,
+    profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,
     pins: Sequence[str] = (),
     top: int = 1,
@@ -107,7 +108,7 @@ def make(
         free_space=space,
         pins=parsed,
         regimes=regimes,
-        profile=artifact.read(profile, Profile) if isinstance(profile, str) else profile,
+        profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
         solver=solver,
         time_limit_s=time_limit,

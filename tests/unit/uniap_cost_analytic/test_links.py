@@ -68,7 +68,7 @@ def test_published_all_reduces_are_met_within_a_third() -> None:
         assert found * 1e6 == pytest.approx(microseconds, rel=1 / 3)
 
 
-ENGINE = Engine(250e12, 250e12, 312e12, 1.5e12, 4e-6, 108, 2, False)
+ENGINE = Engine(250e12, 250e12, 312e12, 1.5e12, 4e-6, 108, 2, False, 8)
 SIZES = st.integers(1, 20000)
 
 

@@ -1,0 +1,33 @@
+"""Matrix products on tensor cores: dimensions that are no multiple of 16 bytes take slower kernels."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uniap_cost_analytic.kernels import Engine, alignment, matmul_s
+
+ENGINE = Engine(250e12, 250e12, 312e12, 1.5e12, 4e-6, 108, 2, False, 8)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000))
+def test_aligned_dimensions_lose_nothing_and_odd_ones_most(inner, outer):
+    assert alignment(8 * inner, 8 * outer, 8) == 1.0
+    assert alignment(8 * inner, 2 * outer + 1, 8) == alignment(2 * outer + 1, 8 * inner, 8) == 0.4
+    assert alignment(8 * inner, 8 * outer + 2, 8) == 0.6
+    assert alignment(8 * inner, 8 * outer + 4, 8) == 0.8
+    assert alignment(inner, outer, 1) == 1.0  # fp32 runs outside tensor cores
+
+
+def test_the_unpadded_vocabulary_of_gpt2_costs_more_than_a_larger_padded_one():
+    assert matmul_s(8192, 2048, 50257, 1, 250e12, ENGINE) > 1.5 * matmul_s(8192, 2048, 50304, 1, 250e12, ENGINE)
+
+
+@pytest.mark.parametrize("system", ["Megatron-LM", "NeMo Framework 24.07", "Megatron-DeepSpeed"])
+def test_systems_that_pad_are_priced_padded(system):
+    from uniap_core.estimate import parse
+
+    row = {"gpu": "A100", "num_gpus": "8", "gpus_per_node": "8", "model": "GPT", "layers": "4", "hidden": "1024"}
+    row |= {"heads": "16", "vocab": "50257", "seq": "1024", "global_batch": "16", "tp": "2", "pp": "1", "dp": "4"}
+    assert parse(row | {"system": system}, []).graph.architecture["vocab"] == 50432
+    assert parse(row | {"system": "HF Transformers"}, []).graph.architecture["vocab"] == 50257
