@@ -15,7 +15,6 @@ analytic model): Kendall's tau, a table, and with ``--picture`` a plot.
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import json
 import multiprocessing
@@ -33,7 +32,7 @@ from torch.distributed.fsdp import fully_shard
 
 import uniap
 from model_zoo import build
-from uniap_core.api import Cluster, Device, Job, Link, Node, Plan, write
+from uniap_core.api import Cluster, Device, Job, Link, Node, Plan
 
 BATCH = 16
 MODEL = "llama:layers=4,hidden=256,heads=8,ffn=704,vocab=2048,seq=128"
@@ -235,14 +234,10 @@ def planned(hardware: Cluster, pins: Any, profile: str | None = None) -> Plan:
 
 
 def own_profile(path: str) -> str:
-    """Profile of this machine at ``path``: layers timed by both ranks at once, as they run later; and the links."""
-    from uniap_torch import links
+    """Profile of this machine at ``path``."""
     from uniap_torch.profiler import profile
 
-    alone = functools.partial(profile, build(MODEL), tp=(1, 2), samples=(1, 2, 4, 8, 16), ranks=0)
-    found = links.measure("cpu", 2)
-    made = msgspec.structs.replace(spawn(2, alone), collectives=found.collectives, overlap=found.overlap)
-    write(path, made)
+    profile(build(MODEL), path=path, tp=(1, 2), samples=(1, 2, 4, 8, 16), ranks=2)
     return path
 
 
@@ -288,6 +283,10 @@ def draw(rows: list[dict[str, Any]], value: float, path: str) -> None:
     axes.plot(ends, ends, color="0.8")
     axes.scatter(predicted, measured)
     axes.set(xscale="log", yscale="log", xlabel="predicted, s per iteration", ylabel="measured, s per iteration")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize="small")
     axes.set_title(f"{len(rows)} plans on two CPU ranks, Kendall tau {value:.2f}")
     figure.savefig(path, bbox_inches="tight", dpi=150)
 

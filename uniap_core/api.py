@@ -44,7 +44,7 @@ from .problem import (
     Stage,
     time_per_iteration,
 )
-from .profile import CollectiveTiming, LayerTiming, Profile
+from .profile import Collective, CollectiveTiming, LayerTiming, Profile
 from .program.ir import Program
 from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .schedule import SCHEDULES, in_flight
@@ -74,6 +74,7 @@ __all__ = [
     "Candidate",
     "Capability",
     "Cluster",
+    "Collective",
     "CollectiveTiming",
     "CostModelPlugin",
     "CostTables",

@@ -33,14 +33,33 @@ class LayerTiming(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     peak_bytes: float | None = None
 
 
+Collective = Literal[
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "p2p",
+    "unshard",
+    "reduce_gradients",
+    "tensor_forward",
+    "tensor_backward",
+    "sequence_forward",
+    "sequence_backward",
+]
+
+
 class CollectiveTiming(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Alpha-beta fit of one collective on one group shape: ``time = alpha_s + bytes * beta_s_per_byte``.
 
     ``bytes`` is the size of the full (unsharded) tensor. ``stride`` is the distance of neighbouring ranks of the
     group; ``nodes`` how many nodes the group spans.
+
+    Bare collectives, and what a runtime makes of them: ``unshard`` and ``reduce_gradients`` of a sharded layer
+    (bytes of its parameters), and all that one tensor-parallel region adds to its products, forward and backward,
+    its border replicated (``tensor``) or split over the ``sequence`` (bytes of the activation at the border).
     """
 
-    operation: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
+    operation: Collective
     ranks: int
     stride: int = 1
     nodes: int = 1

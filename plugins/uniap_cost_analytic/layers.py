@@ -241,14 +241,14 @@ def _gradients(
             case "none":
                 total[2] += collective_s("all_reduce", gradients, group, constants)
             case "zero1":
-                total[2] += collective_s("reduce_scatter", gradients, group, constants)
-                total[3] += collective_s("all_gather", weights, group, constants)
+                total[2] += collective_s("reduce_gradients", gradients, group, constants)
+                total[3] += collective_s("unshard", weights, group, constants)
             case "zero2":
-                total[1] += collective_s("reduce_scatter", gradients, group, constants)
-                total[3] += collective_s("all_gather", weights, group, constants)
+                total[1] += collective_s("reduce_gradients", gradients, group, constants)
+                total[3] += collective_s("unshard", weights, group, constants)
             case _:
-                total[0] += collective_s("all_gather", weights, group, constants)
-                total[1] += collective_s("reduce_scatter", gradients, group, constants)
+                total[0] += collective_s("unshard", weights, group, constants)
+                total[1] += collective_s("reduce_gradients", gradients, group, constants)
     return total[0], total[1], total[2], total[3]
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from uniap_core.api import Cluster
+from uniap_core.api import Cluster, Collective
 
 from .constants import Constants
-
-Operation = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
 
 
 class Group(NamedTuple):
@@ -27,6 +25,8 @@ class Group(NamedTuple):
         that run side by side.
     latency_s
         Seconds per hop of the ring; ``tree_s`` per level of a tree, which crosses nodes only between nodes.
+    measured
+        Collectives that were measured on such a group: alpha (seconds) and beta (seconds per byte) of each.
     """
 
     size: int
@@ -35,6 +35,7 @@ class Group(NamedTuple):
     latency_s: float
     tree_s: float
     pair_Bps: float
+    measured: tuple[tuple[Collective, float, float], ...] = ()
 
 
 ALONE = Group(1, 1, math.inf, 0.0, 0.0, math.inf)
@@ -108,7 +109,7 @@ def _reach(kind: str, members: int, devices: int) -> float:
 
 
 @lru_cache(maxsize=65536)
-def collective_s(operation: Operation, size_bytes: float, group: Group, constants: Constants) -> float:
+def collective_s(operation: Collective, size_bytes: float, group: Group, constants: Constants) -> float:
     """Seconds of a collective.
 
     Parameters
@@ -116,10 +117,18 @@ def collective_s(operation: Operation, size_bytes: float, group: Group, constant
     size_bytes
         The full tensor: what each rank holds before an all-reduce or reduce-scatter and after an all-gather; for an
         all-to-all what each rank sends in total, its own part included; for p2p the message.
+
+    Notes
+    -----
+    ``unshard`` and ``reduce_gradients`` of a sharded layer are an all-gather and a reduce-scatter where nothing else
+    was measured.
     """
     n = group.size
     if n == 1 or size_bytes <= 0:
         return 0.0
+    for name, alpha, beta in group.measured:
+        if name == operation:
+            return alpha + size_bytes * beta
     share = (n - 1) / n * size_bytes / group.bandwidth_Bps
     if operation == "all_reduce":
         ring = 2 * (n - 1) * group.latency_s + 2 * share

@@ -35,6 +35,9 @@ from uniap_core.api import (
 
 from . import COST_MODEL
 
+LEAST_BETA = 1e-15
+"""Seconds per byte where a fit found none: a petabyte per second."""
+
 
 def price(
     graph: ModelGraph,
@@ -73,7 +76,6 @@ class ProfiledPricing(Pricing):
         self.profile = profile
         self.notes = dict.fromkeys(profile.notes)
         self.timings = _by_operators(graph, profile)
-        self.collectives = {(c.operation, c.ranks, c.stride, c.nodes): c for c in profile.collectives}
         if profile.graph and profile.graph != graph.hash:
             self.notes["the profile is of another graph: layers of the same name are taken for the same"] = None
         self.wires = self._wires(cluster)
@@ -91,15 +93,18 @@ class ProfiledPricing(Pricing):
         return msgspec.structs.replace(constants, **changes) if changes else constants
 
     def group(self, site: int, stride: int, size: int) -> Group:
-        """A group of ranks with the bandwidth and latency that its all-reduce was measured at."""
+        """A group of ranks with what was measured on it, and the bandwidth and latency of its all-reduce."""
         group = super().group(site, stride, size)
         if size == 1:
             return group
-        found = self.collectives.get(("all_reduce", size, stride, group.nodes))
-        if found is None:
+        shape = size, stride, group.nodes
+        known = {c.operation: c for c in self.profile.collectives if (c.ranks, c.stride, c.nodes) == shape}
+        if "all_reduce" not in known:
             self.notes[f"collectives of {size} ranks {stride} apart were not measured: analytic"] = None
             return group
-        return measured_group(group, found, self.constants(self.sites[site].device))
+        measured = tuple((c.operation, c.alpha_s, c.beta_s_per_byte) for c in known.values())
+        reduced = measured_group(group, known["all_reduce"], self.constants(self.sites[site].device))
+        return reduced._replace(measured=measured)
 
     def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
         """One pass of a layer: measured compute, analytic where nothing like it was measured."""
@@ -115,8 +120,11 @@ class ProfiledPricing(Pricing):
             self.notes[f"layers like {layer.name} were not measured with tp {cut.tp}: scaled by the analytic model"] = (
                 None
             )
+        tensor_forward, tensor_backward = self._regions(layer, cut, place) or analytic[3:5]
         # The host's pace is in the measurement already.
         return analytic._replace(
+            tensor_forward_s=tensor_forward,
+            tensor_backward_s=tensor_backward,
             forward_s=analytic.forward_s * forward,
             backward_s=analytic.backward_s * backward,
             selective_s=analytic.selective_s * forward,
@@ -137,6 +145,25 @@ class ProfiledPricing(Pricing):
         ]
         return max(known) if known else analytic
 
+    def _regions(self, layer: Layer, cut: Cut, place: Place) -> tuple[float, float] | None:
+        """What tensor parallelism adds, forward and backward, where its regions were measured: one per row split."""
+        names = (
+            ("sequence_forward", "sequence_backward")
+            if cut.sequence_parallel
+            else ("tensor_forward", "tensor_backward")
+        )
+        known = {name: (alpha, beta) for name, alpha, beta in place.tensor.measured if name in names}
+        rows = [op for op in layer.operators if op.split == "row"]
+        if len(known) < 2 or not rows or any(op.kind == "grouped_gemm" for op in layer.operators):
+            return None
+        total = [0.0, 0.0]
+        for op in rows:
+            size = cut.samples * op.rows.at(cut.sequence) / cut.cp * max(1, op.count) * op.outer
+            for i, name in enumerate(names):
+                alpha, beta = known[name]
+                total[i] += alpha + beta * size * place.engine.element_bytes
+        return total[0], total[1]
+
     def _ratio(self, layer: Layer, site: int, timing: LayerTiming) -> tuple[float, float]:
         cut = Cut(timing.samples, timing.sequence, timing.tp, 1, 1, False)
         place = self.place(site, Strategy(tp=1, dp=self.ranks))
@@ -151,7 +178,7 @@ class ProfiledPricing(Pricing):
         def link(old: Link, timing: CollectiveTiming | None, share: float) -> Link:
             if timing is None:
                 return old
-            return Link(old.kind, 1 / (timing.beta_s_per_byte * share), timing.alpha_s)
+            return Link(old.kind, 1 / (max(timing.beta_s_per_byte, LEAST_BETA) * share), timing.alpha_s)
 
         nodes = tuple(
             msgspec.structs.replace(node, link=link(node.link, found.get(False), constants.link_share))
@@ -165,7 +192,7 @@ def measured_group(group: Group, timing: CollectiveTiming, constants: Constants)
     """A group whose ring all-reduce takes the measured ``alpha + bytes * beta``."""
     n = group.size
     latency = max(0.0, timing.alpha_s - constants.collective_s) / (2 * (n - 1))
-    bandwidth = 2 * (n - 1) / n / timing.beta_s_per_byte
+    bandwidth = 2 * (n - 1) / n / max(timing.beta_s_per_byte, LEAST_BETA)
     return group._replace(bandwidth_Bps=bandwidth, latency_s=latency, tree_s=math.inf)
 
 

@@ -1,5 +1,7 @@
 """Collectives of every group shape, fitted to alpha + bytes * beta; and what a collective costs the compute beside it.
 
+Bare collectives, and those that torch's runtime makes of them (:mod:`uniap_torch.runtime`).
+
 Runs as one process per rank: ``profile`` starts them on this machine, and on several nodes
 ``torchrun ... -m uniap_torch.links --device cuda -o links.json`` does, whose file ``profile`` takes in.
 """
@@ -19,9 +21,9 @@ from typing import Any
 
 import msgspec
 
-from uniap_core.api import BadValue, CollectiveTiming, divisors, read, write
+from uniap_core.api import BadValue, Collective, CollectiveTiming, divisors, read, write
 
-OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
+OPERATIONS: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
 
 class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,22 +132,53 @@ class Rank:
         for ranks, stride, nodes in shapes(self.world, self.node):
             made = [(members, self.dist.new_group(members)) for members in groups(self.world, ranks, stride)]
             members, group = next((m, g) for m, g in made if self.rank in m)
+            shape = {"ranks": ranks, "stride": stride, "nodes": nodes}
             for operation in OPERATIONS:
                 if operation == "p2p" and ranks > 2:
                     continue
                 times = [self.slowest(self.seconds(self.call(operation, size, members, group))) for size in self.sizes]
                 alpha, beta = fit([float(s) for s in self.sizes], times)
-                found.append(
-                    CollectiveTiming(
-                        operation=operation,  # type: ignore[arg-type]
-                        ranks=ranks,
-                        stride=stride,
-                        nodes=nodes,
-                        alpha_s=alpha,
-                        beta_s_per_byte=beta,
-                    )
-                )
+                found.append(CollectiveTiming(operation=operation, alpha_s=alpha, beta_s_per_byte=beta, **shape))
+            for operation, (alpha, beta) in self.runtime(group, tensor=stride == 1).items():
+                found.append(CollectiveTiming(operation=operation, alpha_s=alpha, beta_s_per_byte=beta, **shape))
         return Links(found, self.overlap())
+
+    def runtime(self, group: Any, *, tensor: bool) -> dict[Collective, tuple[float, float]]:
+        """Alpha and beta of what torch's runtime makes of collectives."""
+        from . import runtime
+
+        mesh = runtime.mesh_of(group, self.device.type)
+
+        def lines(measured: list[tuple[float, float]]) -> list[tuple[float, float]]:
+            return [fit([float(s) for s in runtime.SIZES], list(times)) for times in zip(*measured, strict=True)]
+
+        gather, both = lines([runtime.sharded(size, mesh, self.device, self.clock) for size in runtime.SIZES])
+        reduce = max(0.0, both[0] - gather[0]), max(0.0, both[1] - gather[1])
+        found: dict[Collective, tuple[float, float]] = {"unshard": gather, "reduce_gradients": reduce}
+        if tensor:
+            whole, split = (
+                lines([runtime.region(size, split, mesh, self.device, self.clock) for size in runtime.SIZES])
+                for split in (False, True)
+            )
+            found |= {"tensor_forward": whole[0], "tensor_backward": whole[1]}
+            found |= {"sequence_forward": split[0], "sequence_backward": split[1]}
+        return found
+
+    def clock(self, steps: list[Callable[[Any], Any]]) -> list[float]:
+        """Median seconds of each of several steps, each fed the result of the last; of the slowest rank."""
+        rounds = []
+        for turn in range(self.rounds + 2):
+            value, times = None, []
+            for step in steps:
+                self.dist.barrier()
+                self.finish()
+                began = time.perf_counter()
+                value = step(value)
+                self.finish()
+                times.append(time.perf_counter() - began)
+            if turn >= 2:
+                rounds.append(times)
+        return [self.slowest(statistics.median(times)) for times in zip(*rounds, strict=True)]
 
     def call(self, operation: str, size: int, members: list[int], group: Any) -> Callable[[], Any]:
         """One collective on a full tensor of ``size`` bytes."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Settings:
     precision: str
     ranks: int
     budget_s: float
+    links: str | os.PathLike[str] | None
 
 
 def profile(
@@ -63,6 +65,7 @@ def profile(
     precision: str | None = None,
     ranks: int | None = None,
     budget_s: float | None = None,
+    links: str | os.PathLike[str] | None = None,
 ) -> Profile:
     """Measure a model's layers and this machine.
 
@@ -77,9 +80,12 @@ def profile(
     precision
         ``fp32``, ``bf16`` or ``fp16`` (default: bf16 on a GPU, fp32 on a CPU).
     ranks
-        Processes between which collectives are measured; 0 for none (default: all GPUs of this machine, or 4).
+        Processes between which collectives are measured; 0 for none (default: all GPUs of this machine, or 4). On a
+        CPU, layers are timed on one thread while as many ranks work.
     budget_s
         Seconds for each measurement.
+    links
+        Collectives measured on several nodes (``torchrun ... -m uniap_torch.links``), taken instead of measuring.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def profile(
     if chosen not in ("fp32", "bf16", "fp16"):
         raise BadValue(f"precision {chosen!r} cannot be measured", "choose fp32, bf16 or fp16")
     count = ranks if ranks is not None else torch.cuda.device_count() if device == "cuda" else 4
-    settings = Settings(tuple(tp), tuple(samples), chosen, count, budget_s or BUDGET_S[device])
+    settings = Settings(tuple(tp), tuple(samples), chosen, count, budget_s or BUDGET_S[device], links)
     where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
     return _measure(graph, where, path, emit, settings)
 
@@ -109,11 +115,16 @@ def _measure(
     graph: ModelGraph, device: torch.device, path: str | os.PathLike[str] | None, emit: Emit, settings: Settings
 ) -> Profile:
     from . import links, timing
+    from .companions import busy
 
     began = time.monotonic()
     now = start(graph, device, path, settings.precision)
+    have = {(t.layer, t.tp, t.samples) for t in now.layers}
     work = list(layer_work(graph, settings))
-    total, done = len(work) + 2, 0
+    todo = [item for item in work if (item[0].name, *item[1:]) not in have]
+    linked = bool(now.collectives) or (settings.ranks <= 1 and settings.links is None)
+    total = len(work) + 2
+    done = total - len(todo) - (not linked) - (not now.matmul_flops)
 
     def advance(label: str, **changes: Any) -> Profile:
         nonlocal now, done
@@ -124,29 +135,28 @@ def _measure(
         emit(Progress(time.monotonic() - began, done, total, label))
         return now
 
-    if settings.ranks > 1 and not now.collectives:
+    if settings.links is not None and not linked:
+        given = read(settings.links, links.Links)
+        advance("collectives", collectives=given.collectives, overlap=given.overlap)
+    elif not linked:
         try:
             found = links.measure(device.type, settings.ranks)
             advance("collectives", collectives=found.collectives, overlap=found.overlap)
         except UniapError as error:
             emit(Note(time.monotonic() - began, str(error)))
             advance("collectives", notes=[*now.notes, error.cause])
-    else:
-        done += 1
-    if not now.matmul_flops:
-        advance("matrix products", matmul_flops=timing.matmul_flops(device), launch_s=timing.launch_floor(device))
-    else:
-        done += 1
-    bench = Bench(graph, device, settings)
-    for layer, tp, samples in work:
-        if any((t.layer, t.tp, t.samples) == (layer.name, tp, samples) for t in now.layers):
-            done += 1
-            continue
-        timed = bench.timing(layer, tp, samples)
-        if timed is None:
-            advance(layer.name, notes=[*now.notes, f"{layer.name}, tp {tp}, {samples} samples: out of memory"])
-        else:
-            advance(f"{layer.name} tp {tp}, {samples} samples", layers=[*now.layers, timed])
+    if not todo and now.matmul_flops:
+        return now
+    with busy(max(0, settings.ranks - 1)) if device.type == "cpu" else nullcontext():
+        if not now.matmul_flops:
+            advance("matrix products", matmul_flops=timing.matmul_flops(device), launch_s=timing.launch_floor(device))
+        bench = Bench(graph, device, settings)
+        for layer, tp, samples in todo:
+            timed = bench.timing(layer, tp, samples)
+            if timed is None:
+                advance(layer.name, notes=[*now.notes, f"{layer.name}, tp {tp}, {samples} samples: out of memory"])
+            else:
+                advance(f"{layer.name} tp {tp}, {samples} samples", layers=[*now.layers, timed])
     return now
 
 
@@ -252,7 +262,9 @@ class Bench:
         before = torch.cuda.memory_allocated(self.device) if cuda else 0
         if cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
-        forward, backward = elapsed([runner.forward, runner.backward], self.device, self.settings.budget_s)
+        forward, backward = elapsed(
+            [runner.forward, runner.backward], self.device, self.settings.budget_s, shared=self.settings.ranks > 1
+        )
         peak = float(torch.cuda.max_memory_allocated(self.device) - before) if cuda else None
         return forward, backward, peak
 

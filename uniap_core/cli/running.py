@@ -138,6 +138,15 @@ def profile(
     model: Annotated[str, typer.Argument(help="Model whose layers are measured.")] = "gpt2",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seq: Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32 (default: bf16, on a CPU fp32).")] = None,
+    tp: Annotated[str, typer.Option(help="Tensor parallel widths.")] = "1,2,4,8",
+    samples: Annotated[str, typer.Option(help="Samples per device and micro-batch.")] = "1,2,4",
+    ranks: Annotated[
+        int | None, typer.Option(min=0, help="Processes between which links are measured (default: GPUs here, or 4).")
+    ] = None,
+    links: Annotated[
+        str | None, typer.Option(help="Links of several nodes (torchrun -m uniap_torch.links), instead of measuring.")
+    ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
         "profile.json"
     ),
@@ -149,7 +158,17 @@ def profile(
     graph = models.load(model, seq)
     measure = registry.resolve("uniap_torch.profiler:profile")
     with progress("measuring", quiet=json) as emit:
-        found = measure(graph, device=device, path=output, emit=emit)
+        found = measure(
+            graph,
+            device,
+            output,
+            emit,
+            tp=_counts("tp", tp),
+            samples=_counts("samples", samples),
+            precision=precision,
+            ranks=ranks,
+            links=links,
+        )
     if json:
         return print_json(found)
     print(
@@ -158,6 +177,19 @@ def profile(
     for note in found.notes:
         print(f"  note: {note}")
     return None
+
+
+def _counts(name: str, text: str) -> tuple[int, ...]:
+    """Positive integers separated by commas."""
+    from ..errors import BadValue
+
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise BadValue(f"--{name} {text!r} is not a list of positive numbers", f"write it as --{name} 1,2,4")
+    return counts
 
 
 @command

@@ -73,6 +73,30 @@ def test_measured_collectives_and_overlap_are_used() -> None:
     assert any("were not measured" in note for note in costs.notes)
 
 
+def test_what_the_runtime_makes_of_collectives_is_charged() -> None:
+    """A region of tensor parallelism costs what was measured, twice per block; a sharded layer its gathering."""
+
+    def line(operation: str, alpha: float, stride: int = 1, ranks: int = 2) -> CollectiveTiming:
+        return CollectiveTiming(operation=operation, ranks=ranks, stride=stride, alpha_s=alpha, beta_s_per_byte=0.0)
+
+    bare = [line("p2p", 1e-3), line("all_reduce", 1e-3), line("all_reduce", 1e-3, stride=2, ranks=4)]
+    regions = [line("sequence_forward", 2.0), line("sequence_backward", 3.0)]
+    gathers = [line("unshard", 5.0, stride=2, ranks=4), line("reduce_gradients", 7.0, stride=2, ranks=4)]
+    space = StrategySpace(shardings=("none", "zero3"), recomputes=("none",))
+
+    def block(collectives: list[CollectiveTiming], name: str) -> tuple[float, float]:
+        profile = Profile(device="A100", layers=[timing(tp=2)], collectives=collectives)
+        return column(price(GRAPH, CLUSTER, space, CANDIDATE, profile), name)[:2]
+
+    plain = block(bare, "tp2-dp4-sp")
+    wrapped = block(bare + regions, "tp2-dp4-sp")
+    assert wrapped[0] - plain[0] == pytest.approx(2 * 2.0, rel=1e-2)
+    assert wrapped[1] - plain[1] == pytest.approx(2 * 3.0, rel=1e-2)
+    sharded, gathered = (block(bare + more, "tp2-dp4-zero3-sp") for more in ([], gathers))
+    assert gathered[0] - sharded[0] > 4.0
+    assert gathered[1] - sharded[1] > 11.0
+
+
 def test_an_empty_profile_is_the_analytic_model() -> None:
     base = analytic(GRAPH, CLUSTER, PLAIN, CANDIDATE).problem
     empty = price(GRAPH, CLUSTER, PLAIN, CANDIDATE, Profile(device="A100")).problem

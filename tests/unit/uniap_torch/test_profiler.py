@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import get_args
+
 import msgspec
 import pytest
 
 pytest.importorskip("torch")
 
-from uniap_torch import links, profiler
+import torch
+from uniap_torch import companions, links, profiler
 
 import uniap
 from model_zoo import build
-from uniap_core.api import BadValue, CollectiveTiming, Profile, Progress, read, write
+from uniap_core.api import BadFile, BadValue, Collective, CollectiveTiming, Profile, Progress, read, write
 
 pytestmark = pytest.mark.torch
 
 TOY = "llama:layers=3,hidden=64,heads=4,ffn=128,vocab=256,seq=32"
+
+AS_MADE = {"tp": (1, 2), "samples": (1, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,8 @@ def test_it_has_one_timing_for_each_kind_of_layer_width_and_batch(made):
     found = {(t.layer, t.tp, t.samples) for t in profile.layers}
     assert found == {(x, tp, b) for x in ("embedding", "layers.0", "head") for tp in (1, 2) for b in (1, 2)}
     assert all(t.forward_s > 0 and t.backward_s > 0 and t.optimizer_s >= 0 for t in profile.layers)
-    assert {c.operation for c in profile.collectives} == set(links.OPERATIONS)
+    assert {c.operation for c in profile.collectives} == set(get_args(Collective))
+    assert all(c.alpha_s >= 0 and c.beta_s_per_byte >= 0 for c in profile.collectives)
     assert profile.overlap >= 1
     assert profile.matmul_flops["fp32"] > 1e8
     assert 0 < profile.launch_s < 1e-3
@@ -98,6 +106,19 @@ def test_plans_are_priced_by_it(made, tmp_path):
     assert seconds[1] > 1.5 * seconds[0]
 
 
+def test_links_of_several_nodes_are_taken_in(made, tmp_path):
+    graph, _, profile = made
+    write(tmp_path / "links.json", links.Links(profile.collectives, 1.25))
+    bare = msgspec.structs.replace(profile, collectives=[], overlap=None)
+    write(tmp_path / "profile.json", bare)
+    found = profiler.profile(graph, "cpu", tmp_path / "profile.json", ranks=0, links=tmp_path / "links.json", **AS_MADE)
+    assert found.collectives == profile.collectives
+    assert found.overlap == 1.25
+    write(tmp_path / "profile.json", bare)
+    with pytest.raises(BadFile, match="links"):
+        profiler.profile(graph, "cpu", tmp_path / "profile.json", ranks=0, links=tmp_path / "no-links.json", **AS_MADE)
+
+
 def test_group_shapes_tile_the_world():
     shapes = list(links.shapes(8, 4))
     assert (2, 1, 1) in shapes
@@ -114,3 +135,19 @@ def test_a_line_is_found_again():
     assert beta == pytest.approx(1e-9, rel=1e-6)
     assert links.fit([1e3, 1e5], [2e-5, 1e-5])[1] == 0.0
     assert CollectiveTiming(operation="p2p", ranks=2, alpha_s=alpha, beta_s_per_byte=beta).nodes == 1
+
+
+def test_ranks_that_work_beside_a_measurement_end_with_it():
+    before = torch.get_num_threads()
+    with companions.busy(2):
+        assert torch.get_num_threads() == 1
+        mine = children()
+        assert len(mine) == 2
+    assert torch.get_num_threads() == before
+    assert not set(mine) & set(children())
+
+
+def children() -> list[int]:
+    """Processes that this one started."""
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in found.split()]
