@@ -9,7 +9,7 @@ from .run import Entry, ProblemComparison
 if TYPE_CHECKING:
     from rich.table import Table
 
-HEADINGS = ("solver", "form", "stop", "objective s", "bound s", "gap", "columns", "rows", "build s", "solve s", "")
+HEADINGS = ("solver", "form", "stop", "objective s", "bound s", "gap", "cols", "rows", "build s", "solve s", "")
 """Column headings; the last column says how the entry stands to the others."""
 
 
@@ -25,6 +25,7 @@ def table(problem: ProblemComparison) -> Table:
         caption_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     for heading in HEADINGS:
         words = heading in ("solver", "form", "stop", "")
