@@ -115,7 +115,7 @@ def page(comparison: Comparison) -> str:
     limit = "no time limit" if comparison.time_limit_s is None else f"{comparison.time_limit_s:g} s each"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>uniap compare</title><style>"
-        "body{font:15px system-ui,sans-serif;margin:2em auto;max-width:70em;color:#222}"
+        "body{font:15px system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1.5em;color:#222}"
         "table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}"
         "td:first-child,th:first-child{text-align:left}.wrong{color:#b00;font-weight:bold}"
         "svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif}"
