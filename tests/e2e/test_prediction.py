@@ -94,7 +94,7 @@ def cuda(at_least: int = 1) -> None:
 
 def this_machine(devices: int = 1) -> Cluster:
     """GPUs of the kind that is here."""
-    return clusters.load(f"1x{devices}x{find_kind(torch.cuda.get_device_name()).name}")
+    return clusters.load(f"1x{devices}x{find_kind(torch.cuda.get_device_name()).device.name}")
 
 
 @pytest.mark.gpu
