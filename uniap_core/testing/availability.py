@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any, Protocol
 
@@ -54,3 +55,13 @@ def absence(found: Plugin, why: str) -> None:
     if required(found.name):
         pytest.fail(f"{found.name} is required here (UNIAP_REQUIRE): {why}")
     pytest.skip(f"{found.name}: {why}")
+
+
+def library(module: str, needed_by: str) -> Any:
+    """An import; skips the test, or fails it if the plugin that needs it was promised."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        if required(needed_by):
+            pytest.fail(f"{module} is not installed, and {needed_by} is required here (UNIAP_REQUIRE)")
+        pytest.skip(f"{module} is not installed", allow_module_level=True)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-pytest.importorskip("torch")
+from uniap_core.testing import availability
+
+availability.library("torch", "fsdp")
 
 from fsdp_ranks import Ranks
 

@@ -7,6 +7,7 @@ from uniap_megatron.arguments import layout, words
 from uniap_megatron.ranks import layout as rank_layout
 
 from tests.planned import planned
+from uniap_core.testing import availability
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
@@ -14,9 +15,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture(scope="module")
 def core():
     """The parts of megatron-core that need no GPU (its import takes seconds)."""
-    pytest.importorskip("megatron.core", reason="megatron-core is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        availability.library("megatron.core", "megatron")
         import megatron.core.parallel_state as parallel_state
         import megatron.core.transformer as transformer
         from megatron.core.transformer import pipeline_parallel_layer_layout as layouts
