@@ -8,7 +8,7 @@ from uniap_core.testing import availability
 
 availability.library("torch", "fsdp")
 
-from fsdp_ranks import Ranks
+from fsdp_ranks import Ranks  # noqa: E402
 
 
 @pytest.fixture(scope="session")
