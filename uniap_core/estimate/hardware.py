@@ -89,9 +89,11 @@ def find_kind(word: str, intra: str = "") -> Kind:
     BadValue
         If no chip of the catalogue is in the name.
     """
+    word = re.sub(r"^\s*\d+\s*[xX*]\s*", "", word)  # 8xA100 is eight of them
     text = re.sub(r"[^a-z0-9]+", "-", word.lower())
     chips = {kind.chip for kind in clusters.kinds().values()}
-    found = [chip for chip in chips if _contains(text, chip)]
+    turned = "-".join(reversed(text.split("-")))  # RTX TITAN is the TITAN RTX
+    found = [chip for chip in chips if _contains(text, chip)] or [chip for chip in chips if _contains(turned, chip)]
     if not found and "gh" in text:
         found = ["gh200"]
     if not found:

@@ -32,6 +32,14 @@ from uniap_core.estimate.hardware import bytes_per_second, cluster_of, find_kind
         ("A10G", "A10G"),
         ("H800", "H800-80G"),
         ("L40S", "L40S"),
+        ("8xRTX TITAN 24GB", "TITANRTX-24G"),
+        ("4 x A100-SXM4-40GB", "A100-SXM-40G"),
+        ("Quadro RTX 8000", "RTX8000-48G"),
+        ("RTX 6000 Ada", "RTX6000Ada"),
+        ("L40", "L40"),
+        ("L40S", "L40S"),
+        ("MI250", "MI250"),
+        ("NVIDIA A30", "A30"),
     ],
 )
 def test_names_map_to_the_catalogue(name: str, kind: str) -> None:
