@@ -37,7 +37,6 @@ from uniap_core.estimate.hardware import bytes_per_second, cluster_of, find_kind
         ("Quadro RTX 8000", "RTX8000-48G"),
         ("RTX 6000 Ada", "RTX6000Ada"),
         ("L40", "L40"),
-        ("L40S", "L40S"),
         ("MI250", "MI250"),
         ("NVIDIA A30", "A30"),
     ],
