@@ -53,7 +53,11 @@ def family_of(model: str, shape: Shape) -> str:
         return "t5"
     if "bert" in name:
         return "bert"
-    if re.search(r"(^|[^a-z])vit|swin|resnet|unet|dit", name):
+    if "swin" in name:
+        return "swin"
+    if re.search(r"(^|[^a-z])vit", name):
+        return "vit"
+    if re.search(r"resnet|unet|dit", name):
         return "image"
     if re.search(r"gpt|mpt|opt|bloom|nemotron|neo|megatron|turing|falcon|lm", name):
         return "gpt"
@@ -88,10 +92,12 @@ def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
     BadValue
         If layers or hidden are unknown, or the family cannot be built from columns.
     """
-    for name in ("layers", "hidden"):
+    family = family_of(model, shape)
+    for name in ("layers", "hidden") if family != "swin" else ("layers",):
         if not getattr(shape, name):
             raise BadValue(f"{name} is blank", "give it")
-    family = family_of(model, shape)
+    if family in ("vit", "swin"):
+        return _vision(model, family, shape, notes)
     shape = _filled(model, family, shape, notes)
     common: dict[str, Any] = {"layers": shape.layers, "hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
     common |= {"vocab": shape.vocab, "sequence": shape.sequence}
@@ -123,6 +129,24 @@ def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
         notes.append("widths and experts as published")
         return deepseek(model, version, shape)
     raise BadValue(f"a {family} model cannot be built from these columns", "plan it as a graph of its own")
+
+
+def _vision(model: str, family: str, shape: Shape, notes: list[str]) -> ModelGraph:
+    """ViT and Swin on images of 224 pixels; all of Swin's blocks beyond two per stage lie in its third stage."""
+    notes.append("images of 224 pixels")
+    if family == "vit":
+        from model_zoo.vit import vit
+
+        return vit(layers=shape.layers, hidden=shape.hidden, heads=shape.heads or 16, ffn=shape.ffn, name=model)
+    from model_zoo.swin import swin
+
+    if shape.layers < 8:
+        raise BadValue(f"a Swin transformer of {shape.layers} layers is not known", "give all its blocks as layers")
+    depths = (2, 2, shape.layers - 6, 2)
+    width = shape.hidden or 320
+    first = max(1, width // 40)
+    notes.append(f"depths {depths}, width {width}")
+    return swin(depths=depths, width=width, heads=(first, 2 * first, 4 * first, 8 * first), name=model)
 
 
 def _filled(model: str, family: str, shape: Shape, notes: list[str]) -> Shape:

@@ -103,7 +103,7 @@ def test_a_run_that_ran_out_of_memory_is_not_said_to_fit() -> None:
         ("global_batch", "63", "global_batch"),
         ("pp", "16", "stages"),
         ("sharding", "zero3 + full CPU offload", "offload"),
-        ("model", "swin-huge", "image"),
+        ("model", "resnet-152", "image"),
     ],
 )
 def test_a_row_that_cannot_be_predicted_says_why(column: str, value: str, word: str) -> None:
@@ -112,6 +112,19 @@ def test_a_row_that_cannot_be_predicted_says_why(column: str, value: str, word: 
     assert row["pred_iter_time_s"] == row["pred_mem_gib"] == row["pred_fits"] == ""
     assert word in row["pred_note"]
     assert other["pred_iter_time_s"]
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "hidden"),
+    [("ViT-Huge", "", ""), ("vit-g", "40", "1408"), ("Swin-Huge", "", ""), ("swin", "32", "")],
+)
+def test_vision_models_are_known_by_name(model: str, layers: str, hidden: str) -> None:
+    """Galvatron and UniAP report them; an image has no sequence and no vocabulary."""
+    row = predicted(
+        model=model, layers=layers, hidden=hidden, heads="", ffn="", vocab="", seq="", tp="1", pp="1", dp=""
+    )
+    assert float(row["pred_iter_time_s"]) > 0, row["pred_note"]
+    assert "224 pixels" in row["pred_note"]
 
 
 @given(st.dictionaries(st.sampled_from(list(ROW)), st.text(max_size=8)))
