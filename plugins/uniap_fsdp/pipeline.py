@@ -1,8 +1,8 @@
 """torch's pipeline stage and schedules, with the two things they lack for a plan.
 
-torch's stage keeps a receive buffer for every micro-batch of the iteration all the time; here buffers live only
-while their micro-batch is in flight, as the plan's memory says. torch's 1F1B refuses fewer micro-batches than
-stages, which a plan may have.
+The stage of torch before 2.15 keeps a receive buffer for every micro-batch of the iteration all the time; here buffers
+live only while their micro-batch is in flight, as the plan's memory says (and as later versions do themselves). torch's
+1F1B refuses fewer micro-batches than stages, which a plan may have.
 """
 
 from __future__ import annotations
@@ -144,11 +144,16 @@ def schedule(name: str, pipe: Pipe, micro_batches: int) -> PipelineScheduleSingl
 
 def _make(infos: Any, device: torch.device) -> None:
     for info in infos:
-        if not info.is_root_arg and info.tensor_meta is not None:
+        if _ours(info) and info.tensor_meta is not None:
             info.buffer = torch.empty(info.tensor_meta.shape, dtype=info.tensor_meta.dtype, device=device)
 
 
 def _drop(infos: Any) -> None:
     for info in infos:
-        if not info.is_root_arg:
+        if _ours(info):
             info.buffer = None
+
+
+def _ours(info: Any) -> bool:
+    """Whether a received value's buffer is kept here, not by torch (from 2.15) or the caller."""
+    return not info.is_root_arg and not hasattr(info, "allocate_buffer")
