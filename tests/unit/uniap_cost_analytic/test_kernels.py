@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uniap_cost_analytic.kernels import Engine, alignment, matmul_s
+from uniap_cost_analytic.constants import constants_of
+from uniap_cost_analytic.kernels import Cut, Engine, active, alignment, engine, matmul_s, work
+
+from model_zoo.gpt import gpt
+from uniap_core import cluster as clusters
+from uniap_core.api import Training
 
 ENGINE = Engine(250e12, 250e12, 312e12, 1.5e12, 4e-6, 108, 2, False, 8)
 
@@ -31,3 +36,26 @@ def test_systems_that_pad_are_priced_padded(system):
     row |= {"heads": "16", "vocab": "50257", "seq": "1024", "global_batch": "16", "tp": "2", "pp": "1", "dp": "4"}
     assert parse(row | {"system": system}, []).graph.architecture["vocab"] == 50432
     assert parse(row | {"system": "HF Transformers"}, []).graph.architecture["vocab"] == 50257
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden", "heads", "samples", "forward_ms", "backward_ms"),
+    [
+        ("A100-40G", 7168, 56, 1, 145.1, 296.1),
+        ("V100-16G", 2560, 32, 1, 27.5, 59.3),
+        ("V100-16G", 2560, 32, 4, 116.5, 240.2),
+    ],
+)
+def test_fp32_layers_take_what_was_measured(kind, hidden, heads, samples, forward_ms, backward_ms):
+    """One block of 2048 positions, TF32 off (eth-easl/sailor@cf2c8e3cc5, profiles of OPT-30 and GPT-Neo-2.7)."""
+    device, training = (
+        clusters.kinds()[kind].device,
+        Training(global_batch=samples, precision="fp32", flash_attention=False),
+    )
+    constants = constants_of(device.generation)
+    graph = gpt(layers=1, hidden=hidden, heads=heads, vocab=1000, sequence=2048)
+    block = next(layer for layer in graph.layers if layer.name == "layers.0")
+    cut, fp32 = Cut(samples, 2048, 1, 1, 1, False), engine(device, training, constants)
+    spent = [work(op, cut, fp32, training, constants) for op in block.operators if active(op, training)]
+    assert sum(w.forward_s for w in spent) == pytest.approx(forward_ms * 1e-3, rel=0.12)
+    assert sum(w.backward_s for w in spent) == pytest.approx(backward_ms * 1e-3, rel=0.12)
