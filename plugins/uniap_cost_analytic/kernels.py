@@ -173,18 +173,24 @@ def _linear(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
     outer = op.outer / (cut.tp if op.split in ("column", "vocab") else 1)
     if op.split == "heads":
         outer = op.outer / cut.tp
-    if op.split == "vocab" and cut.tp > 1:
-        # Runtimes that divide a vocabulary pad it first (Megatron-LM: to a multiple of 128 tp).
-        outer = 128 * math.ceil(outer / 128)
     flops = e.linear_flops if op.split != "vocab" else e.flops
-    forward = matmul_s(rows, inner, outer, op.count, flops, e)
-    backward = matmul_s(rows, outer, inner, op.count, flops, e) + matmul_s(inner, rows, outer, op.count, flops, e)
+    forward, backward = _products(rows, inner, outer, op.count, flops, e)
+    if op.split == "vocab" and op.outer % cut.tp:
+        # Parts of a vocabulary are rounded up, so the last one is smaller, and may be the slower one for its shape.
+        last = op.outer - (cut.tp - 1) * math.ceil(outer)
+        forward, backward = max((forward, backward), _products(rows, inner, last, op.count, flops, e))
     if e.fp8 and op.split != "vocab":
         # Casts of the input and of the output's gradient, each with its transpose for backward, partly fused into
         # the kernels before them (Transformer Engine).
         forward += streamed_s(2 * rows * inner * op.count, e)
         backward += streamed_s(2 * rows * outer * op.count, e)
     return Work(forward, backward, 2, 3)
+
+
+def _products(rows: float, inner: float, outer: float, count: float, flops: float, e: Engine) -> tuple[float, float]:
+    """Seconds of the forward product of a weight, and of the two of backward."""
+    backward = matmul_s(rows, outer, inner, count, flops, e) + matmul_s(inner, rows, outer, count, flops, e)
+    return matmul_s(rows, inner, outer, count, flops, e), backward
 
 
 def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:

@@ -84,8 +84,13 @@ def published(model: str, shape: Shape, notes: list[str]) -> Shape:
     return shape._replace(**values)
 
 
-def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
+def graph_of(model: str, shape: Shape, notes: list[str], granule: int = 1) -> ModelGraph:
     """The graph of a row's model.
+
+    Parameters
+    ----------
+    granule
+        What the vocabulary is padded to a multiple of.
 
     Raises
     ------
@@ -99,6 +104,7 @@ def graph_of(model: str, shape: Shape, notes: list[str]) -> ModelGraph:
     if family in ("vit", "swin"):
         return _vision(model, family, shape, notes)
     shape = _filled(model, family, shape, notes)
+    shape = shape._replace(vocab=-(-shape.vocab // granule) * granule)
     common: dict[str, Any] = {"layers": shape.layers, "hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
     common |= {"vocab": shape.vocab, "sequence": shape.sequence}
     if family == "llama":

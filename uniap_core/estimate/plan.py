@@ -94,9 +94,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
         shape = shape._replace(kv_heads=tp)
-    if shape.vocab and _PADS.search(row.get("system") or ""):
-        shape = shape._replace(vocab=-(-shape.vocab // (128 * tp)) * 128 * tp)
-    graph = graph_of(model, shape, notes)
+    granule = 128 * tp if _PADS.search(row.get("system") or "") else 1
+    graph = graph_of(model, shape, notes, granule)
     batch = _number(row, "global_batch")
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)

@@ -35,6 +35,7 @@ def test_systems_that_pad_are_priced_padded(system):
     row = {"gpu": "A100", "num_gpus": "8", "gpus_per_node": "8", "model": "GPT", "layers": "4", "hidden": "1024"}
     row |= {"heads": "16", "vocab": "50257", "seq": "1024", "global_batch": "16", "tp": "2", "pp": "1", "dp": "4"}
     assert parse(row | {"system": system}, []).graph.architecture["vocab"] == 50432
+    assert parse(row | {"system": system, "vocab": ""}, []).graph.architecture["vocab"] == 50432
     assert parse(row | {"system": "HF Transformers"}, []).graph.architecture["vocab"] == 50257
 
 
@@ -59,3 +60,17 @@ def test_fp32_layers_take_what_was_measured(kind, hidden, heads, samples, forwar
     spent = [work(op, cut, fp32, training, constants) for op in block.operators if active(op, training)]
     assert sum(w.forward_s for w in spent) == pytest.approx(forward_ms * 1e-3, rel=0.12)
     assert sum(w.backward_s for w in spent) == pytest.approx(backward_ms * 1e-3, rel=0.12)
+
+
+def test_the_last_part_of_a_vocabulary_counts_if_it_is_the_slower_one():
+    """30522 over 8 ranks: seven parts of 3816, a multiple of 8, and one of 3810."""
+    device, training = clusters.kinds()["A100-80G"].device, Training(global_batch=8, precision="bf16")
+    constants = constants_of(device.generation)
+    a100 = engine(device, training, constants)
+
+    def head(vocab):
+        graph = gpt(layers=1, hidden=1024, heads=16, vocab=vocab, sequence=512)
+        op = next(op for op in graph.layers[-1].operators if op.kind == "gemm")
+        return work(op, Cut(8, 512, 8, 1, 1, False), a100, training, constants).forward_s
+
+    assert head(30522) > 1.3 * head(30528)
