@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 
 import msgspec
@@ -88,6 +89,7 @@ def probe() -> str:
     return f"uniap {_version()}"
 
 
+@cache
 def _version() -> str:
     try:
         return metadata.version("uniap")
