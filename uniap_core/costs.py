@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from .profile import Profile
     from .strategy import StrategySpace
 
-MEMORY_PARTS = ("parameters", "gradients", "optimizer", "workspace")
-"""Parts of the state bytes; stash and reserve complete the memory of a stage. The last is what a layer needs while it
+MEMORY_PARTS = ("parameters", "gradients", "optimizer", "tied", "workspace")
+"""Parts of the state bytes; stash and reserve complete the memory of a stage. ``tied`` is the copy of a tied weight on
+a stage that has the other one too, which it needs if their layouts differ; ``workspace`` what a layer needs while it
 runs beyond the workspace that is reserved."""
 
 TIME_PARTS = ("compute", "recompute", "tensor_parallel", "data_parallel", "other")

@@ -269,10 +269,12 @@ class Pricing:
     ) -> LayerCosts:
         depth = self.candidate.pp
         rows = np.arange(depth) if len(self.sites) > 1 else np.zeros(depth, dtype=int)
-        copies = depth > 1
-        states = np.array(
-            [state_bytes(local_parameters(layer.operators, s, copies=copies), s, self.recipe) for s in fitting]
-        ).T
+        states, whole = (
+            np.array([state_bytes(local_parameters(layer.operators, s, copies=c), s, self.recipe) for s in fitting]).T
+            for c in (depth > 1, True)
+        )
+        # One number per strategy must do: a tied weight is charged as if the other one lay in another layout.
+        tied = whole.sum(axis=0) - states.sum(axis=0)
         stash = np.array([self.stash(layer, inputs, s) for s in fitting])
         return LayerCosts(
             layer.name,
@@ -280,10 +282,10 @@ class Pricing:
             times[0][rows],
             times[1][rows],
             times[2][rows],
-            states.sum(axis=0),
+            whole.sum(axis=0),
             stash,
             {name: part[rows] for name, part in zip(TIME_PARTS, parts, strict=True)},
-            dict(zip(STATE_PARTS, states, strict=True)),
+            {**dict(zip(STATE_PARTS, states, strict=True)), "tied": tied},
         )
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:

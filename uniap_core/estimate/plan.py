@@ -220,9 +220,12 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
 
 
 def _state(layer: LayerCosts, k: int) -> float:
-    """State without what the planner charges beyond the reserved workspace: here the need itself is known."""
-    charged = layer.state_parts_bytes.get("workspace")
-    return float(layer.state_bytes[k]) - (0.0 if charged is None else float(charged[k]))
+    """State without what the planner charges because it cannot know: here all layers are alike.
+
+    That is the workspace beyond the reserved one, whose need is known here, and copies of tied weights on one stage.
+    """
+    charged = [layer.state_parts_bytes[name] for name in ("workspace", "tied") if name in layer.state_parts_bytes]
+    return float(layer.state_bytes[k]) - sum(float(part[k]) for part in charged)
 
 
 def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, list[float]]:
