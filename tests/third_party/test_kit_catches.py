@@ -24,11 +24,11 @@ def failures(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_shrinking(request):
-    """A failure is wanted here, not a small one."""
+    """A failure is wanted here, not a small one, and always the same."""
     before = settings.get_current_profile_name()
-    settings.register_profile("once", settings.get_profile(before), phases=[Phase.generate], derandomize=True)
-    if "failures" not in request.node.name and "kept" not in request.node.name:
-        settings.load_profile("once")
+    settings.register_profile("same", settings.get_profile(before), derandomize=True, database=None)
+    settings.register_profile("once", settings.get_profile("same"), phases=[Phase.generate], derandomize=True)
+    settings.load_profile("same" if "failures" in request.node.name or "kept" in request.node.name else "once")
     yield
     settings.load_profile(before)
 
