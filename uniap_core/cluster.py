@@ -73,8 +73,8 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     generation: str = ""
     source: str = ""
 
-    def ceiling_flops(self, precision: str) -> float:
-        """FLOP/s that large matrix products reach in a precision.
+    def peak(self, precision: str) -> float:
+        """FLOP/s of the datasheet in a precision.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise BadValue(
                 f"{self.name} has no {precision} figure", f"choose one of {', '.join(sorted(self.peak_flops))}"
             )
-        return self.peak_flops[precision] * self.matmul_ceiling
+        return self.peak_flops[precision]
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

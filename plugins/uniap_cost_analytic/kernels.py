@@ -52,8 +52,11 @@ class Engine(NamedTuple):
     element_bytes: int
     fp8: bool
     granule: int
-    vector: bool = False
-    """Whether products run outside tensor cores (fp32)."""
+
+    @property
+    def vector(self) -> bool:
+        """Whether products run outside tensor cores (fp32)."""
+        return self.granule == 1
 
 
 class Cut(NamedTuple):
@@ -84,9 +87,9 @@ def engine(device: Device, training: Training, constants: Constants) -> Engine:
     BadValue
         If the device has no figure for the precision.
     """
-    vector = training.precision == "fp32"
-    share = VECTOR_SHARE if vector else device.matmul_ceiling * constants.matmul_share
-    linear = device.ceiling_flops(training.precision) / device.matmul_ceiling * share
+    granule = GRANULE[training.precision]
+    share = VECTOR_SHARE if granule == 1 else device.matmul_ceiling * constants.matmul_share
+    linear = device.peak(training.precision) * share
     plain = "bf16" if training.precision == "fp8" else training.precision
     peak = device.peak_flops.get(plain, device.peak_flops[training.precision])
     return Engine(
@@ -98,8 +101,7 @@ def engine(device: Device, training: Training, constants: Constants) -> Engine:
         device.sms,
         ELEMENT_BYTES[training.precision],
         training.precision == "fp8",
-        GRANULE[training.precision],
-        vector,
+        granule,
     )
 
 

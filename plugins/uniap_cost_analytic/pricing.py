@@ -269,10 +269,9 @@ class Pricing:
     ) -> LayerCosts:
         depth = self.candidate.pp
         rows = np.arange(depth) if len(self.sites) > 1 else np.zeros(depth, dtype=int)
-        states, whole = (
-            np.array([state_bytes(local_parameters(layer.operators, s, copies=c), s, self.recipe) for s in fitting]).T
-            for c in (depth > 1, True)
-        )
+        whole = self._states(layer, fitting, copies=True)
+        alone = depth > 1 or not any(op.tied for op in layer.operators)
+        states = whole if alone else self._states(layer, fitting, copies=False)
         # One number per strategy must do: a tied weight is charged as if the other one lay in another layout.
         tied = whole.sum(axis=0) - states.sum(axis=0)
         stash = np.array([self.stash(layer, inputs, s) for s in fitting])
@@ -287,6 +286,11 @@ class Pricing:
             {name: part[rows] for name, part in zip(TIME_PARTS, parts, strict=True)},
             {**dict(zip(STATE_PARTS, states, strict=True)), "tied": tied},
         )
+
+    def _states(self, layer: Layer, fitting: list[Strategy], *, copies: bool) -> np.ndarray:
+        """Bytes by part (rows) and strategy."""
+        held = (local_parameters(layer.operators, s, copies=copies) for s in fitting)
+        return np.array([state_bytes(h, s, self.recipe) for h, s in zip(held, fitting, strict=True)]).T
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1

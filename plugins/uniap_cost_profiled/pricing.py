@@ -13,13 +13,14 @@ import msgspec
 from uniap_cost_analytic.constants import Constants
 from uniap_cost_analytic.kernels import Cut
 from uniap_cost_analytic.layers import LayoutCosts, Place
-from uniap_cost_analytic.links import Group
+from uniap_cost_analytic.links import Group, collective_s
 from uniap_cost_analytic.pricing import Inputs, Pricing
 
 from uniap_core.api import (
     BadValue,
     Candidate,
     Cluster,
+    Collective,
     CollectiveTiming,
     CostTables,
     Device,
@@ -120,7 +121,7 @@ class ProfiledPricing(Pricing):
             self.notes[f"layers like {layer.name} were not measured with tp {cut.tp}: scaled by the analytic model"] = (
                 None
             )
-        tensor_forward, tensor_backward = self._regions(layer, cut, place) or analytic[3:5]
+        tensor_forward, tensor_backward = self._regions(layer, site, cut, place) or analytic[3:5]
         # The host's pace is in the measurement already.
         return analytic._replace(
             tensor_forward_s=tensor_forward,
@@ -145,24 +146,25 @@ class ProfiledPricing(Pricing):
         ]
         return max(known) if known else analytic
 
-    def _regions(self, layer: Layer, cut: Cut, place: Place) -> tuple[float, float] | None:
+    def _regions(self, layer: Layer, site: int, cut: Cut, place: Place) -> tuple[float, float] | None:
         """What tensor parallelism adds, forward and backward, where its regions were measured: one per row split."""
-        names = (
+        names: tuple[Collective, Collective] = (
             ("sequence_forward", "sequence_backward")
             if cut.sequence_parallel
             else ("tensor_forward", "tensor_backward")
         )
-        known = {name: (alpha, beta) for name, alpha, beta in place.tensor.measured if name in names}
         rows = [op for op in layer.operators if op.split == "row"]
-        if len(known) < 2 or not rows or any(op.kind == "grouped_gemm" for op in layer.operators):
+        known = {name for name, _, _ in place.tensor.measured}
+        if not rows or not known.issuperset(names) or any(op.kind == "grouped_gemm" for op in layer.operators):
             return None
-        total = [0.0, 0.0]
+        constants = self.constants(self.sites[site].device)
+        forward = backward = 0.0
         for op in rows:
-            size = cut.samples * op.rows.at(cut.sequence) / cut.cp * max(1, op.count) * op.outer
-            for i, name in enumerate(names):
-                alpha, beta = known[name]
-                total[i] += alpha + beta * size * place.engine.element_bytes
-        return total[0], total[1]
+            values = cut.samples * op.rows.at(cut.sequence) / cut.cp * max(1, op.count) * op.outer
+            size = values * place.engine.element_bytes
+            forward += collective_s(names[0], size, place.tensor, constants)
+            backward += collective_s(names[1], size, place.tensor, constants)
+        return forward, backward
 
     def _ratio(self, layer: Layer, site: int, timing: LayerTiming) -> tuple[float, float]:
         cut = Cut(timing.samples, timing.sequence, timing.tp, 1, 1, False)

@@ -136,7 +136,7 @@ class Rank:
             for operation in OPERATIONS:
                 if operation == "p2p" and ranks > 2:
                     continue
-                times = [self.slowest(self.seconds(self.call(operation, size, members, group))) for size in self.sizes]
+                times = [self.seconds(self.call(operation, size, members, group)) for size in self.sizes]
                 alpha, beta = fit([float(s) for s in self.sizes], times)
                 found.append(CollectiveTiming(operation=operation, alpha_s=alpha, beta_s_per_byte=beta, **shape))
             for operation, (alpha, beta) in self.runtime(group, tensor=stride == 1).items():
@@ -145,9 +145,11 @@ class Rank:
 
     def runtime(self, group: Any, *, tensor: bool) -> dict[Collective, tuple[float, float]]:
         """Alpha and beta of what torch's runtime makes of collectives."""
+        from torch.distributed.device_mesh import DeviceMesh
+
         from . import runtime
 
-        mesh = runtime.mesh_of(group, self.device.type)
+        mesh = DeviceMesh.from_group(group, self.device.type)
 
         def lines(measured: list[tuple[float, float]]) -> list[tuple[float, float]]:
             return [fit([float(s) for s in runtime.SIZES], list(times)) for times in zip(*measured, strict=True)]
@@ -206,17 +208,8 @@ class Rank:
         return exchange
 
     def seconds(self, run: Callable[[], Any]) -> float:
-        """Median seconds of a call, all ranks starting together."""
-        times = []
-        for turn in range(self.rounds + 2):
-            self.dist.barrier()
-            self.finish()
-            began = time.perf_counter()
-            run()
-            self.finish()
-            if turn >= 2:
-                times.append(time.perf_counter() - began)
-        return statistics.median(times)
+        """Median seconds of a call, all ranks starting together; of the slowest rank."""
+        return self.clock([lambda _: run()])[0]
 
     def finish(self) -> None:
         """Wait for the device."""
@@ -243,8 +236,8 @@ class Rank:
             for _ in range(count):
                 left @ right
 
-        alone = self.slowest(self.seconds(products))
-        once = self.slowest(self.seconds(lambda: dist.all_reduce(large)))
+        alone = self.seconds(products)
+        once = self.seconds(lambda: dist.all_reduce(large))
         needed = max(1, round(1.5 * alone / once))
         beside = []
         for _ in range(self.rounds):

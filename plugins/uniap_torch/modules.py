@@ -85,13 +85,7 @@ def twin(graph: ModelGraph) -> sources.Source | None:
 
 
 class Real:
-    """A layer's module on a device, with random weights and inputs.
-
-    Attributes
-    ----------
-    saved_bytes
-        What its forward pass kept for backward, weights excluded.
-    """
+    """A layer's module on a device, with random weights and inputs."""
 
     def __init__(self, call: Call, device: torch.device, dtype: torch.dtype) -> None:
         self.module = copy.deepcopy(call.module).to_empty(device=device).to(dtype).eval()
@@ -111,7 +105,6 @@ class Real:
             return made[id(value)]
 
         self.args, self.kwargs = tree_map(fill, (call.args, call.kwargs))
-        self.saved_bytes: float | None = None
 
     def tensor(self, like: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """A real tensor for a fake one: small noise that gradients are taken of, zeros for indices, true for masks."""

@@ -146,11 +146,3 @@ class Replay:
     def divided(self, size: int, split: bool) -> int:
         """A dimension on one device."""
         return ceil(size / self.tp) if split else size
-
-
-def widths(layer: Layer, allowed: tuple[int, ...]) -> tuple[int, ...]:
-    """Tensor parallel widths that make sense for a layer: heads divide, and something is split at all."""
-    if all(op.split == "none" for op in layer.operators):
-        return (1,)
-    heads = [op.heads for op in layer.operators if op.kind == "attention" and op.split == "heads"]
-    return tuple(t for t in allowed if all(h % t == 0 for h in heads))

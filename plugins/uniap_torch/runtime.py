@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -62,22 +61,18 @@ def region(size: int, split: bool, mesh: DeviceMesh, device: torch.device, clock
     plain = Region(WIDTH, WIDTH // tp).to(device)
     edge = Shard(1) if split else Replicate()
     styles: dict[str, Any] = {
-        "up": ColwiseParallel(),
-        "gate": ColwiseParallel(),
-        "down": RowwiseParallel(output_layouts=edge),
+        "inner.up": ColwiseParallel(),
+        "inner.gate": ColwiseParallel(),
+        "inner.down": RowwiseParallel(output_layouts=edge),
     }
     if split:
         styles["norm"] = SequenceParallel(use_local_output=True)
         styles["inner"] = PrepareModuleInput(input_layouts=(edge,), desired_input_layouts=(Replicate(),))
-    parallelize_module(wrapped, mesh, {_path(name): style for name, style in styles.items()}, src_data_rank=None)
+    parallelize_module(wrapped, mesh, styles, src_data_rank=None)
     mine = rows // tp if split else rows
     x = torch.zeros(1, mine, WIDTH, device=device, requires_grad=True)
     whole = torch.zeros(1, rows, WIDTH, device=device, requires_grad=True)
     return _beyond(plain, wrapped, whole, x, clock)
-
-
-def _path(name: str) -> str:
-    return name if name in ("norm", "inner") else f"inner.{name}"
 
 
 class Region(nn.Module):
@@ -124,8 +119,3 @@ def _steps(module: nn.Module, x: torch.Tensor) -> list[Callable[[Any], Any]]:
         module.zero_grad(set_to_none=True)
 
     return [forward, backward]
-
-
-def mesh_of(group: dist.ProcessGroup, kind: str) -> DeviceMesh:
-    """A mesh of one dimension over a group that is there already."""
-    return DeviceMesh.from_group(group, kind)

@@ -16,7 +16,7 @@ def solvers():
     usable = [plugin for plugin in found if not registry.missing(plugin.modules)]
     for plugin in found:
         if plugin not in usable and availability.required(plugin.name):
-            availability.absence(plugin, "not installed")
+            availability.absence(plugin.name, "not installed")
     return usable
 
 

@@ -91,7 +91,7 @@ def make(
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = precision or machine.best_precision
     for node in machine.nodes:
-        node.device.ceiling_flops(precision)
+        node.device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
     space = StrategySpace()

@@ -46,15 +46,15 @@ def plugin(kind: str, chosen: Any) -> Any:
     found = registry.load(kind, chosen) if isinstance(chosen, str) else chosen
     absent = registry.missing(found.modules)
     if absent:
-        absence(found, f"{', '.join(absent)} not installed ({found.install or 'no install command given'})")
+        absence(found.name, f"{', '.join(absent)} not installed ({found.install or 'no install command given'})")
     return found
 
 
-def absence(found: Plugin, why: str) -> None:
-    """Skip the test, or fail it if the plugin was promised."""
-    if required(found.name):
-        pytest.fail(f"{found.name} is required here (UNIAP_REQUIRE): {why}")
-    pytest.skip(f"{found.name}: {why}")
+def absence(name: str, why: str) -> None:
+    """Skip the test or module, or fail it if what it needs was promised."""
+    if required(name):
+        pytest.fail(f"{name} is required here (UNIAP_REQUIRE): {why}")
+    pytest.skip(f"{name}: {why}", allow_module_level=True)
 
 
 def library(module: str, needed_by: str) -> Any:
@@ -62,6 +62,4 @@ def library(module: str, needed_by: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        if required(needed_by):
-            pytest.fail(f"{module} is not installed, and {needed_by} is required here (UNIAP_REQUIRE)")
-        pytest.skip(f"{module} is not installed", allow_module_level=True)
+        absence(needed_by, f"{module} is not installed")
