@@ -27,9 +27,9 @@ MOST_RUNS = 160
 START = {
     "default": Constants(),
     "volta": Constants(memory_share=0.85),
-    "ampere": Constants(),
-    "hopper": Constants(attention_share=0.36),
-    "blackwell": Constants(matmul_share=0.6, host_s=3e-5, host_backward_s=2.5e-5),
+    "ampere": Constants(attention_share=0.6),
+    "hopper": Constants(attention_share=0.33),
+    "blackwell": Constants(matmul_share=0.6, attention_share=0.3, host_s=3e-5, host_backward_s=2.5e-5),
 }
 """Where each fit starts, and the center of its prior."""
 

@@ -50,6 +50,15 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         adamw, adam or sgd: decides state bytes and update time.
     flash_attention
         Whether attention avoids materializing its probabilities.
+    flash_version
+        The kernel that does: 1 is FlashAttention (Dao 2022, and the Triton kernels of its time), 2 FlashAttention-2
+        (Dao 2023), 3 FlashAttention-3 and cuDNN's, which exist from Hopper on (Shah 2024).
+    tensor_overlap
+        Whether the collectives of tensor parallelism run behind the products beside them, piece by piece
+        (Megatron-LM ``--tp-comm-overlap``, asynchronous tensor parallelism in PyTorch).
+    scatter_gather
+        Whether ranks of a tensor-parallel group that hold the same activations send one part each to the next stage,
+        which gathers them (Narayanan et al. 2021, section 4.1; Megatron-LM without sequence parallelism, DeepSpeed).
     dropout
         Whether dropout is on (masks are stashed, kernels run).
     """
@@ -59,6 +68,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     schedule: str = "1f1b"
     optimizer: str = "adamw"
     flash_attention: bool = True
+    flash_version: int = 2
+    tensor_overlap: bool = False
+    scatter_gather: bool = False
     dropout: bool = False
 
 

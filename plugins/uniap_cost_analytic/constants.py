@@ -45,7 +45,7 @@ class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     matmul_share: float = 0.8
-    attention_share: float = 0.35
+    attention_share: float = 0.45
     attention_backward: float = 0.8
     memory_share: float = 0.75
     optimizer_share: float = 0.7
@@ -53,7 +53,7 @@ class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     host_backward_s: float = 30e-6
     link_share: float = 0.78
     inter_share: float = 0.85
-    collective_s: float = 10e-6
+    collective_s: float = 20e-6
     message_s: float = 500e-6
     overlap: float = 0.75
     contention: float = 1.1

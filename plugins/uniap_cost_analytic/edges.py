@@ -11,7 +11,7 @@ from uniap_core.api import Candidate, Cluster, Flow, Strategy
 
 from .constants import Constants
 from .kernels import ELEMENT_BYTES
-from .links import collective_s, stage_group
+from .links import Group, collective_s, stage_group
 
 Layout = tuple[int, int, int, bool]
 
@@ -36,7 +36,7 @@ def edge_tables(
     reshard: dict[tuple[Layout, Layout], float] = {}
     cross: dict[Layout, float] = {}
     for a in {s.layout for s in sources}:
-        cross[a] = _cross_s(size, a, cluster, candidate.pp, constants) if candidate.pp > 1 else 0.0
+        cross[a] = _cross_s(size, a, cluster, candidate, constants) if candidate.pp > 1 else 0.0
         for b in {s.layout for s in targets}:
             reshard[a, b] = _reshard_s(size, a, b, cluster, candidate.pp, constants)
     inside = np.array([[reshard[a.layout, b.layout] for b in targets] for a in sources])
@@ -51,10 +51,7 @@ def _reshard_s(size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, 
     block = min(ranks, lcm(a[0] * a[2], b[0] * b[2]))
     if block == 1:
         return 0.0
-    group = max(
-        (stage_group(cluster, i * ranks, ranks, 1, block, constants) for i in _distinct_stages(cluster, depth)),
-        key=lambda g: (g.nodes, -g.bandwidth_Bps),
-    )
+    group = _slowest_group(block, cluster, depth, constants)
     total = 0.0
     for lacking, share in (_lacking(a, b), _lacking(b, a)):
         if lacking > 0:
@@ -62,6 +59,13 @@ def _reshard_s(size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, 
             fetched = lacking * share * size * block / (block - 1)
             total += collective_s("all_gather", fetched, group, constants)
     return total
+
+
+def _slowest_group(size: int, cluster: Cluster, depth: int, constants: Constants) -> Group:
+    """The slowest group of neighbouring ranks of any stage."""
+    ranks = cluster.devices // depth
+    groups = (stage_group(cluster, i * ranks, ranks, 1, size, constants) for i in _distinct_stages(cluster, depth))
+    return max(groups, key=lambda g: (g.nodes, -g.bandwidth_Bps))
 
 
 def _distinct_stages(cluster: Cluster, depth: int) -> range:
@@ -99,11 +103,19 @@ def _interval(ranks: np.ndarray, layout: Layout, dimension: int) -> tuple[np.nda
     return position / (cp * inner), 1 / (cp * inner)
 
 
-def _cross_s(size: float, layout: Layout, cluster: Cluster, depth: int, constants: Constants) -> float:
-    """Both directions of a boundary: point to point, all ranks of a stage at once (Narayanan et al. 2021, 4.1)."""
+def _cross_s(size: float, layout: Layout, cluster: Cluster, candidate: Candidate, constants: Constants) -> float:
+    """Both directions of a boundary: point to point, all ranks of a stage at once.
+
+    With ``scatter_gather`` ranks of a tensor-parallel group that hold the same send a part each, which is gathered
+    behind the boundary (Narayanan et al. 2021, arXiv 2104.04473, section 4.1).
+    """
     tp, dp, cp, spread = layout
-    message = size / (dp * cp * (tp if spread else 1))
-    return 2 * message_s(message, cluster, depth, constants)
+    piece, gather = size / (dp * cp), 0.0
+    if spread or candidate.training.scatter_gather:
+        if tp > 1 and not spread:
+            gather = collective_s("all_gather", piece, _slowest_group(tp, cluster, candidate.pp, constants), constants)
+        piece /= tp
+    return 2 * (message_s(piece, cluster, candidate.pp, constants) + gather)
 
 
 def message_s(message: float, cluster: Cluster, depth: int, constants: Constants) -> float:

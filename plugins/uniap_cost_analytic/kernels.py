@@ -34,6 +34,11 @@ GRANULE = {"bf16": 8, "fp16": 8, "fp8": 8, "fp32": 1, "tf32": 4}
 UNALIGNED = {2: 0.8, 4: 0.6, 8: 0.4}
 """Share of the speed that remains where the largest common divisor falls short of the granule by that factor."""
 
+FLASH = {1: 0.58, 2: 1.0, 3: 1.4}
+"""Speed of fused attention kernels relative to FlashAttention-2: the first is 1.7 times slower (Dao 2023, arXiv
+2307.08691, figures 4 and 6), the third 1.4 times faster on Hopper over both passes at training's lengths (Shah et al.
+2024, arXiv 2407.08608, figures 5 and 6)."""
+
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 2, "fp32": 4, "tf32": 4}
 """Bytes of an activation element by precision (fp8 trains with bf16 activations between its products)."""
 
@@ -222,7 +227,7 @@ def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Trainin
     if training.flash_attention:
         flops = 4.0 * rows * keys * heads * op.inner * (0.5 if op.causal else 1.0)
         moved = rows * heads * op.inner * 4 * e.element_bytes
-        speed = e.peak_flops * constants.attention_share
+        speed = e.peak_flops * constants.attention_share * FLASH[training.flash_version]
         forward = max(flops / speed, moved / e.memory_Bps) + e.launch_s
         backward = max(2.5 * flops / (speed * constants.attention_backward), 2 * moved / e.memory_Bps) + 2 * e.launch_s
         return Work(forward, backward, 3, 4)

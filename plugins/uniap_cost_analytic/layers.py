@@ -31,7 +31,8 @@ class LayoutCosts(NamedTuple):
     """One forward and one backward pass on one device, without recomputation and data parallelism.
 
     ``selective_s`` is the forward time of what selective recomputation runs again. Communication of tensor
-    parallelism is apart from that of context and expert parallelism. ``kernels`` count forward and backward.
+    parallelism, as far as it is exposed, is apart from that of context and expert parallelism. ``kernels`` count
+    forward and backward.
     """
 
     forward_s: float
@@ -75,6 +76,9 @@ def layout_costs(
         other_f, other_b = other_f + f, other_b + b
         kernels += issued
         backward_kernels += issued
+    if training.tensor_overlap:
+        tensor_f = exposed_s(tensor_f, forward, constants)
+        tensor_b = exposed_s(tensor_b, backward, constants)
     return LayoutCosts(forward, backward, selective, tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels)
 
 

@@ -153,6 +153,8 @@ class ProfiledPricing(Pricing):
             if cut.sequence_parallel
             else ("tensor_forward", "tensor_backward")
         )
+        if self.training.tensor_overlap:
+            return None  # regions are measured with nothing beside them
         rows = [op for op in layer.operators if op.split == "row"]
         known = {name for name, _, _ in place.tensor.measured}
         if not rows or not known.issuperset(names) or any(op.kind == "grouped_gemm" for op in layer.operators):

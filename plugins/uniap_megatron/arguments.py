@@ -88,6 +88,8 @@ def _parallelism(plan: Plan) -> Pairs:
         yield "expert-model-parallel-size", str(strategy.ep)
     if strategy.sequence_parallel:
         yield "sequence-parallel", ""
+        if plan.training.tensor_overlap:
+            yield "tp-comm-overlap", ""
 
 
 def _pipeline(plan: Plan) -> Pairs:

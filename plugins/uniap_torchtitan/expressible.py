@@ -90,6 +90,10 @@ def _rest(plan: Plan) -> Iterator[str]:
         yield "torchtitan has no SGD"
     if not plan.training.flash_attention:
         yield "torchtitan's attention never keeps its probabilities; the plan was priced with them"
+    if plan.training.tensor_overlap:
+        yield "the plan was priced with tensor parallelism behind its products, which the export does not switch on"
+    if plan.training.scatter_gather and plan.pp > 1:
+        yield "torchtitan sends activations between stages whole, not in parts that are gathered behind them"
     if plan.training.dropout:
         yield "torchtitan's Llama has no dropout"
     sizes = sorted({node.devices for node in plan.cluster.nodes})

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import BadValue
 from .deepseek import VERSIONS, deepseek, version_of
+from .published import Shape
 
 if TYPE_CHECKING:
+    from model_zoo.operators import Kernels
+
     from ..graph import ModelGraph, Operator
-
-
-class Shape(NamedTuple):
-    """Hyper-parameters of a row; 0 is unknown."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocab: int
-    sequence: int
 
 
 _GATED = ("llama", "mistral", "qwen", "yi-", "vicuna", "deepseek", "baichuan", "internlm", "gemma", "palm", "olmo")
@@ -45,7 +36,7 @@ def family_of(model: str, shape: Shape) -> str:
     name = model.lower()
     if "deepseek" in name:
         return "deepseek"
-    if re.search(r"mixtral|\d+x\d+(\.\d+)?b|moe", name):
+    if shape.experts or re.search(r"mixtral|\d+x\d+(\.\d+)?b|moe|a\d+(\.\d+)?b|\d+e$", name):
         return "mixtral"
     if any(word in name for word in _GATED):
         return "llama"
@@ -66,31 +57,15 @@ def family_of(model: str, shape: Shape) -> str:
     return "gpt"
 
 
-def published(model: str, shape: Shape, notes: list[str]) -> Shape:
-    """A shape with what is unknown filled from the zoo, if the model has a published name (``Llama-2 7B``)."""
-    if shape.layers and shape.hidden:
-        return shape
-    import model_zoo
-
-    names = {re.sub(r"[^a-z0-9.]", "", name): name for name in model_zoo.names()}
-    name = names.get(re.sub(r"[^a-z0-9.]", "", model.lower()))
-    if name is None:
-        return shape
-    known = model_zoo.build(name, None)
-    notes.append(f"shape of {name}")
-    blank = [field for field in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab") if not getattr(shape, field)]
-    values = {field: int(known.architecture.get(field, 0)) for field in blank}
-    values["layers"] = values.get("layers", 0) + int(known.architecture.get("decoder_layers", 0)) or shape.layers
-    return shape._replace(**values)
-
-
-def graph_of(model: str, shape: Shape, notes: list[str], granule: int = 1) -> ModelGraph:
+def graph_of(model: str, shape: Shape, notes: list[str], granule: int = 1, kernels: Kernels = "fused") -> ModelGraph:
     """The graph of a row's model.
 
     Parameters
     ----------
     granule
         What the vocabulary is padded to a multiple of.
+    kernels
+        Those of norms, rotary embeddings and activations.
 
     Raises
     ------
@@ -110,7 +85,7 @@ def graph_of(model: str, shape: Shape, notes: list[str], granule: int = 1) -> Mo
     if family == "llama":
         from model_zoo.llama import llama
 
-        return llama(**common, kv_heads=shape.kv_heads, kernels="fused", name=model)
+        return llama(**common, kv_heads=shape.kv_heads, head_size=shape.head_size, kernels=kernels, name=model)
     if family == "bert":
         from model_zoo.bert import bert
 
@@ -118,19 +93,22 @@ def graph_of(model: str, shape: Shape, notes: list[str], granule: int = 1) -> Mo
     if family == "gpt":
         from model_zoo.gpt import gpt
 
-        graph = gpt(**common, kernels="fused", name=model)
+        graph = gpt(**common, kernels=kernels, name=model)
         return grouped(graph, shape) if shape.kv_heads != shape.heads else graph
     if family == "t5":
         from model_zoo.t5 import t5
 
         half = shape.layers // 2
-        return t5(**(common | {"layers": half, "decoder_layers": shape.layers - half}), name=model)
-    if family == "mixtral" and (experts := re.search(r"(\d+)x\d+(\.\d+)?b", model.lower())):
+        sizes = {"layers": half, "decoder_layers": shape.layers - half}
+        return t5(**(common | sizes), head_size=shape.head_size or max(1, shape.hidden // shape.heads), name=model)
+    if family == "mixtral" and not shape.experts and (found := re.search(r"(\d+)x\d+(\.\d+)?b", model.lower())):
+        notes.append("2 experts a token")
+        shape = shape._replace(experts=int(found[1]), top_k=2)
+    if family == "mixtral" and shape.experts:
         from model_zoo.mixtral import mixtral
 
-        notes.append("2 experts a token")
-        kv_heads = shape.kv_heads
-        return mixtral(**common, kv_heads=kv_heads, experts=int(experts[1]), top_k=2, kernels="fused", name=model)
+        more: dict[str, Any] = {"kv_heads": shape.kv_heads, "head_size": shape.head_size, "kernels": kernels}
+        return mixtral(**common, **more, experts=shape.experts, top_k=shape.top_k, name=model)
     if family == "deepseek" and (version := version_of(model)):
         notes.append("widths and experts as published")
         return deepseek(model, version, shape)

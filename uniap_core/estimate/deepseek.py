@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..graph import TOKENS, Layer, ModelGraph, Operator
 
 if TYPE_CHECKING:
-    from .architecture import Shape
+    from .published import Shape
 
 
 class Published(NamedTuple):

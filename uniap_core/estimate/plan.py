@@ -14,8 +14,10 @@ from ..costs import Candidate, CostTables, LayerCosts, Training
 from ..errors import BadValue
 from ..schedule import in_flight
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
-from .architecture import Shape, family_of, graph_of, published
+from .architecture import family_of, graph_of
 from .hardware import cluster_of
+from .published import Shape, filled
+from .system import Stack
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -31,9 +33,6 @@ BY_WORKSPACE = ("workspace", "fragmentation")
 """Parts of the reserve that grow with what layers need while they run."""
 
 
-_PADS = re.compile("megatron|nemo", re.IGNORECASE)
-"""Systems that pad the vocabulary to a multiple of 128 tp (Megatron-LM, ``_vocab_size_with_padding``)."""
-
 LENIENCE = 1.3
 """A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
 no master copy): fields that its row leaves open are raised only if the estimate is over by more than this."""
@@ -41,13 +40,14 @@ no master copy): fields that its row leaves open are raised only if the estimate
 
 @dataclass(frozen=True)
 class Plan:
-    """What a row says, filled up with defaults."""
+    """What a row says, filled up with defaults; ``buckets_bytes`` are buffers that its framework keeps besides."""
 
     graph: ModelGraph
     cluster: Cluster
     candidate: Candidate
     space: StrategySpace
     chunks: int
+    buckets_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     shape = Shape(
         *(_number(row, name) or 0 for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq"))
     )
-    shape = published(model, shape, notes)
+    shape = filled(model, shape, notes)
     tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
         shape = shape._replace(kv_heads=tp)
-    granule = 128 * tp if _PADS.search(row.get("system") or "") else 1
-    graph = graph_of(model, shape, notes, granule)
+    stack = Stack(row.get("system") or "")
+    graph = graph_of(model, shape, notes, granule=128 * tp if stack.megatron else 1, kernels=stack.kernels)
     batch = _number(row, "global_batch")
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
@@ -112,11 +112,18 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     modern = old >= 2 or (old == 1 and not dense and precision != "fp16") or shape.sequence > 4096
     # Fused attention takes 16-bit operands.
     fused = modern and precision not in ("fp32", "tf32")
+    if recompute is None and not modern and precision == "fp16" and stack.megatron:
+        # It had nothing else then, and recomputed every layer (Shoeybi et al. 2019, section 5).
+        recompute = "full"
+        notes.append("recompute full")
     micro, count = _micro_batches(row, batch, dp, pp, notes)
     training = Training(
         global_batch=micro * dp * count,
         precision=precision,
         flash_attention=fused,
+        flash_version=stack.flash_version(model, cluster),
+        tensor_overlap=stack.tensor_overlap,
+        scatter_gather=stack.scatter_gather,
         # Mixed-precision recipes of the time before fused attention had dropout.
         dropout=not fused and precision in ("fp16", "bf16") and family_of(model, shape) != "llama",
     )
@@ -129,7 +136,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         recomputes=(recompute,) if recompute else RECOMPUTES,
         sequence_parallel=fused,
     )
-    return Plan(graph, cluster, Candidate(pp, count, training), space, _number(row, "vpp") or 1)
+    buckets = stack.buckets_bytes if sharding in ("zero1", "zero2") and dp > 1 else 0.0
+    return Plan(graph, cluster, Candidate(pp, count, training), space, _number(row, "vpp") or 1, buckets)
 
 
 _ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
@@ -190,7 +198,7 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     """
     depth, c = plan.candidate.pp, plan.candidate.micro_batches
     stage = even_split(plan.graph, depth)
-    steady, once, memory = [0.0] * depth, [0.0] * depth, [0.0] * depth
+    steady, once, memory = [0.0] * depth, [0.0] * depth, [plan.buckets_bytes] * depth
     for layer, i in zip(tables.layers, stage, strict=True):
         steady[i] += float(layer.forward_s[i, k] + layer.backward_s[i, k])
         once[i] += float(layer.iteration_s[i, k])

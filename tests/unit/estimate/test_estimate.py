@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from uniap_core.errors import BadFile, BadValue
 from uniap_core.estimate import WRITTEN, calibrate_file, estimate, estimate_file, parse, predict, pricer, read_rows
-from uniap_core.estimate.architecture import Shape
 from uniap_core.estimate.deepseek import deepseek
+from uniap_core.estimate.published import Shape
 
 EXCERPT = Path(__file__).parents[2] / "data" / "runs_excerpt.csv"
 """Published runs, each with its source (repository, commit, file)."""

@@ -62,6 +62,21 @@ def test_fp32_layers_take_what_was_measured(kind, hidden, heads, samples, forwar
     assert sum(w.backward_s for w in spent) == pytest.approx(backward_ms * 1e-3, rel=0.12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "version", "forward_tflops"),
+    [("A100-80G", 1, (90, 130)), ("A100-80G", 2, (170, 210)), ("H100-80G", 2, (280, 360)), ("H100-80G", 3, (400, 560))],
+)
+def test_fused_attention_reaches_what_its_authors_measured(kind, version, forward_tflops):
+    """Causal, heads of 128, 8192 positions (Dao 2023, arXiv 2307.08691, figures 5 and 7; Shah et al. 2024)."""
+    device = clusters.kinds()[kind].device
+    training = Training(global_batch=2, flash_version=version)
+    constants = constants_of(device.generation)
+    op = next(op for op in gpt(layers=1, hidden=4096, heads=32).layers[1].operators if op.kind == "attention")
+    spent = work(op, Cut(2, 8192, 1, 1, 1, False), engine(device, training, constants), training, constants)
+    low, high = forward_tflops
+    assert low < 2 * 4 * 8192**2 * 4096 * 0.5 / spent.forward_s / 1e12 < high
+
+
 def test_the_last_part_of_a_vocabulary_counts_if_it_is_the_slower_one():
     """30522 over 8 ranks: seven parts of 3816, a multiple of 8, and one of 3810."""
     device, training = clusters.kinds()["A100-80G"].device, Training(global_batch=8, precision="bf16")

@@ -12,7 +12,7 @@ from uniap_cost_analytic.links import _enumerated, collective_s, stage_group
 from uniap_core import cluster as clusters
 from uniap_core.errors import BadFile
 
-C = Constants()
+C, A100 = Constants(), constants_of("ampere")
 TWO = clusters.load("2x8xH100-80G")
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
@@ -37,7 +37,26 @@ def test_direct_links_serve_a_pair_with_a_share() -> None:
     pair, quad, all_eight = (stage_group(v100, 0, 8, 1, n, C).bandwidth_Bps for n in (2, 4, 8))
     assert pair < quad < all_eight
     switch = clusters.load("8xA100-80G")
-    assert stage_group(switch, 0, 8, 1, 2, C).bandwidth_Bps == stage_group(switch, 0, 8, 1, 8, C).bandwidth_Bps
+    assert stage_group(switch, 0, 8, 1, 4, C).bandwidth_Bps == stage_group(switch, 0, 8, 1, 8, C).bandwidth_Bps
+
+
+@pytest.mark.parametrize(
+    ("ranks", "mib", "measured_us"),
+    [
+        (2, 4, 60),
+        (2, 16, 129),
+        (2, 256, 1454),
+        (4, 16, 178),
+        (4, 256, 1928),
+        (8, 4, 94),
+        (8, 16, 231),
+        (8, 256, 2158),
+    ],
+)
+def test_all_reduces_over_a_switch_take_what_was_measured(ranks, mib, measured_us) -> None:
+    """A100, NVSwitch (VIA-Research/vTrain@f8dda8473a, trace/a100)."""
+    group = stage_group(clusters.load("8xA100-80G"), 0, 8, 1, ranks, A100)
+    assert collective_s("all_reduce", mib * 2**20, group, A100) == pytest.approx(measured_us * 1e-6, rel=0.2)
 
 
 @given(

@@ -131,6 +131,30 @@ def test_recomputation_saves_memory_and_costs_time() -> None:
         assert none["backward"] < some["backward"] < full["backward"]
 
 
+def test_overlapped_tensor_parallelism_hides_some_of_its_collectives_and_nothing_else() -> None:
+    plain, hidden = (tables(batch=64, tensor_overlap=on).layers[1] for on in (False, True))
+    for k, strategy in enumerate(plain.strategies):
+        before, after = (float(row.time_parts_s["tensor_parallel"][0, k]) for row in (plain, hidden))
+        assert after < before if strategy.tp > 1 else after == before == 0
+        assert hidden.time_parts_s["compute"][0, k] == plain.time_parts_s["compute"][0, k]
+
+
+@given(st.sampled_from(["2x4xT4", "2x8xA100-80G", "4x4xV100-16G"]), st.sampled_from([8, 32]))
+@settings(max_examples=10, deadline=None)
+def test_messages_in_parts_help_where_ranks_that_hold_the_same_share_nics(cluster: str, batch: int) -> None:
+    space = StrategySpace(sequence_parallel=False)
+    whole, parts = (
+        tables(cluster=cluster, pp=2, c=2, batch=batch, space=space, precision="fp16", scatter_gather=on)
+        for on in (False, True)
+    )
+    for a, b in zip(whole.edges, parts.edges, strict=True):
+        np.testing.assert_array_equal(a.reshard_s, b.reshard_s)
+        tp = [s.tp for s in whole.layers[a.source].strategies]
+        for k, degree in enumerate(tp):
+            same = a.cross_s[k, k] == b.cross_s[k, k]
+            assert same if degree == 1 else b.cross_s[k, k] < a.cross_s[k, k]
+
+
 def test_a_tied_head_is_charged_as_a_copy_and_said_to_be_one_on_the_stage_of_the_embedding() -> None:
     """Its layout may differ from the embedding's, and then the runtime holds two."""
     model = gpt(layers=2, hidden=1024, heads=16, vocab=50304, sequence=1024)

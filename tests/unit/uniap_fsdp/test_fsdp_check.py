@@ -34,6 +34,9 @@ BAD = {
     "fp16' needs loss scaling": changed(GOOD, precision="fp16"),
     "the optimizer 'lion'": changed(GOOD, training=msgspec.structs.replace(GOOD.training, optimizer="lion")),
     "dropout would differ": changed(GOOD, training=msgspec.structs.replace(GOOD.training, dropout=True)),
+    "behind the products beside them": changed(
+        GOOD, training=msgspec.structs.replace(GOOD.training, tensor_overlap=True)
+    ),
     "3 micro-batches of a batch of 8": changed(GOOD, micro_batches=3),
     "shares a micro-batch of 1 among 2 ranks": changed(GOOD, micro_batches=8),
     "2 key heads of layers.0/attention over 4": proposal(GRAPH, 4, "tp4-dp1-sp"),

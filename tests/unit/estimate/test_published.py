@@ -1,0 +1,121 @@
+"""What models and frameworks are known for by name."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uniap_core import cluster as clusters
+from uniap_core.estimate import parse, predict, pricer
+from uniap_core.estimate.architecture import graph_of
+from uniap_core.estimate.published import _KNOWN, Shape, filled, name_of, shape_of
+from uniap_core.estimate.system import Stack
+
+ROW = {"gpu": "A100-80GB", "num_gpus": "16", "gpus_per_node": "8", "tp": "4", "pp": "2", "dp": "2", "seq": "2048"}
+ROW |= {"model": "GPT", "layers": "8", "hidden": "2048", "heads": "16", "global_batch": "32", "micro_batch": "2"}
+
+# Names that count without the embedding, count a tied one once, or say no size.
+OTHERWISE = ("llama3.2", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen3-0.6b", "qwen3-1.7b", "gemma", "opt-350m")
+OTHERWISE += ("bloom", "phi", "mixtral", "dbrx", "grok", "t5-base")
+
+
+@pytest.mark.parametrize("name", [name for name in _KNOWN if not name.startswith(OTHERWISE)])
+def test_known_shapes_have_the_size_in_their_name(name: str) -> None:
+    size = re.findall(r"(?<![a-z])(\d+(?:\.\d+)?)b", name)[0 if name != "olmoe-1b-7b" else 1]
+    graph = graph_of(name, _KNOWN[name]._replace(sequence=2048), [])
+    total = sum(op.parameters for layer in graph.layers for op in layer.operators)
+    assert total / 1e9 == pytest.approx(float(size), rel=0.13)
+
+
+@pytest.mark.parametrize(("name", "billions"), [("mixtral-8x22b", 140.6), ("dbrx", 131.6), ("grok-1", 316.5)])
+def test_known_mixtures_have_their_published_size(name: str, billions: float) -> None:
+    graph = graph_of(name, _KNOWN[name]._replace(sequence=2048), [])
+    assert graph.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("meta-llama/Llama-3.1-8B", "llama3-8b"),
+        ("Llama3.1-70B", "llama3-70b"),
+        ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b"),
+        ("Qwen3 30B A3B", "qwen3-30b-a3b"),
+        ("LLAMA2-70B", "llama2-70b"),
+        ("GPT2-52B", None),
+        ("GPT", None),
+    ],
+)
+def test_names_as_sources_write_them(written: str, known: str | None) -> None:
+    assert name_of(written) == known
+
+
+@given(st.sampled_from(sorted(_KNOWN)), st.integers(1, 64))
+def test_a_row_with_its_own_sizes_keeps_them(name: str, layers: int) -> None:
+    notes: list[str] = []
+    own = Shape(layers=layers, hidden=1000, heads=8)
+    assert filled(name, own, notes) == own
+    same = filled(name, Shape(layers=layers, hidden=_KNOWN[name].hidden), notes)
+    assert (same.layers, same.head_size, same.experts) == (layers, _KNOWN[name].head_size, _KNOWN[name].experts)
+
+
+def test_heads_need_not_fill_the_hidden_size() -> None:
+    shape = filled("Qwen3-32B", Shape(layers=64, hidden=5120, heads=64, sequence=4096), [])
+    graph = graph_of("Qwen3-32B", shape, [])
+    attention = next(op for op in graph.layers[1].operators if op.kind == "attention")
+    assert attention.heads * attention.inner == 8192
+
+
+def test_the_width_of_an_expert_is_the_published_one() -> None:
+    shape = filled("Qwen3-30B-A3B", Shape(layers=48, hidden=2048, ffn=6144), [])
+    assert (shape.ffn, shape.experts, shape.top_k) == (768, 128, 8)
+
+
+def test_unknown_mixtures_are_not_priced_as_dense_models() -> None:
+    from uniap_core.errors import BadValue
+
+    for model in ("Ling-16B-A2.4B", "Somebody-MoE", "llama4-17b-16e"):
+        with pytest.raises(BadValue, match="mixtral model cannot be built"):
+            parse(ROW | {"model": model, "hidden": "1536"}, [])
+
+
+def test_a_zoo_model_is_known_by_its_shape() -> None:
+    assert shape_of("llama3-8b")[:6] == (32, 4096, 32, 8, 14336, 128256)
+
+
+@pytest.mark.parametrize(
+    ("system", "model", "gpu", "version"),
+    [
+        ("NeMo Framework 24.07 (Megatron-Core)", "LLAMA3-8B", "H100-80G", 3),
+        ("NeMo Framework 24.07 (Megatron-Core)", "LLAMA3-8B", "A100-80G", 2),
+        ("MosaicML llm-foundry/Composer PyTorch FSDP", "MPT-7b", "H100-80G", 1),
+        ("torchtitan FSDP + torch.compile", "Llama3.1-8B", "H100-80G", 2),
+        ("", "Llama3.1-8B", "H100-80G", 2),
+    ],
+)
+def test_which_fused_attention_a_framework_has(system: str, model: str, gpu: str, version: int) -> None:
+    assert Stack(system).flash_version(model, clusters.load(f"8x{gpu}")) == version
+
+
+def test_kernels_are_those_of_eager_pytorch_unless_something_fuses_them() -> None:
+    named = {"": "fused", "torchtitan FSDP": "eager", "torchtitan + torch.compile": "fused", "Megatron-LM": "fused"}
+    for system, kernels in named.items():
+        assert Stack(system).kernels == kernels
+
+
+def test_megatron_recomputed_everything_before_it_had_another_way() -> None:
+    old = ROW | {"precision": "fp16", "sharding": "none"}
+    assert parse(old | {"system": "Megatron-LM v2.0 (2020-09)"}, []).space.recomputes == ("full",)
+    assert len(parse(old | {"system": "OneFlow"}, []).space.recomputes) > 1
+    assert len(parse(old | {"system": "Megatron-LM", "gpu": "H100"}, []).space.recomputes) > 1
+
+
+def test_buckets_of_deepspeed_are_counted() -> None:
+    row = ROW | {"precision": "fp16", "sharding": "zero1", "recompute": "full"}
+    plain, buckets = (
+        predict(parse(row | {"system": system}, []), pricer("analytic")).memory_bytes
+        for system in ("Megatron-LM", "Megatron-DeepSpeed")
+    )
+    assert buckets - plain == pytest.approx(2e9)

@@ -1,0 +1,74 @@
+"""What the framework that a row names is known to do: padding, kernels, overlap, buffers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from model_zoo.operators import Kernels
+
+    from ..cluster import Cluster
+
+_MEGATRON = re.compile("megatron|nemo", re.IGNORECASE)
+_FUSES = re.compile("megatron|nemo|transformer ?engine|compile|triton|liger", re.IGNORECASE)
+_OVERLAPS = re.compile("nemo|tp-comm-overlap", re.IGNORECASE)
+_SCATTERS = re.compile("megatron|nemo|deepspeed|oneflow", re.IGNORECASE)
+_DEEPSPEED = re.compile("deepspeed", re.IGNORECASE)
+_OLD_FLASH = re.compile("mpt|llm-?foundry", re.IGNORECASE)
+
+
+class Stack(NamedTuple):
+    """The software of a run.
+
+    Attributes
+    ----------
+    name
+        As the row has it; blank if unknown.
+    """
+
+    name: str
+
+    @property
+    def megatron(self) -> bool:
+        """Megatron-LM or built on it: pads vocabularies to multiples of 128 tp (``_vocab_size_with_padding``)."""
+        return bool(_MEGATRON.search(self.name))
+
+    @property
+    def kernels(self) -> Kernels:
+        """Kernels of norms, rotary embeddings and activations; single ones if nothing is known."""
+        return "fused" if not self.name or _FUSES.search(self.name) else "eager"
+
+    @property
+    def tensor_overlap(self) -> bool:
+        """Whether collectives of tensor parallelism run behind products.
+
+        NeMo's recipes switch it on (``ub_tp_comm_overlap``). PyTorch's asynchronous kernels do not count: they gain
+        5 % where the collectives take a quarter of the time (torchtitan, arXiv 2410.06511, table 4).
+        """
+        return bool(_OVERLAPS.search(self.name))
+
+    @property
+    def scatter_gather(self) -> bool:
+        """Whether messages between stages are sent in parts."""
+        return bool(_SCATTERS.search(self.name))
+
+    @property
+    def buckets_bytes(self) -> float:
+        """What DeepSpeed keeps under ZeRO 1 and 2.
+
+        5e8 elements to reduce and as many to gather (its defaults ``reduce_bucket_size`` and
+        ``allgather_bucket_size``), 16 bits each.
+        """
+        return 2 * 5e8 * 2 if _DEEPSPEED.search(self.name) else 0.0
+
+    def flash_version(self, model: str, cluster: Cluster) -> int:
+        """The fused attention kernel.
+
+        MPT's is the Triton kernel of 2022 (llm-foundry, ``attn_impl: triton``), Transformer Engine's that of cuDNN
+        where it exists, PyTorch's is FlashAttention-2.
+        """
+        if _OLD_FLASH.search(model) or _OLD_FLASH.search(self.name):
+            return 1
+        late = all(node.device.generation in ("hopper", "blackwell") for node in cluster.nodes)
+        return 3 if late and self.megatron else 2
