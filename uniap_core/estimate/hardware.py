@@ -27,6 +27,26 @@ _PCIE = {"3": 12.0, "4": 24.0, "5": 50.0, "6": 100.0}
 """Bytes/s (1e9) that an x16 slot delivers by generation."""
 
 
+_MACHINES = {
+    "p3": "V100-16G",
+    "p3dn": "V100-32G",
+    "p4d": "A100-SXM-40G",
+    "p4de": "A100-80G",
+    "p5": "H100-80G",
+    "p5en?": "H200",
+    "g4dn": "T4",
+    "g5": "A10G",
+    "g6": "L4",
+    "g6e": "L40S",
+    "a2-highgpu": "A100-SXM-40G",
+    "a2-ultragpu": "A100-80G",
+    "a3-(high|mega)gpu": "H100-80G",
+    "dgx-?1": "V100-32G",
+    "dgx-?2h?": "V100-32G",
+}
+"""Machines by the names that clouds and NVIDIA sell them under, with the kind of their devices."""
+
+
 def cluster_of(
     gpu: str, devices: int, per_node: int | None, intra: str, inter: str, notes: list[str]
 ) -> tuple[Cluster, tuple[Kind, ...]]:
@@ -48,7 +68,7 @@ def cluster_of(
     BadValue
         If no kind of the catalogue is meant, or the devices do not split over the kinds.
     """
-    kinds = tuple(find_kind(word, intra) for word in split_mixture(gpu))
+    kinds = _kinds(gpu, intra)
     if not kinds:
         raise BadValue("gpu is blank", "name a device kind, as in A100-80G")
     if per_node is None:
@@ -58,6 +78,20 @@ def cluster_of(
     slowest = min(kinds, key=lambda kind: kind.inter.bandwidth_Bps)
     between = _inter(slowest, inter, min(per_node, devices), notes if len(nodes) > 1 else [])
     return Cluster(name=f"{devices}x{gpu}", nodes=tuple(nodes), inter=between), kinds
+
+
+def _kinds(gpu: str, intra: str) -> tuple[Kind, ...]:
+    """The kinds of a mixture; a machine may stand for its devices, or the device in parentheses behind it."""
+    try:
+        return tuple(find_kind(word, intra) for word in split_mixture(gpu))
+    except BadValue:
+        for prefix, name in _MACHINES.items():
+            if re.search(rf"\b{prefix}\b", gpu, re.IGNORECASE):
+                return (find_kind(name),)
+        inside = re.search(r"\((.*?)\)", gpu)
+        if inside is None:
+            raise
+        return (find_kind(inside[1], intra),)
 
 
 def _nodes(kinds: tuple[Kind, ...], devices: int, per_node: int, intra: str) -> list[Node]:
@@ -94,7 +128,7 @@ def find_kind(word: str, intra: str = "") -> Kind:
     chips = {kind.chip for kind in clusters.kinds().values()}
     turned = "-".join(reversed(text.split("-")))  # RTX TITAN is the TITAN RTX
     found = [chip for chip in chips if _contains(text, chip)] or [chip for chip in chips if _contains(turned, chip)]
-    if not found and "gh" in text:
+    if not found and re.search(r"(^|-)gh(-|\d|$)", text):
         found = ["gh200"]
     if not found:
         raise BadValue(

@@ -88,3 +88,22 @@ def test_mixtures_fill_whole_nodes_in_order() -> None:
 def test_the_last_node_may_be_part_full() -> None:
     cluster, _ = cluster_of("H100", 12, 8, "", "", [])
     assert [node.devices for node in cluster.nodes] == [8, 4]
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("AWS p4d.24xlarge", "A100-SXM-40G"),
+        ("p4de.24xlarge", "A100-80G"),
+        ("p3.16xlarge", "V100-16G"),
+        ("p3dn.24xlarge", "V100-32G"),
+        ("p5.48xlarge (H100)", "H100-80G"),
+        ("g4dn.12xlarge", "T4"),
+        ("a2-highgpu-8g", "A100-SXM-40G"),
+        ("DGX-2", "V100-32G"),
+        ("Selene (A100-80GB)", "A100-80G"),
+        ("T4 (AWS g4dn.12xlarge x4)", "T4"),
+    ],
+)
+def test_machines_stand_for_their_devices(written: str, kind: str) -> None:
+    assert cluster_of(written, 8, 8, "", "", [])[1][0].device.name == kind
