@@ -100,7 +100,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
         notes.append(f"global batch {batch}")
-    sharding = _sharding(row.get("sharding") or "", pp, notes)
+    sharding = _sharding(row.get("sharding") or stack.sharding, pp, notes)
     recompute = _recompute(row.get("recompute") or "")
     stated = any(row.get(name) for name in ("precision", "sharding", "recompute"))
     precision = _precision(row.get("precision") or ("" if stated else "fp32"), cluster, notes)

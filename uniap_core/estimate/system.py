@@ -15,6 +15,7 @@ _FUSES = re.compile("megatron|nemo|transformer ?engine|compile|triton|liger", re
 _OVERLAPS = re.compile("nemo|tp-comm-overlap", re.IGNORECASE)
 _SCATTERS = re.compile("megatron|nemo|deepspeed|oneflow", re.IGNORECASE)
 _DEEPSPEED = re.compile("deepspeed", re.IGNORECASE)
+_SHARDS = re.compile(r"fsdp|zero-?\d|stage ?\d", re.IGNORECASE)
 _OLD_FLASH = re.compile("mpt|llm-?foundry", re.IGNORECASE)
 
 
@@ -52,6 +53,16 @@ class Stack(NamedTuple):
     def scatter_gather(self) -> bool:
         """Whether messages between stages are sent in parts."""
         return bool(_SCATTERS.search(self.name))
+
+    @property
+    def sharding(self) -> str:
+        """What it shards if its row does not say; blank if unknown.
+
+        What its name says, the optimizer in NeMo (its recipes train with ``distributed_fused_adam``).
+        """
+        if _SHARDS.search(self.name):
+            return self.name
+        return "distributed optimizer" if "nemo" in self.name.lower() else ""
 
     @property
     def buckets_bytes(self) -> float:

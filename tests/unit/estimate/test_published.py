@@ -99,6 +99,16 @@ def test_which_fused_attention_a_framework_has(system: str, model: str, gpu: str
     assert Stack(system).flash_version(model, clusters.load(f"8x{gpu}")) == version
 
 
+@pytest.mark.parametrize(
+    ("system", "shardings"),
+    [("NeMo Framework 24.07", ("zero1",)), ("PyTorch FSDP", ("zero3",)), ("DeepSpeed ZeRO-2", ("zero2",))],
+)
+def test_a_framework_may_say_what_is_sharded(system: str, shardings: tuple[str, ...]) -> None:
+    row = ROW | {"system": system, "pp": "1", "dp": "4"}
+    assert parse(row, []).space.shardings == shardings
+    assert parse(row | {"sharding": "none"}, []).space.shardings == ("none",)
+
+
 def test_kernels_are_those_of_eager_pytorch_unless_something_fuses_them() -> None:
     named = {"": "fused", "torchtitan FSDP": "eager", "torchtitan + torch.compile": "fused", "Megatron-LM": "fused"}
     for system, kernels in named.items():
