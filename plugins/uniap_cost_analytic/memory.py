@@ -59,7 +59,9 @@ def local_parameters(operators: tuple[Operator, ...], strategy: Strategy, *, cop
         if op.kind == "grouped_gemm":
             experts += op.parameters / (strategy.tp * strategy.ep)
         else:
-            dense += op.parameters / (strategy.tp if op.split != "none" else 1)
+            # A norm of each head has the same weight for all of them.
+            split = op.split != "none" and op.kind != "norm"
+            dense += op.parameters / (strategy.tp if split else 1)
     return dense, experts
 
 

@@ -115,8 +115,9 @@ class Proposal:
 
     @property
     def training(self) -> SimpleNamespace:
-        """Optimizer and dropout."""
-        return SimpleNamespace(optimizer=self.optimizer, dropout=self.dropout)
+        """Optimizer and dropout; what a script does not do is off."""
+        off = {"tensor_overlap": False, "scatter_gather": False}
+        return SimpleNamespace(optimizer=self.optimizer, dropout=self.dropout, **off)
 
     @property
     def cluster(self) -> SimpleNamespace:

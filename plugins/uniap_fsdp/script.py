@@ -10,10 +10,11 @@ import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import Inexpressible, ModelGraph, Proposal, write_text
+from uniap_core.api import Inexpressible, Proposal, write_text
 
 from .check import check
-from .models.names import FAMILIES
+from .likeness import differences, is_traced
+from .models.names import family_of
 
 MODULES = (
     "check",
@@ -103,10 +104,16 @@ if __name__ == "__main__":
 '''
 
 
-NOTE = """
-The model is this folder's own {family}, with the sizes of {source}: other settings of that config (the base of
-rotary positions, epsilons, activations) are those of runtime/models/{family}.py.
-"""
+NOTES = {
+    "llama": """
+The model is this folder's own llama, with the sizes of {source} and its biases, norms and rotary positions.
+""",
+    "": """
+The model is this folder's own {family}, with the sizes of {source}: other settings of that config (epsilons,
+activations) are those of runtime/models/{family}.py.
+""",
+}
+"""What the head of a script says of a traced model, by family or for all others."""
 
 
 def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
@@ -115,13 +122,12 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     Raises
     ------
     Inexpressible
-        If the executor cannot run the plan, or its model is not one of the families with a model here, or was traced
-        and differs from its family's model here in a layer or a count of parameters.
+        If the executor cannot run the plan, or the models here are not its model (see :mod:`.likeness`).
     """
     check(plan)
-    if plan.model.family not in FAMILIES or (_traced(plan.model) and not _is_ours(plan.model)):
+    if reasons := list(differences(plan)):
         raise Inexpressible(
-            f"a script for {plan.model.name} would need its own code",
+            f"a script for {plan.model.name} would need its own code: {'; '.join(reasons)}",
             "use uniap_fsdp.parallelize(model, plan) in your script, or uniap run",
         )
     here, there = Path(__file__).parent, Path(folder)
@@ -136,39 +142,21 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     return [str(path) for path in files]
 
 
-def _traced(graph: ModelGraph) -> bool:
-    return bool(graph.source) and not graph.source.startswith("zoo:")
-
-
-def _is_ours(graph: ModelGraph) -> bool:
-    """Whether a traced model is, layer by layer and to the parameter, what its family's code here builds."""
-    from .models import build
-    from .source import parameters_on_meta
-
-    try:
-        with parameters_on_meta():
-            modules = dict(build(graph).named_modules())
-    except KeyError:
-        return False
-    return all(
-        layer.name in modules and sum(p.numel() for p in modules[layer.name].parameters()) == layer.parameters
-        for layer in graph.layers
-    )
-
-
 def script(plan: Proposal) -> str:
     """The text of ``train.py``."""
     rows = [
         (row.name, row.stage, row.tp, row.dp, row.sharding, row.recompute, row.sequence_parallel) for row in plan.layers
     ]
+    family = family_of(plan.model)
+    note = NOTES.get(family, NOTES[""]).format(family=family, source=plan.model.source)
     return SCRIPT.format(
         title=f"Trains {plan.model.name} on {plan.cluster.devices} devices.",
         what=f"for {plan.cluster.name} by {plan.solver}",
         seconds=plan.predicted.iteration_time_s,
-        note=NOTE.format(family=plan.model.family, source=plan.model.source) if _traced(plan.model) else "",
+        note=note if is_traced(plan.model) else "",
         seal=getattr(plan, "seal", "") or "that was never sealed",
         rows="\n".join(f"    {row!r}," for row in rows),
-        family=plan.model.family,
+        family=family,
         architecture=pprint.pformat(dict(plan.model.architecture), indent=4, width=100).replace("\n", "\n    "),
         sequence=plan.sequence,
         pp=plan.pp,

@@ -21,7 +21,7 @@ from torch import nn
 from uniap_core.api import Inexpressible, ModelGraph
 
 from .data import Field, Task
-from .models import FAMILIES, build
+from .models import FAMILIES, build, family_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load(graph: ModelGraph) -> Source:
     traced = graph.source and not graph.source.startswith("zoo:")
     if traced:
         return _traced(graph)
-    if graph.family not in FAMILIES:
+    if not family_of(graph):
         raise Inexpressible(
             f"there is no torch model of the family {graph.family!r}",
             f"trace one (uniap trace hf:config.json), or use {', '.join(FAMILIES)}",

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from uniap_core.api import Inexpressible, Layer, Operator
 
-from .models.blocks import Styles, row, vocab_columns, vocab_rows
+from .models.blocks import Styles, row, vocab_columns, vocab_rows, within_heads
 
 
 @runtime_checkable
@@ -119,6 +119,8 @@ def _split(module: nn.Module, path: str, found: dict[str, Operator]) -> Splittin
             elif op.split == "vocab":
                 lookup = isinstance(module.get_submodule(sub), nn.Embedding)
                 made[sub] = vocab_rows(sequence_parallel and shards.output) if lookup else vocab_columns(sp)
+            elif op.kind == "norm" and op.split == "heads":
+                made[sub] = within_heads()
             elif op.kind == "norm" and sp:
                 made[sub] = SequenceParallel(use_local_output=True)
         if sp:

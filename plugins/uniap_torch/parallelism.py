@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class Splits:
 def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits:
     """Find pairs of products that tensor parallelism can split: the second takes only what the first ones made.
 
-    A product is split by rows if its input comes from products of this layer through attention and pointwise work
-    alone; those are split by columns. The model's own plan, where it names a module, decides instead.
+    A product is split by rows if its input comes from products of this layer through attention, norms of heads and
+    pointwise work alone; those are split by columns. The model's own plan, where it names a module, decides instead.
     """
     pure: dict[int, frozenset[int]] = {}
     kinds: dict[int, str] = {}
@@ -32,7 +33,7 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
             main = record.inputs[: record.leading]
             fed = [pure.get(s) for s, p in record.fed if context.records[p].real and s in main]
             sources = frozenset().union(*(f for f in fed if f is not None))
-            clean = bool(fed) and all(fed) and item.kind != "norm"
+            clean = bool(fed) and all(fed) and (item.kind != "norm" or of_heads(item, sources, groups))
             if item.kind in ("gemm", "grouped_gemm") and record.parameters:
                 planned = context.planned(record)
                 structural = part.block and clean and not any(kinds.get(s) == "row" for s in sources)
@@ -60,6 +61,8 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
             kinds[index] = "heads"
             if item.kind == "attention" and len(first.shapes) > 3 and first.shapes[3][-3] == first.shapes[0][-3]:
                 splits.sharded |= set(first.inputs[first.leading :])  # a bias for each head
+        elif item.kind == "norm" and first.output in splits.sharded:
+            kinds[index] = "heads"
         elif item.kind in ("pointwise", "dropout") and first.output in splits.sharded:
             kinds[index] = "column"
         elif item.kind == "grouped_gemm":
@@ -73,3 +76,10 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
             kinds[index] = "vocab"
             splits.sharded |= {r.output for r in item.records}
     return splits
+
+
+def of_heads(norm: Group, sources: frozenset[int], groups: list[Group]) -> bool:
+    """Whether a norm works on each head of a product alone: on all that it made, in rows narrower than its own."""
+    widest = max((record.shape for record in norm.records), key=prod)
+    products = [groups[source].records[0].shape for source in sources]
+    return all(widest[-1] < made[-1] and prod(widest) == prod(made) for made in products)

@@ -89,7 +89,7 @@ class Replay:
         return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=op.causal, enable_gqa=gqa)
 
     def _norm(self, op: Operator, rows: int) -> Run:
-        x, weight = self.tensor(rows, op.inner), self.tensor(op.inner)
+        x, weight = self.tensor(self.divided(rows, op.split == "heads"), op.inner), self.tensor(op.inner)
         if op.parameters == 2 * op.inner:
             bias = self.tensor(op.inner)
             return lambda: F.layer_norm(x, (op.inner,), weight, bias)

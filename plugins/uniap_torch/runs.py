@@ -102,9 +102,9 @@ class Context:
     def planned(self, record: Record) -> str:
         """What the model's own tensor-parallel plan says of a product: row, column or nothing."""
         style = styled(self.plan, record.path)
-        if "colwise" in style and "gather" not in style:
-            return "column"
-        return "row" if "rowwise" in style else ""
+        if "gather" in style or "split_input" in style:
+            return ""  # whole at both ends: no region of tensor parallelism begins or ends there
+        return "column" if "colwise" in style else "row" if "rowwise" in style else ""
 
     def vocabulary(self, part: Part, item: Group) -> bool:
         """Whether an operator is as wide as the largest embedding table: that table, or the projection to words."""

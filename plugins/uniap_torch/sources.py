@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from uniap_core.api import BadFile, BadValue, PluginError, UnknownName
 
+from . import decoders
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -143,6 +145,7 @@ def hugging_face(path: str, sequence: int | None) -> Source:
     if words and sequence is not None and limit and sequence > limit and not hasattr(config, "rope_parameters"):
         raise BadValue(f"{path} has {limit} positions, not {sequence}", f"ask for at most {limit}")
     name = Path(path).stem if path.endswith(".json") else Path(path).name
+    shapes = {key: tuple(parameter.shape) for key, parameter in module.named_parameters()}
     return Source(
         name=config.model_type if name == "config" else name,
         text=f"hf:{path}",
@@ -151,7 +154,7 @@ def hugging_face(path: str, sequence: int | None) -> Source:
         sequence=(sequence or min(limit or (512 if config.is_encoder_decoder else LONGEST), LONGEST)) if words else 1,
         has_sequence=words,
         family=FAMILIES.get(config.model_type, "traced"),
-        architecture=architecture(config),
+        architecture=architecture(config) | decoders.settings(config, shapes),
         plan=_plan(module, config),
     )
 

@@ -14,6 +14,8 @@ from torch.distributed.tensor.parallel import (
     SequenceParallel,
 )
 
+from .rotary import rotate
+
 Styles = dict[str, ParallelStyle]
 
 
@@ -46,7 +48,8 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention over head-split projections.
 
-    ``rotary`` (:func:`angles`) turns queries and keys (Su et al. 2021).
+    ``out_bias`` is the output projection's, where it differs from the others'. ``norms`` are those of the heads of
+    queries and of keys (Henry et al. 2020), ``rotary`` (:func:`~.rotary.angles`) turns them (Su et al. 2021).
 
     ``table`` adds T5's relative position bias. Head counts follow from the projections' width, so the module is
     the same on one device and on one of a tensor-parallel group.
@@ -61,6 +64,8 @@ class Attention(nn.Module):
         size: int = 0,
         causal: bool = False,
         bias: bool = True,
+        out_bias: bool | None = None,
+        norms: tuple[nn.Module, nn.Module] | None = None,
         rotary: torch.Tensor | None = None,
         table: RelativeBias | None = None,
         scale: float | None = None,
@@ -70,13 +75,16 @@ class Attention(nn.Module):
         self.query = nn.Linear(hidden, heads * self.size, bias=bias)
         self.key = nn.Linear(hidden, kv_heads * self.size, bias=bias)
         self.value = nn.Linear(hidden, kv_heads * self.size, bias=bias)
-        self.out = nn.Linear(heads * self.size, hidden, bias=bias)
+        self.out = nn.Linear(heads * self.size, hidden, bias=bias if out_bias is None else out_bias)
+        self.norm_query = norms[0] if norms else None
+        self.norm_key = norms[1] if norms else None
         self.table = table
         self.register_buffer("angles", rotary, persistent=False)
 
     def forward(self, x: torch.Tensor, memory: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
         source = x if memory is None else memory
-        q, k, v = (self._heads(y) for y in (self.query(x), self.key(source), self.value(source)))
+        q = self._heads(self.query(x), self.norm_query)
+        k, v = self._heads(self.key(source), self.norm_key), self._heads(self.value(source))
         if self.angles is not None:
             q, k = rotate(q, self.angles), rotate(k, self.angles)
         groups = q.shape[1] // k.shape[1]
@@ -92,13 +100,16 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, self.size)).transpose(1, 2)
+    def _heads(self, x: torch.Tensor, norm: nn.Module | None = None) -> torch.Tensor:
+        x = x.unflatten(-1, (-1, self.size))
+        return (x if norm is None else norm(x)).transpose(1, 2)
 
     def styles(self, path: str, sequence_parallel: bool) -> Styles:
         """Column-split projections in, row-split projection out; one gather under sequence parallelism."""
         styles: Styles = {f"{path}.{name}": ColwiseParallel() for name in ("query", "key", "value")}
         styles[f"{path}.out"] = row(sequence_parallel)
+        if self.norm_query is not None:
+            styles |= {f"{path}.{name}": within_heads() for name in ("norm_query", "norm_key")}
         if self.table is not None:
             styles[f"{path}.table.table"] = ColwiseParallel()
         if sequence_parallel:
@@ -174,6 +185,14 @@ def norm(sequence_parallel: bool, *names: str) -> Styles:
     return {name: SequenceParallel(use_local_output=True) for name in names} if sequence_parallel else {}
 
 
+def within_heads() -> ParallelStyle:
+    """A norm of each head of (batch, positions, heads, size), the heads split.
+
+    A rank's gradient of its weight is that of its own heads: a part of the sum, as on slices of a sequence.
+    """
+    return SequenceParallel(sequence_dim=2, use_local_output=True)
+
+
 def vocab_rows(sequence_parallel: bool) -> ParallelStyle:
     """An embedding table split by vocabulary."""
     return RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1) if sequence_parallel else Replicate())
@@ -182,17 +201,3 @@ def vocab_rows(sequence_parallel: bool) -> ParallelStyle:
 def vocab_columns(sequence_parallel: bool) -> ParallelStyle:
     """An output projection that leaves its logits split by vocabulary."""
     return ColwiseParallel(input_layouts=Shard(1) if sequence_parallel else Replicate())
-
-
-def angles(positions: int, size: int, base: float = 10000.0) -> torch.Tensor:
-    """Cosines and sines of rotary embedding, shape (2, positions, size)."""
-    frequency = base ** (-torch.arange(0, size, 2).float() / size)
-    angle = torch.outer(torch.arange(positions).float(), frequency).repeat(1, 2)
-    return torch.stack((angle.cos(), angle.sin()))
-
-
-def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Apply rotary embedding to x of shape (batch, heads, positions, size)."""
-    cos, sin = table[:, : x.shape[2]].to(x.dtype)
-    low, high = x.chunk(2, -1)
-    return x * cos + torch.cat((-high, low), -1) * sin

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uniap_cost_analytic.memory import local_parameters
 from uniap_cost_analytic.pricing import price
 
 from model_zoo.gpt import gpt
@@ -19,9 +20,12 @@ from uniap_core.api import (
     Cluster,
     CostTables,
     ModelGraph,
+    Operator,
+    Strategy,
     StrategySpace,
     Training,
 )
+from uniap_core.graph import TOKENS
 
 GIB = 2**30
 
@@ -110,6 +114,14 @@ def test_state_bytes_follow_zero() -> None:
     assert found["tp1-dp8-zero2"]["state"] == pytest.approx((2 + 4 / 8 + 12 / 8) * parameters)
     ordered = [found[name]["state"] for name in ("tp1-dp8", "tp1-dp8-zero1", "tp1-dp8-zero2", "tp1-dp8-zero3")]
     assert ordered == sorted(ordered, reverse=True)
+
+
+def test_a_norm_of_heads_is_whole_on_every_rank_of_a_tensor_parallel_group() -> None:
+    norm = Operator(name="q_norm", kind="norm", rows=TOKENS, inner=128, split="heads", parameters=128)
+    product = Operator(
+        name="q_proj", kind="gemm", rows=TOKENS, inner=1024, outer=1024, split="column", parameters=1024 * 1024
+    )
+    assert local_parameters((norm, product), Strategy(tp=4, dp=2), copies=True) == (128 + 1024 * 256, 0)
 
 
 def test_fp32_and_fp16_recipes() -> None:

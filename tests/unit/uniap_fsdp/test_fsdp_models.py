@@ -71,6 +71,20 @@ def test_a_traced_model_trains_as_one_process_does(kind: str, world: World, tmp_
     parity.compare(reference, world(4).run(parity.under_plan, plan, job))
 
 
+@pytest.mark.parametrize("strategy", ["tp2-dp2", "tp2-dp2-zero3-sp"])
+@pytest.mark.parametrize("kind", ["qwen3", "olmo2"])
+def test_norms_of_queries_and_keys_get_whole_gradients(kind: str, strategy: str, world: World, tmp_path: Path) -> None:
+    """With steps so large that a rank's own heads alone would leave another weight; olmo2's norms span all heads."""
+    pytest.importorskip("transformers")
+    from hf_models import write_config
+    from uniap_torch.trace import trace
+
+    graph = trace(f"hf:{write_config(tmp_path, kind, initializer_range=0.3)}", 16)
+    job = Job(steps=1, learning_rate=1.0, clip_norm=None)
+    reference = world(1).run(parity.alone, graph, 8, job, "sgd")[0]
+    parity.compare(reference, world(4).run(parity.under_plan, proposal(graph, 4, strategy, optimizer="sgd"), job))
+
+
 @pytest.mark.parametrize(("kind", "words"), [("gpt2", "a Conv1D"), ("t5", "bias per head")])
 def test_a_split_that_would_be_wrong_is_refused(kind: str, words: str, tmp_path: Path) -> None:
     from uniap_fsdp.dry import layout

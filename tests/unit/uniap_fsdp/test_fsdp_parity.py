@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import fsdp_parity as parity
+import msgspec
 import pytest
 from fsdp_plans import proposal
 from fsdp_ranks import Ranks
@@ -47,8 +48,15 @@ class Case:
         )
 
 
+SETTINGS = {"qkv_bias": True, "qk_norm": "head", "head_size": 16, "rotary_base": 1e6, "norm_eps": 1e-5}
+"""What Qwen models have and the zoo's Llama does not."""
+
+
 @cache
 def graph(model: str) -> ModelGraph:
+    if model == "qwen":
+        llama = build(MODELS["llama"])
+        return msgspec.structs.replace(llama, architecture=llama.architecture | SETTINGS)
     return build(MODELS[model])
 
 
@@ -82,6 +90,13 @@ CASES = {
     "t5-mixed": Case(
         "t5", 4,
         "tp2-dp1-sp tp2-dp1-sp tp1-dp2 tp2-dp1-sp tp1-dp2-zero3 tp2-dp1-sp tp1-dp2 tp2-dp1-sp", (3,),
+    ),
+    "norms-of-heads": Case("qwen", 2, "tp2-dp1 tp2-dp1-sp tp2-dp1 tp2-dp1-full tp2-dp1-selective-sp tp2-dp1-sp"),
+    "norms-of-heads-mixed": Case(
+        "qwen", 4, "tp1-dp2 tp2-dp1-sp tp2-dp1 tp2-dp1-full-sp tp1-dp2-zero3 tp2-dp1", (3,), {"micro_batches": 4}
+    ),
+    "norms-of-heads-sharded": Case(
+        "qwen", 4, "tp2-dp2-sp tp2-dp2-zero3 tp2-dp2-zero1-sp tp2-dp2-zero2 tp1-dp4 tp2-dp2-sp"
     ),
     "eight-ranks": Case(
         "llama", 8,
