@@ -51,15 +51,18 @@ def chosen() -> list[dict[str, str]]:
     return [row for found in by_source.values() for row in draw.sample(found, min(len(found), MOST_RUNS))]
 
 
+def weights_of(table: list[dict[str, str]]) -> dict[str, float]:
+    """Weight of a run by its source: many near-copies count less each."""
+    return {source: (40 / n) ** 0.5 for source, n in Counter(map(source_of, table)).items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=TARGET, help="file of constants to write")
     parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
     table = chosen()
-    count = Counter(source_of(row) for row in table)
-    weights = {source: (40 / n) ** 0.5 for source, n in count.items()}
-    found = fit.calibrate(runs_of(table, fit, weights), START, options.steps)
+    found = fit.calibrate(runs_of(table, fit, weights_of(table)), START, options.steps)
     title = (
         "Constants of the analytic cost model by device generation, written by make calibrate.\n"
         "# Fitted to the fit half (bench/measured.py) of published runs; 95 % intervals behind the values."

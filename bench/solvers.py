@@ -1,9 +1,9 @@
 """Every solver on the same problems, layers x stages x strategies, and how long each takes against ``dp``.
 
 ``python -m bench solvers [--layers 8,16,34] [--stages 2,4] [--strategies 6,10] [--solvers dp,highs,...]
-[--time-limit 30] [--repeat 3] [--json FILE]``. Problems are the synthetic transformers of ``bench.dp``. Times are
-the least of several solves in warm workers, lowering included; the ratio is to ``dp`` on the same problem in the same
-run.
+[--tightness 0.6] [--noise 0] [--micro-batches 8] [--time-limit 30] [--repeat 3] [--json FILE]``. Problems are the
+synthetic transformers of ``bench.dp``. Times are the least of several solves in warm workers, lowering included; the
+ratio is to ``dp`` on the same problem in the same run.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ def main() -> None:
     parser.add_argument("--stages", type=numbers, default=[2, 4])
     parser.add_argument("--strategies", type=numbers, default=[6, 10])
     parser.add_argument("--solvers", type=lambda text: text.split(","), default=None)
+    parser.add_argument("--tightness", type=float, default=0.6)
+    parser.add_argument("--noise", type=float, default=0.0)
+    parser.add_argument("--micro-batches", type=int, default=8)
     parser.add_argument("--time-limit", type=float, default=30.0)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -70,7 +73,8 @@ def main() -> None:
     for solver in solvers:
         best_of(warm, solver, 60.0, 1)  # starts its worker
     for size in itertools.product(chosen.layers, chosen.stages, chosen.strategies):
-        problem, reference = chain(Shape(*size, micro_batches=8)), None
+        shape = Shape(*size, chosen.micro_batches, chosen.tightness, chosen.noise)
+        problem, reference = chain(shape), None
         for solver in solvers:
             result = best_of(problem, solver, chosen.time_limit, chosen.repeat)
             if result is None:
