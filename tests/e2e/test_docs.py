@@ -71,6 +71,28 @@ def test_the_page_does_what_it_says(page, tmp_path):
     follow(page, tmp_path)
 
 
+SHOWN = [
+    (page, body)
+    for page in ("README.md", "docs/howto/infeasible.md")
+    for language, _, body, _ in blocks(page)
+    if language == "text" and body.startswith("$ uniap ")
+]
+
+
+@pytest.mark.parametrize(("page", "body"), SHOWN, ids=[page for page, _ in SHOWN])
+def test_what_a_page_shows_is_what_is_printed(page, body, tmp_path):
+    """Word for word, but for how long it took."""
+    command, expected = body.removeprefix("$ uniap ").split("\n", 1)
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
+    words = [sys.executable, "-m", "uniap_core.cli", *shlex.split(command)]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    def plain(text):
+        return re.sub(r"[\d.]+ s in all", "so many s in all", text).split()
+
+    assert plain(done.stdout + done.stderr) == plain(expected)
+
+
 def test_every_error_has_its_place_on_the_page():
     page = (ROOT / "docs/errors.md").read_text()
     codes = [c.code for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, errors.UniapError)]
