@@ -85,7 +85,7 @@ def test_what_a_page_shows_is_what_is_printed(page, body, tmp_path):
     command, expected = body.removeprefix("$ uniap ").split("\n", 1)
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
     words = [sys.executable, "-m", "uniap_core.cli", *shlex.split(command)]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=99)
 
     def plain(text):
         return re.sub(r"[\d.]+ s in all", "so many s in all", text).split()

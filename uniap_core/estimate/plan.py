@@ -80,6 +80,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     BadValue
         If something needed is missing, malformed or contradictory (naming the column).
     """
+    row = {name: "" if (text or "").strip().lower() in _NOTHING else text for name, text in row.items()}
     devices = _devices(row, notes)
     per_node = _number(row, "gpus_per_node")
     cluster, kinds = cluster_of(
@@ -138,6 +139,10 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     )
     buckets = stack.buckets_bytes if sharding in ("zero1", "zero2") and dp > 1 else 0.0
     return Plan(graph, cluster, Candidate(pp, count, training), space, _number(row, "vpp") or 1, buckets)
+
+
+_NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")
+"""What sources write where they know nothing."""
 
 
 _ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
@@ -294,7 +299,8 @@ def _number(row: Mapping[str, Any], name: str) -> int | None:
     if not text:
         return None
     try:
-        value = float(text)
+        # 8K positions are 8192; of anything else a k could be a thousand.
+        value = float(text[:-1]) * 1024 if name == "seq" and text[-1] in "kK" else float(text)
     except ValueError:
         raise BadValue(f"{name} is {text!r}", "give a whole number") from None
     if not math.isfinite(value) or value != int(value) or value < 1:
@@ -380,14 +386,16 @@ def _recompute(text: str) -> Recompute | None:
         return None
     if "selective" in low:
         return "selective"
-    return "none" if low in ("none", "no", "false", "off") else "full"
+    return "none" if low in ("none", "no", "false", "off", "0", "disabled") else "full"
 
 
 def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
     low = text.lower()
     bare = re.sub(r"\(.*?\)", "", low)
-    if "fp8" in bare or "float8" in bare:
+    if "fp8" in bare or "float8" in bare or "fp4" in bare:
         found = "fp8"
+        if "fp4" in bare:
+            notes.append("fp8 in place of fp4")
     elif "bf16" in bare or "bfloat16" in bare:
         found = "bf16"
     elif "fp16" in bare or "float16" in bare or "half" in bare:

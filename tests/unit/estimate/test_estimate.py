@@ -83,6 +83,26 @@ def test_published_memory_is_predicted_within_a_twentieth() -> None:
             assert float(row["pred_mem_gib"]) == pytest.approx(float(row["mem_gib"]), rel=0.06), row["row_id"]
 
 
+@pytest.mark.parametrize(
+    ("column", "written", "plain"),
+    [
+        ("recompute", "n/a", ""),
+        ("vpp", "-", ""),
+        ("recompute", "0", "none"),
+        ("seq", "2K", "2048"),
+        ("ep", "unknown", ""),
+    ],
+)
+def test_spellings_of_nothing_and_of_numbers(column: str, written: str, plain: str) -> None:
+    assert seconds(**{column: written}) == seconds(**{column: plain})
+
+
+def test_fp4_is_priced_as_fp8_and_says_so() -> None:
+    row = predicted(gpu="B200", precision="NVFP4")
+    assert "fp8 in place of fp4" in row["pred_note"]
+    assert row["pred_iter_time_s"] == predicted(gpu="B200", precision="fp8")["pred_iter_time_s"]
+
+
 def test_a_run_that_ran_out_of_memory_is_not_said_to_fit() -> None:
     for row in estimate(read_rows(EXCERPT)[1]):
         if "OOM" in row["mem_gib"]:
