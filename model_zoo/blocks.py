@@ -15,10 +15,11 @@ def self_attention(
     keys: Length | None = None,
     causal: bool = False,
     dropout: bool = False,
+    kernels: op.Kernels = "eager",
     parameters: int = 0,
     bias_width: int = 0,
 ) -> tuple[Operator, ...]:
-    """Norm, projections, attention, output projection, dropout, residual.
+    """Norm, projections, attention, output projection, dropout (``kernels`` say whether with the residual), residual.
 
     ``keys`` (default: ``rows``) is what a query attends to; ``parameters`` and ``bias_width`` describe a relative
     position bias (see :func:`model_zoo.operators.attention`).
@@ -38,18 +39,20 @@ def self_attention(
         op.linear("qkv", hidden, 3 * hidden, rows=rows, split="column", entry=True, bias=True),
         core,
         op.linear("out", hidden, hidden, rows=rows, split="row", bias=True),
-        *((op.dropout("attention", hidden, rows=rows),) if dropout else ()),
+        *((op.dropout("attention", hidden, rows=rows, fused=kernels == "fused"),) if dropout else ()),
         op.residual("residual_attention", hidden, rows),
     )
 
 
-def mlp(hidden: int, ffn: int, *, rows: Length = TOKENS, dropout: bool = False) -> tuple[Operator, ...]:
+def mlp(
+    hidden: int, ffn: int, *, rows: Length = TOKENS, dropout: bool = False, kernels: op.Kernels = "eager"
+) -> tuple[Operator, ...]:
     """Norm, up projection, GELU, down projection, dropout, residual."""
     return (
         op.layer_norm("norm_mlp", hidden, rows),
         op.linear("up", hidden, ffn, rows=rows, split="column", entry=True, bias=True),
         op.activation("gelu", ffn, rows),
         op.linear("down", ffn, hidden, rows=rows, split="row", bias=True, selective=True),
-        *((op.dropout("mlp", hidden, rows=rows),) if dropout else ()),
+        *((op.dropout("mlp", hidden, rows=rows, fused=kernels == "fused"),) if dropout else ()),
         op.residual("residual_mlp", hidden, rows),
     )

@@ -38,7 +38,7 @@ def gpt(
     tied
         Whether the output projection shares the embedding table.
     kernels
-        Recorded for executors; every kernel here is a single one either way.
+        ``eager`` or ``fused``: whether dropout and the addition behind it are one.
 
     Raises
     ------
@@ -61,7 +61,8 @@ def gpt(
         ),
         "transformer.wte",
     )
-    operators = (*self_attention(hidden, heads, causal=True, dropout=True), *mlp(hidden, ffn, dropout=True))
+    attention = self_attention(hidden, heads, causal=True, dropout=True, kernels=kernels)
+    operators = (*attention, *mlp(hidden, ffn, dropout=True, kernels=kernels))
     blocks = [Layer(f"layers.{i}", "decoder", operators, f"transformer.h.{i}") for i in range(layers)]
     head = Layer(
         "head",

@@ -147,8 +147,14 @@ def residual(name: str, width: int, rows: Length = TOKENS) -> Operator:
     return Operator(name=name, kind="pointwise", rows=rows, inner=width, passes=3.0)
 
 
-def dropout(name: str, width: int, *, rows: Length = TOKENS, split: bool = False, output: bool = False) -> Operator:
-    """Dropout: keeps a mask of one byte, and its output where that is another kept tensor (``output``)."""
+def dropout(
+    name: str, width: int, *, rows: Length = TOKENS, split: bool = False, output: bool = False, fused: bool = False
+) -> Operator:
+    """Dropout: keeps a mask of one byte, and its output where that is another kept tensor (``output``).
+
+    ``fused`` with the addition behind it (Megatron-LM, ``bias_dropout_add``) forward moves the mask alone more than the
+    addition does; backward is a kernel of its own.
+    """
     saved: tuple[Saved, ...] = (Saved(width, bytes=1, split=split, selective=True),)
     if output:
         saved += (Saved(width, split=split, selective=True),)
@@ -158,7 +164,7 @@ def dropout(name: str, width: int, *, rows: Length = TOKENS, split: bool = False
         rows=rows,
         inner=width,
         split="column" if split else "none",
-        passes=2.5,
+        passes=1.0 if fused else 2.5,
         saved=saved,
     )
 

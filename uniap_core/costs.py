@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -54,8 +54,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         The kernel that does: 1 is FlashAttention (Dao 2022, and the Triton kernels of its time), 2 FlashAttention-2
         (Dao 2023), 3 FlashAttention-3 and cuDNN's, which exist from Hopper on (Shah 2024).
     tensor_overlap
-        Whether the collectives of tensor parallelism run behind the products beside them, piece by piece
-        (Megatron-LM ``--tp-comm-overlap``, asynchronous tensor parallelism in PyTorch).
+        Which collectives of tensor parallelism run behind products. ``none``. ``backward``: those of an input's
+        gradient behind the product that makes the weight's (Megatron-LM from 2022 on). ``all``: each behind the
+        product beside it, piece by piece (Megatron-LM ``--tp-comm-overlap``).
     scatter_gather
         Whether ranks of a tensor-parallel group that hold the same activations send one part each to the next stage,
         which gathers them (Narayanan et al. 2021, section 4.1; Megatron-LM without sequence parallelism, DeepSpeed).
@@ -69,7 +70,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     optimizer: str = "adamw"
     flash_attention: bool = True
     flash_version: int = 2
-    tensor_overlap: bool = False
+    tensor_overlap: Literal["none", "backward", "all"] = "none"
     scatter_gather: bool = False
     dropout: bool = False
 

@@ -71,12 +71,15 @@ def layout_costs(
         if op.kind in ("attention", "norm", "pointwise"):
             selective += w.forward_s
         f, b, issued = _tensor_parallel(op, cut, place, constants)
+        if op.entry and training.tensor_overlap == "backward":
+            # Of the two products of backward, the one by the weight's gradient runs beside it.
+            b = exposed_s(b, w.backward_s / 2, constants)
         tensor_f, tensor_b = tensor_f + f, tensor_b + b
         f, b = _context_and_experts(op, cut, place, w.forward_s, constants)
         other_f, other_b = other_f + f, other_b + b
         kernels += issued
         backward_kernels += issued
-    if training.tensor_overlap:
+    if training.tensor_overlap == "all":
         tensor_f = exposed_s(tensor_f, forward, constants)
         tensor_b = exposed_s(tensor_b, backward, constants)
     return LayoutCosts(forward, backward, selective, tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels)

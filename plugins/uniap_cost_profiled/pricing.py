@@ -153,7 +153,7 @@ class ProfiledPricing(Pricing):
             if cut.sequence_parallel
             else ("tensor_forward", "tensor_backward")
         )
-        if self.training.tensor_overlap:
+        if self.training.tensor_overlap != "none":
             return None  # regions are measured with nothing beside them
         rows = [op for op in layer.operators if op.split == "row"]
         known = {name for name, _, _ in place.tensor.measured}

@@ -43,7 +43,7 @@ def _job(plan: Proposal) -> Iterator[Refusal]:
         yield f"the optimizer {training.optimizer!r}", f"plan with {' or '.join(OPTIMIZERS)}"
     if training.dropout and any(layer.tp > 1 for layer in plan.layers):
         yield "dropout would differ between tensor-parallel ranks", "plan without dropout, or with --pin tp=1"
-    if training.tensor_overlap and any(layer.tp > 1 for layer in plan.layers):
+    if training.tensor_overlap != "none" and any(layer.tp > 1 for layer in plan.layers):
         yield "collectives of tensor parallelism behind the products beside them", "plan without tensor_overlap"
     if training.scatter_gather and plan.pp > 1:
         yield "messages between stages in parts that are gathered behind them", "plan without scatter_gather"

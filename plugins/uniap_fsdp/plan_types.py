@@ -116,7 +116,7 @@ class Proposal:
     @property
     def training(self) -> SimpleNamespace:
         """Optimizer and dropout; what a script does not do is off."""
-        off = {"tensor_overlap": False, "scatter_gather": False}
+        off = {"tensor_overlap": "none", "scatter_gather": False}
         return SimpleNamespace(optimizer=self.optimizer, dropout=self.dropout, **off)
 
     @property

@@ -88,7 +88,7 @@ def _parallelism(plan: Plan) -> Pairs:
         yield "expert-model-parallel-size", str(strategy.ep)
     if strategy.sequence_parallel:
         yield "sequence-parallel", ""
-        if plan.training.tensor_overlap:
+        if plan.training.tensor_overlap == "all":
             yield "tp-comm-overlap", ""
 
 

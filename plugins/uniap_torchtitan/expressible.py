@@ -90,7 +90,7 @@ def _rest(plan: Plan) -> Iterator[str]:
         yield "torchtitan has no SGD"
     if not plan.training.flash_attention:
         yield "torchtitan's attention never keeps its probabilities; the plan was priced with them"
-    if plan.training.tensor_overlap:
+    if plan.training.tensor_overlap != "none":
         yield "the plan was priced with tensor parallelism behind its products, which the export does not switch on"
     if plan.training.scatter_gather and plan.pp > 1:
         yield "torchtitan sends activations between stages whole, not in parts that are gathered behind them"

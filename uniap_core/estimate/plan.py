@@ -123,7 +123,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         precision=precision,
         flash_attention=fused,
         flash_version=stack.flash_version(model, cluster),
-        tensor_overlap=stack.tensor_overlap,
+        tensor_overlap=stack.tensor_overlap(old),
         scatter_gather=stack.scatter_gather,
         # Mixed-precision recipes of the time before fused attention had dropout.
         dropout=not fused and precision in ("fp16", "bf16") and family_of(model, shape) != "llama",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from model_zoo.operators import Kernels
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
 
 _MEGATRON = re.compile("megatron|nemo", re.IGNORECASE)
-_FUSES = re.compile("megatron|nemo|transformer ?engine|compile|triton|liger", re.IGNORECASE)
+_FUSES = re.compile("megatron|nemo|transformer ?engine|oneflow|compile|triton|liger", re.IGNORECASE)
 _OVERLAPS = re.compile("nemo|tp-comm-overlap", re.IGNORECASE)
 _SCATTERS = re.compile("megatron|nemo|deepspeed|oneflow", re.IGNORECASE)
 _DEEPSPEED = re.compile("deepspeed", re.IGNORECASE)
@@ -40,14 +40,16 @@ class Stack(NamedTuple):
         """Kernels of norms, rotary embeddings and activations; single ones if nothing is known."""
         return "fused" if not self.name or _FUSES.search(self.name) else "eager"
 
-    @property
-    def tensor_overlap(self) -> bool:
-        """Whether collectives of tensor parallelism run behind products.
+    def tensor_overlap(self, era: int) -> Literal["none", "backward", "all"]:
+        """Which collectives of tensor parallelism run behind products on devices of an era (0: before Ampere).
 
-        NeMo's recipes switch it on (``ub_tp_comm_overlap``). PyTorch's asynchronous kernels do not count: they gain
-        5 % where the collectives take a quarter of the time (torchtitan, arXiv 2410.06511, table 4).
+        NeMo's recipes switch on all (``ub_tp_comm_overlap``); Megatron-LM has had those of backward there since 2022.
+        PyTorch's asynchronous kernels do not count: they gain 5 % where the collectives take a quarter of the time
+        (torchtitan, arXiv 2410.06511, table 4).
         """
-        return bool(_OVERLAPS.search(self.name))
+        if _OVERLAPS.search(self.name):
+            return "all"
+        return "backward" if self.megatron and era > 0 else "none"
 
     @property
     def scatter_gather(self) -> bool:

@@ -109,6 +109,12 @@ def test_a_framework_may_say_what_is_sharded(system: str, shardings: tuple[str, 
     assert parse(row | {"sharding": "none"}, []).space.shardings == ("none",)
 
 
+def test_which_collectives_of_tensor_parallelism_a_framework_hides() -> None:
+    assert [Stack("NeMo 24.07").tensor_overlap(era) for era in (1, 3)] == ["all", "all"]
+    assert [Stack("Megatron-LM").tensor_overlap(era) for era in (0, 1, 2)] == ["none", "backward", "backward"]
+    assert Stack("torchtitan async TP").tensor_overlap(2) == Stack("").tensor_overlap(2) == "none"
+
+
 def test_kernels_are_those_of_eager_pytorch_unless_something_fuses_them() -> None:
     named = {"": "fused", "torchtitan FSDP": "eager", "torchtitan + torch.compile": "fused", "Megatron-LM": "fused"}
     for system, kernels in named.items():

@@ -178,6 +178,13 @@ def test_fused_kernels_keep_less_and_compute_the_same(sizes, kv, size, top_k):
             assert b.saved_bytes(1, 64) < a.saved_bytes(1, 64)
 
 
+def test_dropout_and_the_addition_behind_it_may_be_one_kernel():
+    eager, fused = (gpt(layers=1, hidden=64, heads=4, kernels=k).layers[1] for k in ("eager", "fused"))
+    moved = [sum(o.passes for o in x.operators if o.name in ("dropout_mlp", "residual_mlp")) for x in (eager, fused)]
+    assert moved[1] < moved[0]
+    assert eager.saved_bytes(1, 64) == fused.saved_bytes(1, 64)
+
+
 @given(sizes=sizes, batch=st.integers(1, 9))
 def test_counts_grow_in_proportion_to_the_batch(sizes, batch):
     for graph in (gpt(hidden=16, **sizes), t5(hidden=16, **sizes), mixtral(hidden=16, experts=3, **sizes)):

@@ -35,7 +35,7 @@ BAD = {
     "the optimizer 'lion'": changed(GOOD, training=msgspec.structs.replace(GOOD.training, optimizer="lion")),
     "dropout would differ": changed(GOOD, training=msgspec.structs.replace(GOOD.training, dropout=True)),
     "behind the products beside them": changed(
-        GOOD, training=msgspec.structs.replace(GOOD.training, tensor_overlap=True)
+        GOOD, training=msgspec.structs.replace(GOOD.training, tensor_overlap="all")
     ),
     "3 micro-batches of a batch of 8": changed(GOOD, micro_batches=3),
     "shares a micro-batch of 1 among 2 ranks": changed(GOOD, micro_batches=8),

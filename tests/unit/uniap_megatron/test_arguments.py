@@ -45,9 +45,9 @@ def test_a_plan_in_megatron_words():
 
 
 def test_overlapped_tensor_parallelism_is_switched_on():
-    plan = planned("llama", "tp2-dp4-sp", tensor_overlap=True)
+    plan = planned("llama", "tp2-dp4-sp", tensor_overlap="all")
     assert "tp-comm-overlap" in spoken(plan)
-    assert "tp-comm-overlap" not in spoken(planned("llama", "tp2-dp4", tensor_overlap=True))
+    assert "tp-comm-overlap" not in spoken(planned("llama", "tp2-dp4", tensor_overlap="all"))
 
 
 def test_what_is_off_is_not_said():

@@ -124,7 +124,7 @@ def test_other_reasons():
     assert any("tie" in reason for reason in express(planned(tied, "tp1-dp4", cuts=(4,))))
     assert any("fp16" in reason for reason in express(planned("llama", "tp1-dp8", precision="fp16")))
     assert any("SGD" in reason for reason in express(planned("llama", "tp1-dp8", optimizer="sgd")))
-    pipeline = planned("llama", "tp4-dp1-sp", cuts=(4,), micro_batches=2, tensor_overlap=True, scatter_gather=True)
+    pipeline = planned("llama", "tp4-dp1-sp", cuts=(4,), micro_batches=2, tensor_overlap="all", scatter_gather=True)
     for word in ("behind its products", "in parts"):
         assert any(word in reason for reason in express(pipeline))
 
