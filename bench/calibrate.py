@@ -29,7 +29,7 @@ START = {
     "volta": Constants(memory_share=0.85),
     "ampere": Constants(attention_share=0.6),
     "hopper": Constants(attention_share=0.33),
-    "blackwell": Constants(matmul_share=0.6, attention_share=0.3, host_s=3e-5, host_backward_s=2.5e-5),
+    "blackwell": Constants(matmul_share=0.7, attention_share=0.35, host_s=3e-5, host_backward_s=2.5e-5),
 }
 """Where each fit starts, and the center of its prior."""
 
@@ -37,7 +37,7 @@ START = {
 def usable(row: dict[str, str]) -> bool:
     """Whether a run says what was run, once, and was measured on a quiet machine."""
     silent = not (row["precision"] or row["recompute"])
-    spoiled = any(word in row["notes"] for word in ("LoRA", "SUSPECT", "vary +-40%"))
+    spoiled = any(word in row["notes"] for word in ("LoRA", "SUSPECT", "vary +-40%")) or "FP4" in row["precision"]
     return not (row["auto_flags"] or silent or spoiled or measured_s(row) is None)
 
 

@@ -65,8 +65,9 @@ class Judged:
 
 
 def out_of_scope(row: dict[str, str]) -> bool:
-    """Rows that contradict themselves, or train adapters alone, which no column says."""
-    return bool(row["auto_flags"]) or "LoRA" in row["notes"] or "SUSPECT" in row["notes"]
+    """Rows that contradict themselves, train adapters alone, which no column says, or in a precision not modelled."""
+    beyond = "LoRA" in row["notes"] or "SUSPECT" in row["notes"] or "FP4" in row["precision"]
+    return bool(row["auto_flags"]) or beyond
 
 
 def judge(table: Iterable[dict[str, str]], price: Price) -> tuple[list[Judged], Counter[str]]:

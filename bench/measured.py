@@ -1,7 +1,8 @@
 """The published measurements that the cost model is fitted to and judged by, and which half is which.
 
-They are not part of the repository: ``../shared/measured`` beside the checkout, or the folder that
-``UNIAP_MEASURED`` names, holds ``runs.csv`` and ``ranking_groups.csv``.
+Most are not part of the repository: ``../shared/measured`` beside the checkout, or the folder that ``UNIAP_MEASURED``
+names, holds ``runs.csv`` and ``ranking_groups.csv``. ``published.csv`` here has runs of the same form that were read
+since (Megatron Bridge 25.09 to 26.02, torchtitan on A100; the column ``source`` says from which commit).
 
 A group is all runs of one source with the same GPU, model, layers, hidden size, number of GPUs and global batch; its
 half is the parity of the first byte of the SHA-256 of those fields joined by ``|``: even is fitted, odd is reported
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+PUBLISHED = Path(__file__).with_name("published.csv")
+
 FIELDS = ("gpu", "model", "layers", "hidden", "num_gpus", "global_batch")
 
 
@@ -29,9 +32,13 @@ def folder() -> Path:
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """The rows of one of the files."""
-    with (folder() / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of one of the files; ``runs.csv`` with those of ``published.csv``."""
+    files = [folder() / name] + [PUBLISHED] * (name == "runs.csv")
+    found = []
+    for path in files:
+        with path.open(newline="") as file:
+            found += list(csv.DictReader(file))
+    return found
 
 
 def source_of(row: Mapping[str, str]) -> str:

@@ -170,7 +170,8 @@ def _positive(value: float, title: str) -> None:
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device kind of the catalogue with the links it usually comes with.
 
-    ``chip`` and ``form`` (sxm, pcie, ...) are what spellings of its name are matched against.
+    ``chip`` and ``form`` (sxm, pcie, ...) are what spellings of its name are matched against. ``domain`` is how many
+    devices NVLink joins where it reaches beyond hosts of ``node_size`` (72 in NVL72); ``inter`` is that of one host.
     """
 
     device: Device
@@ -179,8 +180,14 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     chip: str
     form: str
     node_size: int = 8
+    domain: int = 0
     aliases: tuple[str, ...] = ()
     price_per_device_hour: float | None = None
+
+    def between(self, devices: int) -> Link:
+        """The link between nodes of so many devices, which are several hosts where NVLink joins these."""
+        hosts = max(1.0, devices / self.node_size) if self.domain else 1.0
+        return msgspec.structs.replace(self.inter, bandwidth_Bps=self.inter.bandwidth_Bps * hosts)
 
 
 PRESETS = (
@@ -249,7 +256,8 @@ def preset(name: str) -> Cluster:
     if nodes * devices == 0:
         raise BadValue(f"cluster {name!r} has no device", "give at least one node and one device")
     node = Node(kind.device, devices, kind.link)
-    return Cluster(name=name, nodes=(node,) * nodes, inter=kind.inter, price_per_device_hour=kind.price_per_device_hour)
+    inter, price = kind.between(devices), kind.price_per_device_hour
+    return Cluster(name=name, nodes=(node,) * nodes, inter=inter, price_per_device_hour=price)
 
 
 def _find_kind(word: str) -> Kind | None:

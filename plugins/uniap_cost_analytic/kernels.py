@@ -39,6 +39,9 @@ FLASH = {1: 0.58, 2: 1.0, 3: 1.4}
 2307.08691, figures 4 and 6), the third 1.4 times faster on Hopper over both passes at training's lengths (Shah et al.
 2024, arXiv 2407.08608, figures 5 and 6)."""
 
+ROUTING = 10
+"""Kernels of routing and permutation beside each grouped product, forward or backward."""
+
 ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 2, "fp32": 4, "tf32": 4}
 """Bytes of an activation element by precision (fp8 trains with bf16 activations between its products)."""
 
@@ -212,7 +215,9 @@ def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
     backward += matmul_s(inner, each, outer, count, e.linear_flops, e)
     # Permuting tokens into expert order and back.
     shuffle = streamed_s(2 * rows * op.top_k * (op.inner if op.entry else op.outer) * e.element_bytes, e)
-    return Work(forward + shuffle, backward + shuffle, 4, 6)
+    # Products are issued one by one (Transformer Engine, GroupedLinear), beside routing and permutation.
+    issued = ROUTING + round(local)
+    return Work(forward + shuffle, backward + shuffle, issued, issued + round(local))
 
 
 def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Training, constants: Constants) -> Work:

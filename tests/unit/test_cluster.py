@@ -96,3 +96,9 @@ def test_a_cluster_is_a_document(tmp_path):
 def test_figures_must_be_positive():
     with pytest.raises(BadValue, match="positive"):
         cluster.from_toml(TOML.replace("12.5", "-1.0"))
+
+
+def test_a_node_of_joined_hosts_has_the_links_of_all_of_them():
+    hosts, joined = cluster.load("16x4xGB200"), cluster.load("1x64xGB200")
+    assert joined.inter.bandwidth_Bps == 16 * hosts.inter.bandwidth_Bps
+    assert cluster.load("2x16xH100-80G").inter == cluster.load("4x8xH100-80G").inter

@@ -74,9 +74,12 @@ def cluster_of(
     if per_node is None:
         per_node = min(kind.node_size for kind in kinds)
         notes.append(f"{per_node} devices per node")
-    nodes = _nodes(kinds, devices, per_node, intra)
     slowest = min(kinds, key=lambda kind: kind.inter.bandwidth_Bps)
+    joined = _joined(kinds, devices, per_node)
+    nodes = _nodes(kinds, devices, joined, intra)
     between = _inter(slowest, inter, min(per_node, devices), notes if len(nodes) > 1 else [])
+    hosts = max(1, joined // per_node)
+    between = Link(between.kind, between.bandwidth_Bps * hosts, between.latency_s)
     return Cluster(name=f"{devices}x{gpu}", nodes=tuple(nodes), inter=between), kinds
 
 
@@ -92,6 +95,14 @@ def _kinds(gpu: str, intra: str) -> tuple[Kind, ...]:
         if inside is None:
             raise
         return (find_kind(inside[1], intra),)
+
+
+def _joined(kinds: tuple[Kind, ...], devices: int, per_node: int) -> int:
+    """Devices of a node, or of as many of them as NVLink joins, doubled while the cluster divides by them."""
+    joined = per_node
+    while all(2 * joined <= kind.domain for kind in kinds) and devices % (2 * joined) == 0:
+        joined *= 2
+    return joined
 
 
 def _nodes(kinds: tuple[Kind, ...], devices: int, per_node: int, intra: str) -> list[Node]:

@@ -95,6 +95,11 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
         shape = shape._replace(kv_heads=tp)
+    ep = _number(row, "ep") or 1
+    if dp * cp % ep:
+        # Megatron-Core folds tensor-parallel ranks into the experts' (arXiv 2504.14960), which no strategy here does.
+        ep = math.gcd(ep, dp * cp)
+        notes.append(f"ep {ep}")
     stack = Stack(row.get("system") or "")
     graph = graph_of(model, shape, notes, granule=128 * tp if stack.megatron else 1, kernels=stack.kernels)
     batch = _number(row, "global_batch")
@@ -132,7 +137,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         tp=(tp,),
         dp=(dp,),
         cp=(cp,),
-        ep=(_number(row, "ep") or 1,),
+        ep=(ep,),
         shardings=(sharding,) if sharding else ("none", "zero1", "zero3") if dp * cp > 1 else ("none",),
         recomputes=(recompute,) if recompute else RECOMPUTES,
         sequence_parallel=fused,

@@ -171,6 +171,13 @@ def test_mixtures_of_experts_by_name() -> None:
     assert "mixtral model cannot be built" in predicted(model="some-MoE")["pred_note"]
 
 
+def test_experts_beyond_data_parallel_ranks_are_taken_for_as_many_as_divide() -> None:
+    folded = predicted(model="Mixtral-8x7B", ffn="7168", ep="8", tp="4", pp="1", dp="4")
+    assert "ep 4" in folded["pred_note"]
+    whole = predicted(model="Mixtral-8x7B", ffn="7168", ep="4", tp="4", pp="1", dp="4")
+    assert folded["pred_iter_time_s"] == whole["pred_iter_time_s"]
+
+
 def test_blanks_are_filled_by_names_and_rules() -> None:
     bare = {"gpu": "H100", "model": "Llama-2 7B", "num_gpus": "16", "dp": "2"}
     (row,) = estimate([bare])

@@ -91,6 +91,20 @@ def test_the_last_node_may_be_part_full() -> None:
 
 
 @pytest.mark.parametrize(
+    ("devices", "per_node", "sizes"),
+    [(8, None, [8]), (256, 4, [64] * 4), (72, 4, [8] * 9), (12, 4, [4] * 3), (4, None, [4])],
+)
+def test_nvlink_may_join_hosts(devices: int, per_node: int | None, sizes: list[int]) -> None:
+    """GB200 NVL72: as many hosts of four as double up to 72; their links to the outside add up."""
+    cluster, _ = cluster_of("GB200", devices, per_node, "", "", [])
+    assert [node.devices for node in cluster.nodes] == sizes
+    one, _ = cluster_of("GB200", 12, 4, "", "", [])
+    assert cluster.inter.bandwidth_Bps == one.inter.bandwidth_Bps * sizes[0] / 4
+    apart, _ = cluster_of("H100", 256, 8, "", "", [])
+    assert [node.devices for node in apart.nodes] == [8] * 32
+
+
+@pytest.mark.parametrize(
     ("written", "kind"),
     [
         ("AWS p4d.24xlarge", "A100-SXM-40G"),

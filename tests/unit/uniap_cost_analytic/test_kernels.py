@@ -9,6 +9,7 @@ from uniap_cost_analytic.constants import constants_of
 from uniap_cost_analytic.kernels import Cut, Engine, active, alignment, engine, matmul_s, work
 
 from model_zoo.gpt import gpt
+from model_zoo.mixtral import mixtral
 from uniap_core import cluster as clusters
 from uniap_core.api import Training
 
@@ -89,3 +90,17 @@ def test_the_last_part_of_a_vocabulary_counts_if_it_is_the_slower_one():
         return work(op, Cut(8, 512, 8, 1, 1, False), a100, training, constants).forward_s
 
     assert head(30522) > 1.3 * head(30528)
+
+
+def test_grouped_products_are_issued_expert_by_expert():
+    """Fewer experts on a device, fewer kernels for its host; their work does not shrink so."""
+    device, training = clusters.kinds()["H100-80G"].device, Training(global_batch=8)
+    constants = constants_of(device.generation)
+    graph = mixtral(layers=1, hidden=1024, heads=8, ffn=512, experts=64, top_k=4)
+    op = next(op for op in graph.layers[1].operators if op.kind == "grouped_gemm")
+    spent = [
+        work(op, Cut(8, 1024, 1, 1, ep, False), engine(device, training, constants), training, constants)
+        for ep in (1, 8, 64)
+    ]
+    assert spent[0].kernels - spent[1].kernels == 64 - 8
+    assert spent[1].backward_kernels - spent[2].backward_kernels == 2 * (8 - 1)
