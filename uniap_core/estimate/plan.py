@@ -108,14 +108,10 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         notes.append(f"global batch {batch}")
     sharding = _sharding(row.get("sharding") or stack.sharding, pp, notes)
     recompute = _recompute(row.get("recompute") or "")
-    stated = any(row.get(name) for name in ("precision", "sharding", "recompute"))
-    precision = _precision(row.get("precision") or ("" if stated else "fp32"), cluster, notes)
-    if not stated:
-        # A row that names no option of training was run without any: PyTorch's default.
-        notes.append(precision)
-    old = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
-    dense = recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama"
-    modern = old >= 2 or (old == 1 and not dense and precision != "fp16") or shape.sequence > 4096
+    precision = _precision_of(row, cluster, notes)
+    era = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
+    older = precision == "fp16" or (recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama")
+    modern = era >= 2 or (era == 1 and not older) or shape.sequence > 4096
     # Fused attention takes 16-bit operands.
     fused = modern and precision not in ("fp32", "tf32")
     if recompute is None and not modern and precision == "fp16" and stack.megatron:
@@ -128,7 +124,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         precision=precision,
         flash_attention=fused,
         flash_version=stack.flash_version(model, cluster),
-        tensor_overlap=stack.tensor_overlap(old),
+        tensor_overlap=stack.tensor_overlap(era),
         scatter_gather=stack.scatter_gather,
         # Mixed-precision recipes of the time before fused attention had dropout.
         dropout=not fused and precision in ("fp16", "bf16") and family_of(model, shape) != "llama",
@@ -392,6 +388,15 @@ def _recompute(text: str) -> Recompute | None:
     if "selective" in low:
         return "selective"
     return "none" if low in ("none", "no", "false", "off", "0", "disabled") else "full"
+
+
+def _precision_of(row: Mapping[str, str], cluster: Cluster, notes: list[str]) -> str:
+    """The precision of a row; one that names no option of training was run without any, at PyTorch's default."""
+    if any(row.get(name) for name in ("precision", "sharding", "recompute")):
+        return _precision(row.get("precision") or "", cluster, notes)
+    precision = _precision("fp32", cluster, notes)
+    notes.append(precision)
+    return precision
 
 
 def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
