@@ -16,7 +16,7 @@ _OVERLAPS = re.compile("nemo|tp-comm-overlap", re.IGNORECASE)
 _SCATTERS = re.compile("megatron|nemo|deepspeed|oneflow", re.IGNORECASE)
 _DEEPSPEED = re.compile("deepspeed", re.IGNORECASE)
 _SHARDS = re.compile(r"fsdp|zero-?\d|stage ?\d", re.IGNORECASE)
-_OLD_FLASH = re.compile("mpt|llm-?foundry", re.IGNORECASE)
+_OLD_FLASH = re.compile(r"\bmpt\b|llm-?foundry", re.IGNORECASE)
 
 
 class Stack(NamedTuple):

@@ -93,6 +93,8 @@ def test_a_zoo_model_is_known_by_its_shape() -> None:
         ("MosaicML llm-foundry/Composer PyTorch FSDP", "MPT-7b", "H100-80G", 1),
         ("torchtitan FSDP + torch.compile", "Llama3.1-8B", "H100-80G", 2),
         ("", "Llama3.1-8B", "H100-80G", 2),
+        ("", "MPT-30B", "A100-80G", 1),
+        ("", "prompt-tuned Llama", "A100-80G", 2),
     ],
 )
 def test_which_fused_attention_a_framework_has(system: str, model: str, gpu: str, version: int) -> None:
