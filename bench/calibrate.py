@@ -18,7 +18,7 @@ from uniap_cost_analytic.constants import Constants
 from uniap_core import artifact
 from uniap_core.estimate.calibration import measured_s, runs_of
 
-from .measured import fitted, rows, source_of
+from .measured import fitted, out_of_scope, rows, source_of
 
 TARGET = Path(__file__).resolve().parents[1] / "plugins" / "uniap_cost_analytic" / "constants.toml"
 MOST_RUNS = 160
@@ -37,8 +37,8 @@ START = {
 def usable(row: dict[str, str]) -> bool:
     """Whether a run says what was run, once, and was measured on a quiet machine."""
     silent = not (row["precision"] or row["recompute"])
-    spoiled = any(word in row["notes"] for word in ("LoRA", "SUSPECT", "vary +-40%")) or "FP4" in row["precision"]
-    return not (row["auto_flags"] or silent or spoiled or measured_s(row) is None)
+    noisy = "vary +-40%" in row["notes"]
+    return not (out_of_scope(row) or silent or noisy or measured_s(row) is None)
 
 
 def chosen() -> list[dict[str, str]]:

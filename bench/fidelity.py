@@ -34,7 +34,7 @@ from uniap_core.errors import UniapError
 from uniap_core.estimate import Prediction, measured_s, parse, predict
 from uniap_core.estimate.plan import GIB, Price
 
-from .measured import fitted, rows, source_of
+from .measured import fitted, out_of_scope, rows, source_of
 
 WHOLE_DEVICE = ("bigscience_v100", "dlperf_v100", "sailor_validation")
 """Sources that read the memory of the whole device, context and communication buffers included."""
@@ -62,12 +62,6 @@ class Judged:
             return None
         context = self.found.context_bytes if source_of(self.row) in WHOLE_DEVICE else 0.0
         return (self.found.memory_bytes + context) / GIB / gib - 1
-
-
-def out_of_scope(row: dict[str, str]) -> bool:
-    """Rows that contradict themselves, train adapters alone, which no column says, or in a precision not modelled."""
-    beyond = "LoRA" in row["notes"] or "SUSPECT" in row["notes"] or "FP4" in row["precision"]
-    return bool(row["auto_flags"]) or beyond
 
 
 def judge(table: Iterable[dict[str, str]], price: Price) -> tuple[list[Judged], Counter[str]]:

@@ -46,6 +46,12 @@ def source_of(row: Mapping[str, str]) -> str:
     return row["file"] if "file" in row else row["row_id"].split(":")[0]
 
 
+def out_of_scope(row: Mapping[str, str]) -> bool:
+    """Rows that contradict themselves, train adapters alone, which no column says, or in a precision not modelled."""
+    beyond = "LoRA" in row["notes"] or "SUSPECT" in row["notes"] or "FP4" in row["precision"]
+    return bool(row["auto_flags"]) or beyond
+
+
 def fitted(row: Mapping[str, str]) -> bool:
     """Whether a run, or a group of runs, belongs to the half that constants may be fitted to."""
     key = "|".join([source_of(row), *(row[name] for name in FIELDS)])

@@ -27,9 +27,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
     table = Table("source", "runs", "mean error %", "median", "signed median")
+    sample = chosen()
     measured = [row for row in rows("runs.csv") if usable(row)]
     for source in dict.fromkeys(map(source_of, measured)):
-        others = [row for row in chosen() if source_of(row) != source]
+        others = [row for row in sample if source_of(row) != source]
         found = fit.calibrate(runs_of(others, fit, weights_of(others)), START, options.steps)
         constants = START | {generation: fitted.constants for generation, fitted in found.items()}
         judged, _ = judge((row for row in measured if source_of(row) == source), fit.price_with(constants))

@@ -69,7 +69,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     schedule: str = "1f1b"
     optimizer: str = "adamw"
     flash_attention: bool = True
-    flash_version: int = 2
+    flash_version: Literal[1, 2, 3] = 2
     tensor_overlap: Literal["none", "backward", "all"] = "none"
     scatter_gather: bool = False
     dropout: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from uniap_core.api import Inexpressible, ModelGraph, Proposal
 
-from .models.names import FAMILIES, LLAMAS, family_of
+from .models.names import FAMILIES, LLAMAS, family_of, is_traced
 
 
 def differences(plan: Proposal) -> Iterator[str]:
@@ -25,11 +25,6 @@ def differences(plan: Proposal) -> Iterator[str]:
         yield from _other_layers(graph)
         if plan.training.dropout and _drops(graph):
             yield "the code here has no dropout"
-
-
-def is_traced(graph: ModelGraph) -> bool:
-    """Whether a graph was made from a torch model."""
-    return bool(graph.source) and not graph.source.startswith("zoo:")
 
 
 def _drops(graph: ModelGraph) -> bool:

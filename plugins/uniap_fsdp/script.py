@@ -13,8 +13,8 @@ from pathlib import Path
 from uniap_core.api import Inexpressible, Proposal, write_text
 
 from .check import check
-from .likeness import differences, is_traced
-from .models.names import family_of
+from .likeness import differences
+from .models.names import family_of, is_traced
 
 MODULES = (
     "check",

@@ -22,6 +22,7 @@ from uniap_core.api import Inexpressible, ModelGraph
 
 from .data import Field, Task
 from .models import FAMILIES, build, family_of
+from .models.names import is_traced
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def load(graph: ModelGraph) -> Source:
     Inexpressible
         If the graph names no torch model and its family has none here.
     """
-    traced = graph.source and not graph.source.startswith("zoo:")
-    if traced:
+    if is_traced(graph):
         return _traced(graph)
     if not family_of(graph):
         raise Inexpressible(

@@ -78,7 +78,7 @@ def cluster_of(
     joined = _joined(kinds, devices, per_node)
     nodes = _nodes(kinds, devices, joined, intra)
     between = _inter(slowest, inter, min(per_node, devices), notes if len(nodes) > 1 else [])
-    hosts = max(1, joined // per_node)
+    hosts = joined // per_node
     between = Link(between.kind, between.bandwidth_Bps * hosts, between.latency_s)
     return Cluster(name=f"{devices}x{gpu}", nodes=tuple(nodes), inter=between), kinds
 

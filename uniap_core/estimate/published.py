@@ -7,6 +7,7 @@ that the graphs of :mod:`model_zoo` lack, which matters to no price, so they are
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ _KNOWN = {
     "olmoe-1b-7b": Shape(16, 2048, 16, 16, 1024, 50304, experts=64, top_k=8),
 }
 
-_SUFFIX = re.compile(r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|nemotron4?)$")
+_SUFFIX = re.compile(r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt)$")
 
 
 def _plain(name: str) -> str:
@@ -107,12 +108,18 @@ def _plain(name: str) -> str:
 
 def name_of(model: str) -> str | None:
     """The published model that a name means, from the zoo or the table here; ``None`` if it is not known."""
+    return _names().get(_plain(model))
+
+
+@cache
+def _names() -> dict[str, str]:
     import model_zoo
 
-    plain = _plain(model)
-    return next((name for name in (*_KNOWN, *model_zoo.names()) if _plain(name) == plain), None)
+    # The table here goes before the zoo.
+    return {_plain(name): name for name in (*reversed(model_zoo.names()), *reversed(_KNOWN))}
 
 
+@cache
 def shape_of(name: str) -> Shape:
     """The shape of a published model."""
     if name in _KNOWN:

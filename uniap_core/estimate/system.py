@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
     from ..cluster import Cluster
 
-_MEGATRON = re.compile("megatron|nemo", re.IGNORECASE)
-_FUSES = re.compile("megatron|nemo|transformer ?engine|oneflow|compile|triton|liger", re.IGNORECASE)
-_OVERLAPS = re.compile("nemo|tp-comm-overlap", re.IGNORECASE)
-_SCATTERS = re.compile("megatron|nemo|deepspeed|oneflow", re.IGNORECASE)
+_MEGATRON = re.compile("megatron", re.IGNORECASE)
+_NEMO = re.compile("nemo", re.IGNORECASE)
+_FUSES = re.compile("transformer ?engine|oneflow|compile|triton|liger", re.IGNORECASE)
+_OVERLAPS = re.compile("tp-comm-overlap", re.IGNORECASE)
+_SCATTERS = re.compile("deepspeed|oneflow", re.IGNORECASE)
 _DEEPSPEED = re.compile("deepspeed", re.IGNORECASE)
 _SHARDS = re.compile(r"fsdp|zero-?\d|stage ?\d", re.IGNORECASE)
 _OLD_FLASH = re.compile(r"\bmpt\b|llm-?foundry", re.IGNORECASE)
@@ -33,12 +34,17 @@ class Stack(NamedTuple):
     @property
     def megatron(self) -> bool:
         """Megatron-LM or built on it: pads vocabularies to multiples of 128 tp (``_vocab_size_with_padding``)."""
-        return bool(_MEGATRON.search(self.name))
+        return self.nemo or bool(_MEGATRON.search(self.name))
+
+    @property
+    def nemo(self) -> bool:
+        """NeMo, which is built on Megatron-LM."""
+        return bool(_NEMO.search(self.name))
 
     @property
     def kernels(self) -> Kernels:
         """Kernels of norms, rotary embeddings and activations; single ones if nothing is known."""
-        return "fused" if not self.name or _FUSES.search(self.name) else "eager"
+        return "fused" if not self.name or self.megatron or _FUSES.search(self.name) else "eager"
 
     def tensor_overlap(self, era: int) -> Literal["none", "backward", "all"]:
         """Which collectives of tensor parallelism run behind products on devices of an era (0: before Ampere).
@@ -47,14 +53,14 @@ class Stack(NamedTuple):
         PyTorch's asynchronous kernels do not count: they gain 5 % where the collectives take a quarter of the time
         (torchtitan, arXiv 2410.06511, table 4).
         """
-        if _OVERLAPS.search(self.name):
+        if self.nemo or _OVERLAPS.search(self.name):
             return "all"
         return "backward" if self.megatron and era > 0 else "none"
 
     @property
     def scatter_gather(self) -> bool:
         """Whether messages between stages are sent in parts."""
-        return bool(_SCATTERS.search(self.name))
+        return self.megatron or bool(_SCATTERS.search(self.name))
 
     @property
     def sharding(self) -> str:
@@ -64,7 +70,7 @@ class Stack(NamedTuple):
         """
         if _SHARDS.search(self.name):
             return self.name
-        return "distributed optimizer" if "nemo" in self.name.lower() else ""
+        return "distributed optimizer" if self.nemo else ""
 
     @property
     def buckets_bytes(self) -> float:
@@ -75,7 +81,7 @@ class Stack(NamedTuple):
         """
         return 2 * 5e8 * 2 if _DEEPSPEED.search(self.name) else 0.0
 
-    def flash_version(self, model: str, cluster: Cluster) -> int:
+    def flash_version(self, model: str, cluster: Cluster) -> Literal[1, 2, 3]:
         """The fused attention kernel.
 
         MPT's is the Triton kernel of 2022 (llm-foundry, ``attn_impl: triton``), Transformer Engine's that of cuDNN

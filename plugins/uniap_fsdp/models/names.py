@@ -19,3 +19,8 @@ def family_of(graph: ModelGraph) -> str:
     if graph.family in FAMILIES:
         return graph.family
     return "llama" if graph.architecture.get("family") in LLAMAS else ""
+
+
+def is_traced(graph: ModelGraph) -> bool:
+    """Whether a graph was made from a torch model, not by the zoo."""
+    return bool(graph.source) and not graph.source.startswith("zoo:")
