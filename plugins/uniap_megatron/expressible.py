@@ -88,3 +88,9 @@ def _schedule(plan: Plan) -> Iterator[str]:
 def _training(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"Megatron-LM has no switch for {plan.precision}"
+    if plan.layers[0].tp == 1 or plan.layers[0].sequence_parallel:
+        return
+    if plan.training.tensor_overlap == "all":
+        yield "Megatron-LM puts all of tensor parallelism behind products under sequence parallelism alone"
+    if plan.training.scatter_gather and plan.pp > 1:
+        yield "Megatron Core sends activations between stages whole, not in parts that are gathered behind them"

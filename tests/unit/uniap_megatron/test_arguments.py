@@ -172,6 +172,17 @@ def test_gpipe_is_refused_in_a_pipeline_only():
     assert express(planned("gpt", "tp1-dp8", schedule="gpipe")) == []
 
 
+@pytest.mark.parametrize("priced", [{"tensor_overlap": "all"}, {"scatter_gather": True}], ids=str)
+def test_communication_priced_as_hidden_or_in_parts_is_refused_where_it_is_neither(priced):
+    def reasons(strategy, cuts=(4,)):
+        return express(planned("llama", strategy, cuts=cuts, micro_batches=4, **priced))
+
+    assert len(reasons("tp2-dp2")) == 1
+    assert reasons("tp2-dp2-sp") == []
+    assert reasons("tp1-dp4") == []
+    assert bool(reasons("tp2-dp4", cuts=())) == ("tensor_overlap" in priced)
+
+
 def test_other_models_are_refused():
     assert "family" in express(planned("vit-huge", "tp1-dp8"))[0]
 
