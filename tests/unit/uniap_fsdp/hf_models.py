@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "pad_token_id": None,
-}
+from tests import hf_config
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 5e5, "rms_norm_eps": 1e-5, "attention_bias": True, "mlp_bias": True},
     "mistral": {"head_dim": 12, "sliding_window": None, "rope_theta": 1e6, "rms_norm_eps": 1e-5},
@@ -44,10 +36,8 @@ PROJECTIONS = {"q": "query", "k": "key", "v": "value", "o": "out"}
 
 
 def write_config(folder: Path, kind: str, **more: Any) -> Path:
-    """A ``config.json`` of a small model."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(SIZES | CONFIGS.get(kind, {}) | {"model_type": kind} | more))
-    return path
+    """A ``config.json`` of a small model of one of these types, or of any other as it is."""
+    return hf_config.write_config(folder, kind, **CONFIGS.get(kind, {}) | more)
 
 
 def random_model(path: Path, seed: int = 0) -> torch.nn.Module:

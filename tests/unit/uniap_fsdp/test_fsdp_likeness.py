@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from hf_models import CONFIGS, SIZES, alike, random_model, renamed, write_config  # noqa: E402
+from hf_models import CONFIGS, alike, random_model, renamed, write_config  # noqa: E402
 from uniap_fsdp.likeness import differences  # noqa: E402
 from uniap_fsdp.models import build  # noqa: E402
 from uniap_fsdp.models.names import LLAMAS  # noqa: E402
 from uniap_torch.trace import trace  # noqa: E402
+
+from tests.hf_config import SIZES  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -13,15 +12,8 @@ pytest.importorskip("transformers")
 
 from uniap_torch.trace import trace  # noqa: E402
 
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "pad_token_id": None,
-}
+from tests.hf_config import write_config  # noqa: E402
+
 PLAIN = {
     "qkv_bias": False,
     "out_bias": False,
@@ -81,9 +73,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 def traced(folder: Any, kind: str, fields: dict[str, Any]) -> Any:
-    path = folder / "config.json"
-    path.write_text(json.dumps(SIZES | {"model_type": kind} | fields))
-    return trace(f"hf:{path}", 16)
+    return trace(f"hf:{write_config(folder, kind, **fields)}", 16)
 
 
 @pytest.mark.parametrize("name", CASES)
