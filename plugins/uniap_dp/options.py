@@ -10,6 +10,8 @@ class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     Attributes
     ----------
+    max_steps
+        Labels that the pass over a short chain may look at before its lattice is built after all.
     max_labels
         Labels (16 bytes each) that one stage table, and the program over stages, may hold at a time.
     max_states
@@ -18,6 +20,7 @@ class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Nodes of that search beyond which the graph is ``unsupported``.
     """
 
+    max_steps: int = 1_000_000
     max_labels: int = 16_000_000
     max_states: int = 200_000
     max_nodes: int = 20_000_000

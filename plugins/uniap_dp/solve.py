@@ -162,7 +162,9 @@ def _answer(ledger: Ledger, stop: Stop, words: str, arena: Arena) -> RawResult:
 
 
 def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOptions) -> None:
-    """Small graphs by depth-first search, others over their lattice; what that cannot hold by a longer search."""
+    """Short chains in one pass, small graphs by depth-first search, others over their lattice."""
+    if options.max_steps and _pass(problem, ledger, arena, options):
+        return
     small = len(problem.edges) != len(problem.layers) - 1 and len(problem.layers) <= MOST_LAYERS
     if small and _search(problem, ledger, min(FEW_NODES, options.max_nodes)):
         return
@@ -171,6 +173,23 @@ def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOption
     except TooLarge:
         if not _search(problem, ledger, options.max_nodes):
             raise
+
+
+def _pass(problem: Problem, ledger: Ledger, arena: Arena, options: DpOptions) -> bool:
+    """One pass over a short chain; ``False`` if this is none, or not that short after all."""
+    ledger.check()
+    from . import chain
+
+    found = chain.search(problem, ledger.goal, arena.budget, options.max_steps)
+    if found is None:
+        return False
+    arena.total, arena.most = arena.total + found.labels, max(arena.most, found.labels)
+    if found.assignment is not None:
+        ledger.offer(found.assignment)
+        if ledger.assignment is not found.assignment:  # rounding made it feasible
+            return False
+    ledger.prove(found.bound_s * (1 - 1e-12))
+    return found.done
 
 
 def _search(problem: Problem, ledger: Ledger, most: int) -> bool:

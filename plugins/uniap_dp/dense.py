@@ -1,0 +1,60 @@
+"""A problem as dense arrays: layers by position in topological order, what a layer lacks as impossible strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from uniap_core.api import Problem
+
+from .steps import MEMORY_TOLERANCE
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Tables of all layers.
+
+    Attributes
+    ----------
+    sizes
+        Number of strategies of each layer (L,).
+    time, memory
+        Seconds (``inf`` where impossible) and bytes of each layer, stage and strategy (L, P, K).
+    cap
+        What layers may use on each stage, bytes (P,).
+    """
+
+    sizes: Array
+    time: Array
+    memory: Array
+    cap: Array
+
+
+def dense(problem: Problem) -> Dense:
+    """Lay the layers of a problem side by side."""
+    layers = [problem.layers[u] for u in problem.order]
+    sizes = [len(layer.strategies) for layer in layers]
+    widest = max(sizes)
+    flights = np.array([float(stage.in_flight) for stage in problem.stages])
+    state = stack([layer.state_bytes for layer in layers], (widest,))
+    stash = stack([layer.stash_bytes for layer in layers], (widest,))
+    return Dense(
+        sizes=np.array(sizes),
+        time=stack([layer.time_s for layer in layers], (problem.depth, widest), np.inf),
+        memory=state[:, None, :] + flights[:, None] * stash[:, None, :],
+        cap=np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.stages]),
+    )
+
+
+def stack(tables: Sequence[Array], shape: tuple[int, ...], rest: float = 0.0) -> Array:
+    """Tables side by side, each made up to one shape with ``rest``."""
+    if tables and all(table.shape == shape for table in tables):
+        return np.array(tables)
+    out = np.full((len(tables), *shape), rest)
+    for at, table in enumerate(tables):
+        out[(at, *map(slice, table.shape))] = table
+    return out
