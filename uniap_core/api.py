@@ -36,6 +36,7 @@ from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .models import ModelPlugin
 from .plan import Plan, check_seal
 from .problem import (
+    MEMORY_TOLERANCE,
     Assignment,
     EdgeTable,
     Evaluation,
@@ -55,6 +56,7 @@ from .strategy import Strategy, StrategySpace, divisors
 
 __all__ = [
     "MEMORY_PARTS",
+    "MEMORY_TOLERANCE",
     "TIME_PARTS",
     "StageReport",
     "RunReport",

@@ -16,8 +16,8 @@ import numpy as np
 from uniap_core.api import Assignment, Problem
 
 from .codes import TooLarge
+from .dense import dense, stack
 from .jit import compiled
-from .steps import MEMORY_TOLERANCE
 
 Array = np.ndarray
 
@@ -58,26 +58,15 @@ def search(problem: Problem, cutoff: float, most: int, clock: Callable[[], None]
 
 def _tables(problem: Problem) -> tuple[Array, ...]:
     """Caps, sizes, times, memory, least times to come, and edges into each layer, by position."""
-    order, depth = problem.order, problem.depth
-    at = {layer: position for position, layer in enumerate(order)}
-    layers = [problem.layers[u] for u in order]
-    widest = max(len(layer.strategies) for layer in layers)
-    sizes = np.array([len(layer.strategies) for layer in layers])
-    time, memory = np.full((len(layers), depth, widest), INF), np.full((len(layers), depth, widest), INF)
-    for x, layer in enumerate(layers):
-        time[x, :, : sizes[x]] = layer.time_s
-        for i, stage in enumerate(problem.stages):
-            memory[x, i, : sizes[x]] = layer.state_bytes + stage.in_flight * layer.stash_bytes
-    caps = np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.stages])
-    least = np.append(time.min(axis=(1, 2))[::-1].cumsum()[::-1], 0.0)
+    layers = dense(problem)
+    at = {layer: position for position, layer in enumerate(problem.order)}
+    least = np.append(layers.time.min(axis=(1, 2))[::-1].cumsum()[::-1], 0.0)
     edges = sorted(problem.edges, key=lambda e: at[e.target])
     numbers = {name: number for number, name in enumerate(problem.tensors)}
     ends = np.array([(at[e.source], at[e.target], numbers[e.tensor]) for e in edges], dtype=np.int64).reshape(-1, 3)
-    costs = np.zeros((2, len(edges), widest, widest))
-    for x, e in enumerate(edges):
-        rows, columns = e.reshard_s.shape
-        costs[0, x, :rows, :columns], costs[1, x, :rows, :columns] = e.reshard_s, e.cross_s
-    return caps, sizes, time, memory, least, ends, costs
+    shape = layers.time.shape[2:] * 2
+    costs = np.array([stack([e.reshard_s for e in edges], shape), stack([e.cross_s for e in edges], shape)])
+    return layers.cap, layers.sizes, layers.time, layers.memory, least, ends, costs
 
 
 @compiled(

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uniap_core.api import Problem
-
-from .steps import MEMORY_TOLERANCE
+from uniap_core.api import MEMORY_TOLERANCE, Problem
 
 Array = np.ndarray
 

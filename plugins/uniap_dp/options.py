@@ -20,7 +20,7 @@ class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Nodes of that search beyond which the graph is ``unsupported``.
     """
 
-    max_steps: int = 1_000_000
+    max_steps: int = 4_000_000
     max_labels: int = 16_000_000
     max_states: int = 200_000
     max_nodes: int = 20_000_000

@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from . import labels, paths
+from .arena import Arena
 from .bounds import Root
 from .lattice import Clock, Lattice
 
 Array = np.ndarray
-
-
-class OutOfLabels(Exception):
-    """The label budget is spent; what was proven so far stays true."""
-
-
-@dataclass
-class Arena:
-    """Room for labels, grown on demand up to a budget and used again for every table."""
-
-    budget: int
-    time: Array = field(init=False)
-    memory: Array = field(init=False)
-    most: int = 0
-    total: int = 0
-
-    def __post_init__(self) -> None:
-        size = max(16, min(self.budget, 1 << 16))
-        self.time, self.memory = np.empty(size), np.empty(size)
-
-    def grow(self, used: int) -> None:
-        """Double the room, keeping the first ``used`` labels.
-
-        Raises
-        ------
-        OutOfLabels
-            If that is over the budget.
-        """
-        if len(self.time) >= self.budget:
-            raise OutOfLabels
-        size = min(2 * len(self.time), self.budget)
-        for name in ("time", "memory"):
-            old = getattr(self, name)
-            new = np.empty(size)
-            new[:used] = old[:used]
-            setattr(self, name, new)
 
 
 @dataclass(frozen=True, eq=False)

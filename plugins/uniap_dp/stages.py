@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import totals
+from .arena import Arena
 from .bounds import Cuts, Fronts
 from .lattice import Lattice
-from .segments import Arena, Leg, StageTable
+from .segments import Leg, StageTable
 
 Array = np.ndarray
 

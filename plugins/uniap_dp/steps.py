@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uniap_core.api import MEMORY_TOLERANCE
+
 from .codes import CodeBook, Codes, TooLarge, grid, snap
 from .labels import pareto_cells
 
 Array = np.ndarray
-
-MEMORY_TOLERANCE = 1e-9
-"""Relative slack of a memory row in ``Problem.evaluate``."""
 
 Live = tuple[int, tuple[int, ...]]
 """A producer (position) and its edges still to come."""

@@ -1,0 +1,129 @@
+"""The one pass over short chains: the same optimum as over the lattice, and what it says when it ends early."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from uniap_dp import chain
+from uniap_dp.options import DpOptions
+from uniap_dp.solve import solve
+
+from bench.dp.problems import Shape, one_stage
+from bench.dp.problems import chain as transformer
+from uniap_core.api import EdgeTable, Problem, SolveRequest, Stop, silent
+from uniap_core.testing.oracle import optimum
+from uniap_core.testing.problems import Limits, problems, random_problem
+
+MEDIUM = Limits(layers=(7, 28), stages=(1, 6), strategies=(1, 8), micro_batches=(1, 32))
+PLENTY = DpOptions()
+LATTICE = {"max_steps": 0}
+
+
+def search(problem, goal=math.inf, most=PLENTY.max_labels, steps=PLENTY.max_steps):
+    return chain.search(problem, goal, most, steps)
+
+
+def by_lattice(problem):
+    raw = solve(problem, SolveRequest(options=LATTICE), silent)
+    assert raw.stop in (Stop.OPTIMAL, Stop.INFEASIBLE)
+    return math.inf if raw.assignment is None else problem.evaluate(raw.assignment).objective_s
+
+
+def agrees(problem):
+    """Hold one chain against the lattice."""
+    found, truth = search(problem), by_lattice(problem)
+    assert found.done
+    if found.assignment is None:
+        assert truth == math.inf
+        return
+    value = problem.evaluate(found.assignment)
+    assert value.feasible
+    assert value.objective_s == pytest.approx(truth, rel=1e-11, abs=1e-300)
+    assert found.bound_s == pytest.approx(truth, rel=1e-11, abs=1e-300)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_random_chains_agree_with_the_lattice(block):
+    """Ragged, unequal, permuted; with memory that is ample, tight, exact, a byte short, or none."""
+    for seed in range(block * 30, (block + 1) * 30):
+        agrees(random_problem(np.random.default_rng(seed), MEDIUM, shape="chain"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(problem=problems(shapes=("chain",)))
+def test_drawn_chains_agree_with_enumeration(problem):
+    found, truth = search(problem), optimum(problem)
+    assert found.done
+    assert (found.assignment is not None) == truth.feasible
+    if truth.feasible:
+        assert problem.evaluate(found.assignment).objective_s == pytest.approx(truth.objective_s, rel=1e-11, abs=1e-300)
+
+
+@pytest.mark.parametrize("tightness", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_transformers_agree_with_the_lattice(stages, tightness):
+    for noise in (0.0, 0.2):
+        agrees(transformer(Shape(18, stages, 10, 16, tightness, noise, random_edges=noise > 0)))
+
+
+def test_one_stage_of_fine_grained_memory_agrees_with_the_lattice():
+    agrees(one_stage(16, 12))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_early_end_leaves_a_bound_that_holds(seed):
+    problem = random_problem(np.random.default_rng(seed), MEDIUM, shape="chain", memory="tight")
+    truth = by_lattice(problem)
+    for limits in ({"steps": 1}, {"steps": 300}, {"most": 2}, {"most": 20}):
+        found = search(problem, **limits)
+        assert found.bound_s <= truth * (1 + 1e-12)
+        assert found.done == (found.assignment is not None)
+
+
+def test_where_the_pass_ends_early_the_lattice_takes_over():
+    problem = transformer(Shape(16, 2, 6))
+    assert not search(problem, steps=300).done
+    raw = solve(problem, SolveRequest(options={"max_steps": 300}), silent)
+    assert raw.stop is Stop.OPTIMAL
+    assert problem.evaluate(raw.assignment).objective_s == pytest.approx(by_lattice(problem), rel=1e-11)
+
+
+def test_goals_are_met_or_proven_out_of_reach():
+    problem = transformer(Shape(12, 3, 8, noise=0.2))
+    truth = by_lattice(problem)
+    below = search(problem, goal=truth * (1 - 1e-9))
+    assert below.done
+    assert below.assignment is None
+    assert below.bound_s == truth * (1 - 1e-9)
+    above = search(problem, goal=truth * (1 + 1e-9))
+    assert problem.evaluate(above.assignment).objective_s == pytest.approx(truth, rel=1e-12)
+
+
+def test_what_is_no_short_chain_is_left_alone():
+    short = transformer(Shape(6, 2, 4))
+    assert search(short) is not None
+    skip, twice = short.edges[0], short.edges[1]
+    others = [
+        (EdgeTable(0, 2, "skip", skip.reshard_s, skip.cross_s),),
+        (EdgeTable(twice.source, twice.target, "second", twice.reshard_s, twice.cross_s),),
+    ]
+    for more in others:
+        assert search(Problem("more", 4, short.stages, short.layers, short.edges + more)) is None
+        replaced = Problem("other", 4, short.stages, short.layers, (*short.edges[:3], *short.edges[4:], *more))
+        assert search(replaced) is None
+    assert search(transformer(Shape(chain.MOST_LAYERS + 1, 2, 4))) is None
+    assert search(transformer(Shape(64, 16, 40))) is None
+
+
+def test_events_rise_and_fall():
+    events = []
+    problem = transformer(Shape(12, 3, 8))
+    solve(problem, SolveRequest(), events.append)
+    objectives = [e.objective_s for e in events if e.objective_s is not None]
+    bounds = [e.bound_s for e in events if e.bound_s is not None]
+    assert objectives
+    assert bounds
+    assert all(a >= b for a, b in pairwise(objectives))
+    assert all(a <= b for a, b in pairwise(bounds))
