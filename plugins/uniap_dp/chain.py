@@ -1,11 +1,11 @@
 """Short chains in one compiled pass: labels from the first layer to the last, under bounds over cuts.
 
 Stage tables pay where many stages share them; a chain of a dozen layers is solved before they are laid out. Here one
-call prices memory on every stage, bounds every stage by what its layers cost at these prices, and runs the program
-over cuts backward on the bounds (:mod:`.chain_bounds`). Then it extends partial plans layer by layer
-(:mod:`.chain_labels`). Among plans of one stage whose last strategies have equal rows of resharding, one that is at
-least as good in time, peak and memory replaces another; one that cannot end below the goal is dropped. Goals rise from
-the bound on the whole chain, and the first that a plan meets proves the best such plan.
+call (:mod:`.climb`) prices memory on every stage, bounds every stage by what its layers cost at these prices, and
+runs the program over cuts backward on the bounds. Then it extends partial plans layer by layer. Among plans of one
+stage whose last strategies have equal rows of resharding, one that is at least as good in time, peak and memory
+replaces another; one that cannot end below the goal is dropped. Goals rise from the bound on the whole chain, and the
+first that a plan meets proves the best such plan.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     edges = _links(problem)
     if edges is None or count * count * depth * widest > MOST_WORK:
         return None
-    from . import chain_bounds, chain_labels
+    from . import climb as kernels
 
     layers = dense(problem)
     square = (widest, widest)
@@ -78,17 +78,17 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     border = np.append(0.0, link[1].min(axis=(1, 2)))
     tables = np.stack((layers.time, layers.memory), axis=-1), link, border, layers.cap
     rows = (*np.zeros((2, count, widest), dtype=np.int64), np.zeros(count, dtype=np.int64))
-    prices = chain_bounds.PRICES
+    prices = kernels.PRICES
     to_go = np.empty((depth, count, widest, count, prices + 1))
     priced = np.empty((depth, prices)), np.empty(depth, dtype=np.int64), to_go
     ends = depth + 1, count + 1
-    fronts = np.empty((*ends, chain_bounds.CORNERS, 2)), np.empty(ends, dtype=np.int64)
+    fronts = np.empty((*ends, kernels.CORNERS, 2)), np.empty(ends, dtype=np.int64)
     at = np.zeros((count + 1, depth, widest + 1), dtype=np.int64)
     most = max(2, min(most, MOST_LABELS))
     labels = np.empty((most, 4)), np.empty((most, 3), dtype=np.int64)
     labels[0][0] = 0.0
     bound, path = np.zeros(1), np.full((count, 2), -1, dtype=np.int64)
-    used = chain_labels.climb(
+    used = kernels.climb(
         goal, problem.micro_batches - 1.0, steps, MOST_WORK, tables, rows, priced, np.empty((depth, count, count)),
         fronts, at, labels, bound, path,
     )  # fmt: skip
