@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from uniap_dp import chain
+from hypothesis import strategies as st
+from uniap_dp import chain, climb
 from uniap_dp.options import DpOptions
 from uniap_dp.solve import solve
 
@@ -70,6 +71,21 @@ def test_transformers_agree_with_the_lattice(stages, tightness):
 
 def test_one_stage_of_fine_grained_memory_agrees_with_the_lattice():
     agrees(one_stage(16, 12))
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=60))
+def test_a_front_over_cuts_is_never_above_what_was_put_in(pairs):
+    front, n = np.full((climb.CORNERS + 1, 2), math.nan), 0
+    for s, t in pairs:
+        n = climb.put(front[:-1], n, float(s), float(t), 3.0)
+        assert n <= climb.CORNERS
+    assert np.isnan(front[-1]).all()
+    kept = front[:n]
+    for s, t in pairs:
+        assert ((kept[:, 0] <= s) & (kept[:, 1] <= t)).any()
+    for x in range(n):
+        lower = (kept <= kept[x]).all(axis=1)
+        assert lower.sum() == 1
 
 
 @pytest.mark.parametrize("seed", range(20))
