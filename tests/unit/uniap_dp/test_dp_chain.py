@@ -73,9 +73,10 @@ def test_one_stage_of_fine_grained_memory_agrees_with_the_lattice():
     agrees(one_stage(16, 12))
 
 
-@given(pairs=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=60))
-def test_a_front_over_cuts_is_never_above_what_was_put_in(pairs):
+@given(sums=st.lists(st.integers(0, 200), min_size=1, max_size=60), off=st.integers(0, 3))
+def test_a_front_over_cuts_is_never_above_what_was_put_in(sums, off):
     front, n = np.full((climb.CORNERS + 1, 2), math.nan), 0
+    pairs = [(s, 300 - s + s * x * off % 5) for x, s in enumerate(sums)]
     for s, t in pairs:
         n = climb.put(front[:-1], n, float(s), float(t), 3.0)
         assert n <= climb.CORNERS
