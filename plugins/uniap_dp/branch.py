@@ -44,9 +44,10 @@ def search(problem: Problem, cutoff: float, most: int, clock: Callable[[], None]
     best, best_path, level, used = np.array([cutoff]), np.full((count, 2), -1, dtype=np.int64), 0, 0
     while level >= 0:
         clock()
-        level = descend(level, SLICE, problem.micro_batches - 1.0, *tables, path, time, memory, cross, best, best_path)
-        used += SLICE
-        if used > most and level >= 0:
+        nodes = min(SLICE, most - used)
+        level = descend(level, nodes, problem.micro_batches - 1.0, *tables, path, time, memory, cross, best, best_path)
+        used += nodes
+        if used >= most and level >= 0:
             raise TooLarge(f"more than {most} nodes of depth-first search")
     if best_path[0, 0] < 0:
         return None

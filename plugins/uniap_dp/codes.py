@@ -53,10 +53,11 @@ def group_rows(rows: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Digits of one producer with given edges still to come.
+    """Digits of one producer with given kinds of edges still to come.
 
-    ``cls`` is the IN class of each strategy, ``rep`` a strategy of each class. ``allowed[e]`` (codes, K_target): cost
-    of resharding for IN classes, 0 or inf for OUT codes. ``cross`` (codes, OUT codes): what a boundary costs.
+    ``cls`` is the IN class of each strategy, ``rep`` a strategy of each class. ``rows`` has for each OUT code, and each
+    kind of edge (:meth:`CodeBook.kinds`), what crossing costs each strategy of a consumer, inf where it is no longer
+    allowed; ``keys`` finds a code by its rows. ``cross`` (codes, OUT codes) is what a boundary costs.
     """
 
     number: int
@@ -109,6 +110,7 @@ class CodeBook:
             self.entering[e.target].append(number)
             self.before[e.target] |= 1 << e.source
         self.interned: dict[Hashable, int] = {}
+        self.known_kinds: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.known_codes: dict[tuple[int, tuple[int, ...]], Codes] = {}
         self.same_codes: dict[Hashable, Codes] = {}
         self.same_classes: dict[Hashable, Array] = {}
@@ -148,10 +150,23 @@ class CodeBook:
             for x, u in enumerate(self.layers)
         ]
 
+    def kinds(self, edges: tuple[int, ...]) -> tuple[int, ...]:
+        """Number of each edge's kind, by first appearance: edges of one tensor with equal tables are one kind."""
+        if edges not in self.known_kinds:
+            seen: dict[Hashable, int] = {}
+            self.known_kinds[edges] = tuple(seen.setdefault(self._kind(e), len(seen)) for e in edges)
+        return self.known_kinds[edges]
+
+    def _kind(self, edge: int) -> Hashable:
+        e = self.edges[edge]
+        return e.tensor, id(e.reshard_s), id(e.cross_s), self.in_class[e.target].tobytes()
+
     def codes(self, producer: int, edges: tuple[int, ...], direct: bool) -> Codes:
         """The digits of a producer with these edges still to come; ``direct`` if its one consumer must come next."""
         key = (producer, edges)
         if key not in self.known_codes:
+            kinds = self.kinds(edges)
+            edges = tuple(edges[kinds.index(kind)] for kind in range(max(kinds) + 1))
             tables = tuple((id(self.edges[e].reshard_s), id(self.edges[e].cross_s)) for e in edges)
             tensors = tuple(self.edges[e].tensor for e in edges)
             shared = tuple(tensors.index(t) for t in tensors)

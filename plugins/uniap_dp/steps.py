@@ -46,8 +46,8 @@ class StageClass:
         return self.cap, self.start, self.enter, self.leave, self.time, self.memory
 
 
-Move = tuple[tuple[int, ...], Codes, list[int], list[int], tuple[int, Codes] | None]
-"""A live producer in a step: edges, digits, edges to the new layer and to others, (place, digits) afterwards."""
+Move = tuple[Codes, list[tuple[int, int]], list[int], tuple[int, Codes] | None]
+"""A live producer in a step: digits, (edge, kind) to the new layer, kinds to others, (place, digits) afterwards."""
 
 
 class StepTypes:
@@ -77,12 +77,13 @@ class StepTypes:
         parts: list[Hashable] = []
         moves: list[Move] = []
         for (producer, edges), code in zip(live, codes, strict=True):
-            used = [x for x, e in enumerate(edges) if b.edges[e].target == u]
-            kept = [x for x, e in enumerate(edges) if b.edges[e].target != u]
+            ends = list(zip(edges, b.kinds(edges), strict=True))
+            used = [(e, kind) for e, kind in ends if b.edges[e].target == u]
+            kept = list(dict.fromkeys(kind for e, kind in ends if b.edges[e].target != u))
             new = after.get(producer)
-            tables = tuple((x, id(b.edges[edges[x]].reshard_s)) for x in used)
+            tables = tuple((kind, id(b.edges[e].reshard_s)) for e, kind in used)
             parts.append((code.number, tables, None if new is None else (new[0], new[1].number), tuple(kept)))
-            moves.append((edges, code, used, kept, new))
+            moves.append((code, used, kept, new))
         own = after.get(u)
         key = (b.sort[u], tuple(parts), None if own is None else (own[0], own[1].number), len(codes_after))
         if key not in self.known:
@@ -100,16 +101,16 @@ class StepTypes:
         for x in range(len(codes_after) - 1, -1, -1):
             strides[x] = strides[x + 1] * codes_after[x].size
         strides = strides[1:]
-        self.cells += math.prod(code.size for _, code, *_ in moves) * choices
+        self.cells += math.prod(code.size for code, *_ in moves) * choices
         if self.cells > self.budget:
             raise TooLarge(f"more than {self.budget} transitions between states")
         cost, target = np.zeros((1, choices)), np.zeros(1, dtype=np.int64)
-        for edges, code, used, kept, new in moves:
+        for code, used, kept, new in moves:
             price = np.zeros((code.size, choices))
-            for x in used:
-                price[: code.ins] += b.edges[edges[x]].reshard_s[np.ix_(code.rep, first)]
+            for e, kind in used:
+                price[: code.ins] += b.edges[e].reshard_s[np.ix_(code.rep, first)]
                 for o, row in enumerate(code.rows):
-                    price[code.ins + o] += np.where(np.isfinite(row[x][first]), 0.0, math.inf)
+                    price[code.ins + o] += np.where(np.isfinite(row[kind][first]), 0.0, math.inf)
             move = np.zeros(code.size, dtype=np.int64)
             if new is not None:
                 move = self._moved(code, used, kept, new[1]) * strides[new[0]]
@@ -127,14 +128,14 @@ class StepTypes:
         self.entry.append((u, bases, choices, leave, 0 if own is None else int(strides[own[0]])))
 
     @staticmethod
-    def _moved(code: Codes, used: list[int], kept: list[int], new: Codes) -> Array:
+    def _moved(code: Codes, used: list[tuple[int, int]], kept: list[int], new: Codes) -> Array:
         """The digit after some edges are done; -1 where no consumer to come is allowed."""
         if not used:
             return np.arange(code.size)
         move = np.empty(code.size, dtype=np.int64)
         move[: code.ins] = new.cls[code.rep]
         for o, row in enumerate(code.rows):
-            found = new.keys.get(tuple(row[x].tobytes() for x in kept), None)
+            found = new.keys.get(tuple(row[kind].tobytes() for kind in kept), None)
             move[code.ins + o] = -1 if found is None else new.ins + found
         return move
 
