@@ -15,5 +15,5 @@ SOLVER = SolverPlugin(
     modules=("numba", "numpy"),
     install="pip install uniap",
     options="uniap_dp.options:DpOptions",
-    bound="uniap_dp.bounds:lower_bound",
+    bound="uniap_dp.solve:lower_bound",
 )

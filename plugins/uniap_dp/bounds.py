@@ -13,11 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uniap_core.api import Problem
-
 from . import paths, totals
 from .codes import TooLarge
-from .lattice import Clock, Lattice, Tree, build, idle
+from .lattice import Clock, Lattice, Tree, idle
 
 Array = np.ndarray
 
@@ -243,25 +241,6 @@ def peak_limit(cutoff: float, least_sum: float, micro_batches: int) -> float:
     if micro_batches == 1:
         return cutoff
     return min((cutoff - least_sum) / (micro_batches - 1), cutoff / micro_batches)
-
-
-def lower_bound(problem: Problem) -> float:
-    """A certified lower bound on the time per iteration, in milliseconds of work; ``inf`` if proven infeasible.
-
-    Parameters
-    ----------
-    problem
-        Any candidate; where the lattice of a graph is too large the bound is the weaker one of layer times alone.
-    """
-    if problem.depth > len(problem.layers):
-        return math.inf
-    try:
-        lattice = build(problem, 20_000)
-        return lattice_bound(lattice)[0]
-    except TooLarge:
-        least_s = np.array([layer.time_s.min() for layer in problem.layers])
-        total = math.fsum(least_s)
-        return (total + (problem.micro_batches - 1) * max(total / problem.depth, float(least_s.max()))) * (1 - 1e-12)
 
 
 def first_limit(lattice: Lattice, least_s: Array) -> float:

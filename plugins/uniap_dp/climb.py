@@ -25,7 +25,7 @@ CORNERS = 8
 ROUNDING = 1e-13
 """More than the relative error of any sum here."""
 
-FIRST_GAP = 0.003
+FIRST_GAP = 0.002
 """How far above the bound the goal of the first pass is."""
 
 FEW_LABELS = 200
@@ -43,9 +43,6 @@ layers ``u + 1 .. b`` on stage ``i`` behind row ``q``: seconds and priced bytes 
 FRONTS = "Tuple((f8[:, :, :, ::1], i8[:, ::1]))"
 """((sum, peak), size): (P + 1, L + 1, CORNERS, 2) and (P + 1, L + 1): the boundary before a layer, and all behind it
 from a stage on."""
-LABELS = 200
-"""After a pass with fewer, the goal may rise faster."""
-
 LABELS = "Tuple((f8[:, ::1], i8[:, ::1]))"
 """(label, trail): labels (N, 4), and (label before, stage, strategy) of shape (N, 3). The first is the empty plan."""
 AHEAD = "Tuple((f8, f8[::1], i8, f8[:, ::1], f8[:, :, ::1], i8[::1]))"

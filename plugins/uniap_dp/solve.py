@@ -21,6 +21,9 @@ MOST_LAYERS = 12
 FEW_NODES = 400_000
 """Nodes of a search that is tried before the lattice is built."""
 
+FEW_STATES = 20_000
+"""States of a lattice that is built for a bound alone."""
+
 
 def probe() -> str:
     """Version of the solver; it is always licensed."""
@@ -33,6 +36,31 @@ def _version() -> str:
         return metadata.version("uniap")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def lower_bound(problem: Problem) -> float:
+    """A certified lower bound on the time per iteration, in milliseconds of work; ``inf`` if proven infeasible.
+
+    Parameters
+    ----------
+    problem
+        Any candidate; where the lattice of a graph is too large the bound is the weaker one of layer times alone.
+    """
+    if problem.depth > len(problem.layers):
+        return math.inf
+    from . import chain
+
+    found = chain.search(problem, math.inf, 2, 0)
+    if found is not None:
+        return found.bound_s * (1 - 1e-12)
+    from . import bounds, lattice
+
+    try:
+        return bounds.lattice_bound(lattice.build(problem, FEW_STATES))[0]
+    except TooLarge:
+        least_s = [float(layer.time_s.min()) for layer in problem.layers]
+        total = math.fsum(least_s)
+        return (total + (problem.micro_batches - 1) * max(total / problem.depth, *least_s)) * (1 - 1e-12)
 
 
 def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:

@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from uniap_dp.bounds import lower_bound
-from uniap_dp.solve import solve
+from uniap_dp.solve import lower_bound, solve
 
 from uniap_core.api import (
     Assignment,
