@@ -2,8 +2,8 @@
 
 ``python -m bench solvers [--layers 8,16,34] [--stages 2,4] [--strategies 6,10] [--solvers dp,highs,...]
 [--tightness 0.6] [--noise 0] [--micro-batches 8] [--time-limit 30] [--repeat 3] [--json FILE]``. Problems are the
-synthetic transformers of ``bench.dp``. Times are the least of several solves in warm workers, lowering included; the
-ratio is to ``dp`` on the same problem in the same run.
+synthetic transformers of ``bench.dp``. Times are the least of several solves in warm workers (at least 0.2 s of
+them), lowering included; the ratio is to ``dp`` on the same problem in the same run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -25,11 +26,16 @@ from uniap_core.solve.result import Result
 
 from .dp.problems import Shape, chain
 
+LEAST_S = 0.2
+"""Solves are repeated for so long at least: the first ones of a fraction of a millisecond find cold caches."""
+
 
 def best_of(problem: Problem, solver: str, limit_s: float, repeat: int) -> Result | None:
     """The fastest of several solves; ``None`` if the solver is not to be had. A limit is met once."""
     best: Result | None = None
-    for _ in range(repeat):
+    began, count = time.perf_counter(), 0
+    while count < repeat or (repeat > 1 and time.perf_counter() - began < LEAST_S):
+        count += 1
         try:
             result = driver.solve(problem, solver, SolveRequest(time_limit_s=limit_s))
         except UniapError:
