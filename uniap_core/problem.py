@@ -179,16 +179,17 @@ class Problem:
         memory = [s.reserved_bytes for s in self.stages]
         violations: list[str] = []
         for layer, i, k in zip(self.layers, stage, strategy, strict=True):
-            stage_s[i] += float(layer.time_s[i, k])
-            memory[i] += float(layer.state_bytes[k] + self.stages[i].in_flight * layer.stash_bytes[k])
-            if math.isinf(layer.time_s[i, k]):
+            time_s = layer.time_s.item(i, k)
+            stage_s[i] += time_s
+            memory[i] += layer.state_bytes.item(k) + self.stages[i].in_flight * layer.stash_bytes.item(k)
+            if math.isinf(time_s):
                 violations.append(f"layer {layer.name}: strategy {layer.strategies[k]} is not possible on stage {i}")
         crossing: list[dict[str, float]] = [{} for _ in range(self.depth - 1)]
         for edge in self.edges:
             i, j = stage[edge.source], stage[edge.target]
             k, m = strategy[edge.source], strategy[edge.target]
             if i == j:
-                stage_s[i] += float(edge.reshard_s[k, m])
+                stage_s[i] += edge.reshard_s.item(k, m)
             elif i > j:
                 violations.append(
                     f"order: {self.layers[edge.source].name} on stage {i} feeds "
@@ -196,7 +197,7 @@ class Problem:
                 )
             for boundary in range(i, j):
                 tensors = crossing[boundary]
-                tensors[edge.tensor] = max(tensors.get(edge.tensor, 0.0), float(edge.cross_s[k, m]))
+                tensors[edge.tensor] = max(tensors.get(edge.tensor, 0.0), edge.cross_s.item(k, m))
         used = set(stage)
         violations += [f"stage {i} has no layer" for i in range(self.depth) if i not in used]
         for i, s in enumerate(self.stages):

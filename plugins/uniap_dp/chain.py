@@ -75,8 +75,9 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     layers = dense(problem)
     square = (widest, widest)
     link = np.array([stack([e.reshard_s for e in edges], square), stack([e.cross_s for e in edges], square, np.inf)])
-    border = np.append(0.0, link[1].min(axis=(1, 2)))
-    tables = np.stack((layers.time, layers.memory), axis=-1), link, border, layers.cap
+    own, border = np.empty((*layers.time.shape, 2)), np.zeros(count)
+    own[..., 0], own[..., 1], border[1:] = layers.time, layers.memory, link[1].min(axis=(1, 2))
+    tables = own, link, border, layers.cap
     rows = (*np.zeros((2, count, widest), dtype=np.int64), np.zeros(count, dtype=np.int64))
     prices = kernels.PRICES
     to_go = np.empty((depth, count, widest, count, prices + 1))

@@ -50,7 +50,7 @@ def dense(problem: Problem) -> Dense:
 
 def stack(tables: Sequence[Array], shape: tuple[int, ...], rest: float = 0.0) -> Array:
     """Tables side by side, each made up to one shape with ``rest``."""
-    if tables and all(table.shape == shape for table in tables):
+    if {table.shape for table in tables} == {shape}:
         return np.array(tables)
     out = np.full((len(tables), *shape), rest)
     for at, table in enumerate(tables):
