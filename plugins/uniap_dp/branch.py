@@ -16,7 +16,7 @@ import numpy as np
 from uniap_core.api import Assignment, Problem
 
 from .codes import TooLarge
-from .dense import dense, stack
+from .dense import assignment, dense, edge_tables
 from .jit import compiled
 
 Array = np.ndarray
@@ -51,10 +51,7 @@ def search(problem: Problem, cutoff: float, most: int, clock: Callable[[], None]
             raise TooLarge(f"more than {most} nodes of depth-first search")
     if best_path[0, 0] < 0:
         return None
-    stage, strategy = [0] * count, [0] * count
-    for u, (i, k) in zip(problem.order, best_path.tolist(), strict=True):
-        stage[u], strategy[u] = i, k
-    return Assignment(tuple(stage), tuple(strategy))
+    return assignment(problem, ((u, i, k) for u, (i, k) in enumerate(best_path.tolist())))
 
 
 def _tables(problem: Problem) -> tuple[Array, ...]:
@@ -65,8 +62,7 @@ def _tables(problem: Problem) -> tuple[Array, ...]:
     edges = sorted(problem.edges, key=lambda e: at[e.target])
     numbers = {name: number for number, name in enumerate(problem.tensors)}
     ends = np.array([(at[e.source], at[e.target], numbers[e.tensor]) for e in edges], dtype=np.int64).reshape(-1, 3)
-    shape = layers.time.shape[2:] * 2
-    costs = np.array([stack([e.reshard_s for e in edges], shape), stack([e.cross_s for e in edges], shape)])
+    costs = edge_tables(edges, layers.time.shape[2])
     return layers.cap, layers.sizes, layers.time, layers.memory, least, ends, costs
 
 

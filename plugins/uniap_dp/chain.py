@@ -17,7 +17,7 @@ import numpy as np
 
 from uniap_core.api import Assignment, EdgeTable, Problem
 
-from .dense import dense, stack
+from .dense import assignment, dense, edge_tables
 
 Array = np.ndarray
 
@@ -73,8 +73,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     from . import climb as kernels
 
     layers = dense(problem)
-    square = (widest, widest)
-    link = np.array([stack([e.reshard_s for e in edges], square), stack([e.cross_s for e in edges], square, np.inf)])
+    link = edge_tables(edges, widest)
     own, border = np.empty((*layers.time.shape, 2)), np.zeros(count)
     own[..., 0], own[..., 1], border[1:] = layers.time, layers.memory, link[1].min(axis=(1, 2))
     tables = own, link, border, layers.cap
@@ -95,16 +94,10 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     )  # fmt: skip
     if used == -1:
         return None
-    return Outcome(_assignment(problem, path), float(bound[0]), used >= 0, max(used, 0))
-
-
-def _assignment(problem: Problem, path: Array) -> Assignment | None:
-    if path[0, 0] < 0:
-        return None
-    stage, strategy = [0] * len(path), [0] * len(path)
-    for u, (i, k) in zip(problem.order, path.tolist(), strict=True):
-        stage[u], strategy[u] = i, k
-    return Assignment(tuple(stage), tuple(strategy))
+    chosen = None
+    if path[0, 0] >= 0:
+        chosen = assignment(problem, ((u, i, k) for u, (i, k) in enumerate(path.tolist())))
+    return Outcome(chosen, float(bound[0]), used >= 0, max(used, 0))
 
 
 def _links(problem: Problem) -> list[EdgeTable] | None:

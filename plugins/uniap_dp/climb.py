@@ -65,7 +65,7 @@ def number_rows(tables, rows):
             for i in range(depth):
                 possible = possible or own[u, i, k, 0] < INF
             for q in range(many[u]):
-                same = not found
+                same = True
                 for x in range(widest):
                     if not same:
                         break
@@ -84,8 +84,8 @@ def number_rows(tables, rows):
 def even_price(own, cap, i, begin, stop):
     """The price at which layers ``begin .. stop`` of stage ``i``, resharding aside, just fit; 0 if the fastest do.
 
-    Between the fastest choice and the smallest: the price at which both cost the same, and then in place of one of
-    them what is best at that price (Kelley's cutting planes in one dimension).
+    Newton's method on the dual: the price at which the fastest choice and the smallest cost the same, and then in place
+    of one of them what is best at that price.
     """
     left_s, left_b, right_s, right_b, price = 0.0, 0.0, 0.0, 0.0, 0.0
     for turn in range(10):
@@ -142,10 +142,12 @@ def bound_stages(tables, rows, priced, low):
                     if own[a, i, k, 0] < INF:
                         need = min(need, own[a, i, k, 1] + to_go[i, a, row[a, k], b, PRICES])
                 before = many[a - 1] if a > i else 0
+                for q in range(before):
+                    to_go[i, a - 1, q, b, PRICES] = need
                 for r in range(count[i]):
                     best = INF
                     for q in range(before):
-                        to_go[i, a - 1, q, b, r], to_go[i, a - 1, q, b, PRICES] = INF, need
+                        to_go[i, a - 1, q, b, r] = INF
                     for k in range(widest):
                         value = own[a, i, k, 0] + price[i, r] * own[a, i, k, 1] + to_go[i, a, row[a, k], b, r]
                         best = min(best, value)

@@ -1,13 +1,13 @@
-"""A problem as dense arrays: layers by position in topological order, what a layer lacks as impossible strategies."""
+"""A problem by positions in topological order: dense arrays, what a layer lacks impossible, and back again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from uniap_core.api import MEMORY_TOLERANCE, Problem
+from uniap_core.api import MEMORY_TOLERANCE, Assignment, EdgeTable, Problem
 
 Array = np.ndarray
 
@@ -46,6 +46,20 @@ def dense(problem: Problem) -> Dense:
         memory=state[:, None, :] + flights[:, None] * stash[:, None, :],
         cap=np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.stages]),
     )
+
+
+def edge_tables(edges: Sequence[EdgeTable], widest: int) -> Array:
+    """Resharding and crossing of every edge (2, E, K, K); what an end lacks reshards for nothing and cannot cross."""
+    shape = widest, widest
+    return np.array([stack([e.reshard_s for e in edges], shape), stack([e.cross_s for e in edges], shape, np.inf)])
+
+
+def assignment(problem: Problem, places: Iterable[tuple[int, int, int]]) -> Assignment:
+    """The assignment of (position, stage, strategy) of every layer."""
+    stage, strategy = [0] * len(problem.layers), [0] * len(problem.layers)
+    for position, i, k in places:
+        stage[problem.order[position]], strategy[problem.order[position]] = i, k
+    return Assignment(tuple(stage), tuple(strategy))
 
 
 def stack(tables: Sequence[Array], shape: tuple[int, ...], rest: float = 0.0) -> Array:

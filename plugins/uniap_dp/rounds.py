@@ -12,6 +12,7 @@ from uniap_core.api import Assignment
 from . import bounds, stages
 from .arena import Arena, OutOfLabels
 from .bounds import Cuts, Fronts
+from .dense import assignment
 from .lattice import Lattice
 from .ledger import Ledger
 from .segments import StageTable, priced, strategies, tabulate
@@ -107,12 +108,7 @@ def _recipes(lattice: Lattice, cuts: Cuts, legs: list[tuple[int, int]]) -> list[
 
 def _assemble(lattice: Lattice, plan: Iterable[dict[int, int]]) -> Assignment:
     """An assignment from the strategy of every position of every stage."""
-    order = lattice.problem.order
-    stage, strategy = [0] * len(order), [0] * len(order)
-    for i, chosen in enumerate(plan):
-        for position, k in chosen.items():
-            stage[order[position]], strategy[order[position]] = i, k
-    return Assignment(tuple(stage), tuple(strategy))
+    return assignment(lattice.problem, ((u, i, k) for i, chosen in enumerate(plan) for u, k in chosen.items()))
 
 
 def _round(
