@@ -21,11 +21,11 @@ from .dense import assignment, dense, edge_tables
 
 Array = np.ndarray
 
-MOST_LAYERS = 64
+MOST_LAYERS = 128
 """Longer chains are not short."""
 
-MOST_WORK = 2_000_000
-"""Sums behind the bounds on stages beyond which a chain is not short either."""
+MOST_WORK = 1_000_000
+"""Sums per price behind the bounds on stages beyond which a chain is not short either."""
 
 MOST_LABELS = 16384
 """Labels of one pass; with more, stage tables are faster."""
@@ -68,7 +68,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     count, depth = len(problem.layers), problem.depth
     widest = max(len(layer.strategies) for layer in problem.layers)
     edges = _links(problem)
-    if edges is None or count * count * depth * widest > MOST_WORK:
+    if edges is None or widest * sums(count, depth) > MOST_WORK:
         return None
     from . import climb as kernels
 
@@ -88,8 +88,9 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     labels = np.empty((most, 4)), np.empty((most, 3), dtype=np.int64)
     labels[0][0] = 0.0
     bound, path = np.zeros(1), np.full((count, 2), -1, dtype=np.int64)
+    most_rows = MOST_WORK // (widest * sums(count, depth))
     used = kernels.climb(
-        goal, problem.micro_batches - 1.0, steps, MOST_WORK, tables, rows, priced, np.empty((depth, count, count)),
+        goal, problem.micro_batches - 1.0, steps, most_rows, tables, rows, priced, np.empty((depth, count, count)),
         fronts, at, labels, bound, path,
     )  # fmt: skip
     if used == -1:
@@ -98,6 +99,11 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     if path[0, 0] >= 0:
         chosen = assignment(problem, ((u, i, k) for u, (i, k) in enumerate(path.tolist())))
     return Outcome(chosen, float(bound[0]), used >= 0, max(used, 0))
+
+
+def sums(layers: int, depth: int) -> int:
+    """How often a layer is seen when every segment is bounded that can be a stage; the last ends at the last layer."""
+    return layers + layers * layers * (depth - 1) // 2
 
 
 def _links(problem: Problem) -> list[EdgeTable] | None:

@@ -17,7 +17,9 @@ from .jit import compiled
 INF = np.inf
 
 PRICES = 4
-"""Prices of memory per stage: none, and half, once and twice what an even cut asks for."""
+LOWER = 0.8
+HIGHER = 1.25
+"""Prices of memory per stage: what an even cut asks for, half and twice that, and none."""
 
 CORNERS = 8
 """Labels of a front over cuts."""
@@ -25,8 +27,9 @@ CORNERS = 8
 ROUNDING = 1e-13
 """More than the relative error of any sum here."""
 
-FIRST_GAP = 0.002
-"""How far above the bound the goal of the first pass is."""
+FIRST_GAP = 0.024
+"""How far above the bound the goal of the first pass is, per stage up to four, and per layer: what one layer can be
+off is the less of the whole the more there are, and a stage more is a choice of bytes more that bounds relax."""
 
 FEW_LABELS = 200
 """After a pass with fewer, the goal may rise faster."""
@@ -45,8 +48,9 @@ FRONTS = "Tuple((f8[:, :, :, ::1], i8[:, ::1]))"
 from a stage on."""
 LABELS = "Tuple((f8[:, ::1], i8[:, ::1]))"
 """(label, trail): labels (N, 4), and (label before, stage, strategy) of shape (N, 3). The first is the empty plan."""
-AHEAD = "Tuple((f8, f8[::1], i8, f8[:, ::1], f8[:, :, ::1], i8[::1]))"
-"""(cap, price, count, to go, front, size): ``PRICED`` and ``FRONTS`` as seen from a stage and a row."""
+AHEAD = "Tuple((f8, f8[::1], i8, i8, f8[:, ::1], f8[:, :, ::1], i8[::1]))"
+"""(cap, price, count, nearest, to go, front, size): ``PRICED`` and ``FRONTS`` as seen from a stage and a row, and the
+nearest layer that can be the last of the stage."""
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
@@ -80,28 +84,38 @@ def number_rows(tables, rows):
     return most
 
 
-@compiled("f8(f8[:, :, :, ::1], f8, i8, i8, i8)")
-def even_price(own, cap, i, begin, stop):
-    """The price at which layers ``begin .. stop`` of stage ``i``, resharding aside, just fit; 0 if the fastest do.
+@compiled(f"f8({TABLES}, {ROWS}, i8, i8, i8)")
+def even_price(tables, rows, i, begin, stop):
+    """The price at which layers ``begin .. stop`` of stage ``i`` just fit; 0 if the fastest do.
 
     Newton's method on the dual: the price at which the fastest choice and the smallest cost the same, and then in place
     of one of them what is best at that price.
     """
+    own, link, _, cap = tables
+    row, first, many = rows
+    widest = own.shape[2]
+    # The best behind each row of the layer before, and of this layer: value, seconds, bytes.
+    here, ahead = np.zeros((widest + 1, 3)), np.zeros((widest + 1, 3))
     left_s, left_b, right_s, right_b, price = 0.0, 0.0, 0.0, 0.0, 0.0
     for turn in range(10):
-        middle_s, middle_b = 0.0, 0.0
-        for u in range(begin, stop):
-            best, least = 0, INF
-            for k in range(own.shape[2]):
-                value = own[u, i, k, 0] + price * own[u, i, k, 1]
-                if turn == 1 and value < INF:
-                    value = own[u, i, k, 1]
-                if value < least:
-                    best, least = k, value
-            middle_s, middle_b = middle_s + own[u, i, best, 0], middle_b + own[u, i, best, 1]
+        for q in range(many[stop - 1]):
+            ahead[q, 0] = ahead[q, 1] = ahead[q, 2] = 0.0
+        for u in range(stop - 1, begin - 1, -1):
+            before = many[u - 1] if u > begin else 1
+            for q in range(before):
+                here[q, 0] = INF
+            for k in range(widest):
+                seconds, size = own[u, i, k, 0] + ahead[row[u, k], 1], own[u, i, k, 1] + ahead[row[u, k], 2]
+                for q in range(before):
+                    link_s = link[0, u - 1, first[u - 1, q], k] if u > begin else 0.0
+                    value = size if turn == 1 and seconds < INF else seconds + link_s + price * size
+                    if value < here[q, 0]:
+                        here[q, 0], here[q, 1], here[q, 2] = value, seconds + link_s, size
+            here, ahead = ahead, here
+        middle_s, middle_b = ahead[0, 1], ahead[0, 2]
         if turn > 1 and middle_s + price * middle_b >= (left_s + price * left_b) * (1 - 1e-9):
             break
-        if turn != 1 and middle_b > cap:
+        if turn != 1 and middle_b > cap[i]:
             left_s, left_b = middle_s, middle_b
         elif turn == 0:
             break
@@ -122,16 +136,16 @@ def bound_stages(tables, rows, priced, low):
     price, count, to_go = priced
     layers, depth, widest, _ = own.shape
     for i in range(depth):
-        middle = even_price(own, cap[i], i, layers * i // depth, layers * (i + 1) // depth)
+        middle = even_price(tables, rows, i, layers * i // depth, layers * (i + 1) // depth)
         count[i] = PRICES if middle > 0.0 else 1
-        price[i, 0], price[i, 1], price[i, 2], price[i, 3] = 0.0, 0.5 * middle, middle, 2.0 * middle
+        price[i, 0], price[i, 1], price[i, 2], price[i, 3] = middle, LOWER * middle, HIGHER * middle, 0.0
         slack = abs(cap[i])
         for u in range(layers):
             largest = 0.0
             for k in range(widest):
                 largest = max(largest, own[u, i, k, 1])
             slack += largest
-        for b in range(i, layers - (depth - 1 - i)):
+        for b in range(i if i < depth - 1 else layers - 1, layers - (depth - 1 - i)):
             for q in range(many[b]):
                 to_go[i, b, q, b, PRICES] = 0.0
                 for r in range(count[i]):
@@ -210,21 +224,21 @@ def bound_cuts(goal, weight, border, low, fronts):
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-@compiled(f"b1(f8, f8, f8, f8, f8, f8, i8, {AHEAD})")
-def promising(goal, weight, total, peak, time, memory, u, ahead):
-    """Whether a label at layer ``u`` can end below the goal, whatever the last layer of its stage."""
-    cap, price, count, to_go, front, size = ahead
-    for b in range(u, len(to_go)):
+@compiled(f"b1(f8, f8, f8, f8, f8, f8, {AHEAD})")
+def promising(goal, weight, total, peak, time, memory, ahead):
+    """Whether a label can end below the goal, whatever the last layer of its stage."""
+    cap, price, count, nearest, to_go, front, size = ahead
+    for b in range(nearest, len(to_go)):
         if size[b + 1] == 0:
             continue
         if memory + to_go[b, PRICES] > cap + ROUNDING * abs(cap):
             return False
-        more = 0.0
+        more, longest = 0.0, 0.0
         for r in range(count):
             more = max(more, to_go[b, r] + price[r] * memory)
-        longest = max(peak, time + more)
-        if total + more + weight * longest >= goal:
-            return False
+            longest = max(peak, time + more)
+            if total + more + weight * longest >= goal:
+                return False
         for y in range(size[b + 1]):
             if total + more + front[b + 1, y, 0] + weight * max(longest, front[b + 1, y, 1]) < goal:
                 return True
@@ -263,9 +277,10 @@ def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, 
             peak = max(peak, label[x, 2], link_s)
         else:
             time, memory = label[x, 2] + link_s + own_s, label[x, 3] + own_b
-        steps -= 8 + used - begin
-        if memory > ahead[0] or not promising(goal, weight, total, peak, time, memory, u, ahead):
+        steps -= 8
+        if memory > ahead[0] or not promising(goal, weight, total, peak, time, memory, ahead):
             continue
+        steps -= used - begin
         left = make_room(labels, begin, used, total, peak, time, memory)
         if left < 0:
             continue
@@ -292,9 +307,12 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, at, labels):
     at[0, 0, 1], used = 1, 1
     for u in range(layers):
         for i in range(max(0, depth - layers + u), min(u + 1, depth)):
+            nearest = u
+            while nearest < layers and size[i + 1, nearest + 1] == 0:
+                nearest += 1
             for q in range(many[u]):
                 at[u + 1, i, q] = begin = used
-                ahead = cap[i], price[i], count[i], to_go[i, u, q], front[i + 1], size[i + 1]
+                ahead = cap[i], price[i], count[i], nearest, to_go[i, u, q], front[i + 1], size[i + 1]
                 for k in range(widest):
                     if row[u, k] != q or own[u, i, k, 0] == INF:
                         continue
@@ -318,20 +336,20 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, at, labels):
     f"i8(f8, f8, i8, i8, {TABLES}, {ROWS}, {PRICED}, f8[:, :, ::1], {FRONTS}, i8[:, :, ::1], {LABELS},"
     "f8[::1], i8[:, ::1])"
 )
-def climb(goal, weight, steps, work, tables, rows, priced, low, fronts, at, labels, bound, path):
+def climb(goal, weight, steps, most_rows, tables, rows, priced, low, fronts, at, labels, bound, path):
     """Passes below rising goals until one finds a plan, whose best goes into ``path`` as (stage, strategy).
 
-    Returns how many labels the last pass kept; -1 if bounds on stages need more than ``work`` sums, -2 if ``steps`` or
+    Returns how many labels the last pass kept; -1 if a layer has more than ``most_rows`` rows, -2 if ``steps`` or
     the room for labels ran out. ``bound[0]`` is what was proven by then.
     """
     label, trail = labels
-    layers, depth, widest, _ = tables[0].shape
-    if layers * layers * depth * widest * number_rows(tables, rows) > work:
+    layers, depth, _, _ = tables[0].shape
+    if number_rows(tables, rows) > most_rows:
         return -1
     bound_stages(tables, rows, priced, low)
     root = bound_cuts(goal, weight, tables[2], low, fronts)
     bound[0] = min(root, goal)
-    used, gap = 0, FIRST_GAP
+    used, gap = 0, FIRST_GAP * min(depth, 4) / layers
     while bound[0] < goal:
         below = goal if gap > 1.0 else min(goal, root * (1.0 + gap))
         bound_cuts(below, weight, tables[2], low, fronts)

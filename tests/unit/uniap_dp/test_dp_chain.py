@@ -73,8 +73,28 @@ def test_transformers_agree_with_the_lattice(stages, tightness):
         assert agrees(transformer(Shape(18, stages, 10, 16, tightness, noise, random_edges=noise > 0)))
 
 
-def test_one_stage_of_fine_grained_memory_agrees_with_the_lattice():
-    assert agrees(one_stage(16, 12))
+@pytest.mark.parametrize(("layers", "strategies"), [(16, 12), (48, 20), (96, 8)])
+def test_one_stage_of_fine_grained_memory_agrees_with_the_lattice(layers, strategies):
+    assert agrees(one_stage(layers, strategies))
+
+
+@pytest.mark.parametrize(("layers", "strategies"), [(8, 6), (24, 12), (64, 20)])
+def test_the_bound_on_one_stage_is_as_high_as_any_price_of_memory_makes_it(layers, strategies):
+    problem = one_stage(layers, strategies)
+    edges = {e.source: e.reshard_s for e in problem.edges}
+    stage = problem.stages[0]
+
+    def dual(price):
+        behind = np.zeros(strategies)
+        for u in reversed(problem.order):
+            layer = problem.layers[u]
+            own = layer.time_s[0] + price * (layer.state_bytes + layer.stash_bytes) + behind
+            behind = (edges[u - 1] + own).min(axis=1) if u else own
+        return float(behind.min()) - price * (stage.memory_bytes - stage.reserved_bytes)
+
+    highest = max(dual(price) for price in np.geomspace(1e-15, 1e-9, 4000))
+    bound = search(problem, steps=0).bound_s
+    assert highest * (1 - 1e-9) <= bound <= by_lattice(problem)
 
 
 @given(sums=st.lists(st.integers(0, 200), min_size=1, max_size=60), off=st.integers(0, 3))
@@ -136,6 +156,7 @@ def test_what_is_no_short_chain_is_left_alone():
         assert search(replaced) is None
     assert search(transformer(Shape(chain.MOST_LAYERS + 1, 2, 4))) is None
     assert search(transformer(Shape(64, 16, 40))) is None
+    assert search(transformer(Shape(64, 1, 40))) is not None
 
 
 def test_events_rise_and_fall():

@@ -73,7 +73,7 @@ def test_a_time_limit_leaves_a_bound_and_says_so(problem, proven):
 def test_a_label_budget_leaves_an_incumbent_and_an_honest_gap():
     large = chain(layers=40, stages=1, strategies=12, memory=0.9)
     best = large.evaluate(solve(large, SolveRequest(), silent).assignment).objective_s
-    raw = solve(large, SolveRequest(options={"max_labels": 300}), silent)
+    raw = solve(large, SolveRequest(options={"max_labels": 50}), silent)
     assert raw.stop is Stop.MEMORY_LIMIT
     value = large.evaluate(raw.assignment)
     assert value.feasible
