@@ -1,8 +1,9 @@
 """Every solver on the same problems, layers x stages x strategies, and how long each takes against ``dp``.
 
-``python -m bench solvers [--layers 8,16,34] [--stages 2,4] [--strategies 6,10] [--solvers dp,highs,...]
+``python -m bench solvers [--graph chain] [--layers 8,16,34] [--stages 2,4] [--strategies 6,10] [--solvers dp,highs,...]
 [--tightness 0.6] [--noise 0] [--micro-batches 8] [--time-limit 30] [--repeat 3] [--json FILE]``. Problems are the
-synthetic transformers of ``bench.dp``. Times are the least of several solves in warm workers (at least 0.2 s of
+synthetic transformers of ``bench.dp``: chains, one stage of fine-grained memory (whatever ``--stages`` says),
+encoder-decoders, two towers, U-Nets. Times are the least of several solves in warm workers (at least 0.2 s of
 them), lowering included; the ratio is to ``dp`` on the same problem in the same run.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -24,10 +26,19 @@ from uniap_core.solve import driver
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Result
 
-from .dp.problems import Shape, chain
+from .dp.problems import Shape, chain, encoder_decoder, one_stage, two_towers, u_net
 
 LEAST_S = 0.2
 """Solves are repeated for so long at least: the first ones of a fraction of a millisecond find cold caches."""
+
+
+GRAPHS: dict[str, Callable[[Shape], Problem]] = {
+    "chain": chain,
+    "one-stage": lambda shape: one_stage(shape.layers, shape.strategies),
+    "encoder-decoder": encoder_decoder,
+    "two-towers": two_towers,
+    "u-net": u_net,
+}
 
 
 def best_of(problem: Problem, solver: str, limit_s: float, repeat: int) -> Result | None:
@@ -60,6 +71,7 @@ def numbers(text: str) -> list[int]:
 def main() -> None:
     """Sweep, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(prog="python -m bench solvers", description=__doc__)
+    parser.add_argument("--graph", choices=GRAPHS, default="chain")
     parser.add_argument("--layers", type=numbers, default=[8, 16, 34])
     parser.add_argument("--stages", type=numbers, default=[2, 4])
     parser.add_argument("--strategies", type=numbers, default=[6, 10])
@@ -73,14 +85,16 @@ def main() -> None:
     chosen = parser.parse_args()
     exact = [name for name in registry.names("solver") if registry.load("solver", name).exact]
     solvers = chosen.solvers or sorted(exact, key=lambda name: (name != "dp", name))
-    warm = chain(Shape(4, 2, 4, 4))
+    # A consumer's layout in the price of a boundary multiplies the states of skip edges; chains bear it.
+    free = chosen.graph not in ("chain", "one-stage")
+    warm = GRAPHS[chosen.graph](Shape(9, 2, 4, 4, layout_free_cross=free))
     table = Table("problem", "solver", "form", "columns", "rows", "stop", "objective s", "gap", "seconds", "/ dp")
     rows = []
     for solver in solvers:
         best_of(warm, solver, 60.0, 1)  # starts its worker
     for size in itertools.product(chosen.layers, chosen.stages, chosen.strategies):
-        shape = Shape(*size, chosen.micro_batches, chosen.tightness, chosen.noise)
-        problem, reference = chain(shape), None
+        shape = Shape(*size, chosen.micro_batches, chosen.tightness, chosen.noise, layout_free_cross=free)
+        problem, reference = GRAPHS[chosen.graph](shape), None
         for solver in solvers:
             result = best_of(problem, solver, chosen.time_limit, chosen.repeat)
             if result is None:

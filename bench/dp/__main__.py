@@ -13,6 +13,7 @@ def main() -> None:
     """Run the cases named, or all but the slow growth curves."""
     known = {
         "chains": cases.chains,
+        "passes": cases.passes,
         "graphs": cases.graphs,
         "one-stage": cases.one_stage_cases,
         "sweeps": cases.sweeps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
+from uniap_dp.chain import search
+from uniap_dp.options import DpOptions
 from uniap_dp.solve import solve
 
 from uniap_core.api import Problem, RawResult, SolveRequest, silent
@@ -20,6 +23,14 @@ from .problems import Shape, chain, encoder_decoder, one_stage, two_towers, u_ne
 
 CONSOLE = Console(width=140)
 REPEAT = 3
+SIZES = {
+    8: [(2, 6), (4, 10)],
+    20: [(2, 10), (4, 16)],
+    34: [(2, 16), (4, 16), (8, 10), (8, 16)],
+    50: [(4, 10), (4, 16), (8, 6)],
+    64: [(2, 6), (4, 6), (8, 10)],
+}
+"""Layers of short chains, and their (stages, strategies)."""
 
 
 def timed(call: Callable[[], RawResult]) -> tuple[float, RawResult]:
@@ -112,6 +123,33 @@ def one_stage_cases() -> list[dict[str, object]]:
                 f"{ours:.6g}", f"{rival:.6g}",
             )  # fmt: skip
             records.append({"layers": layers, "strategies": strategies, "dp_s": seconds, "grid_s": rival_s})
+    CONSOLE.print(table)
+    return records
+
+
+def passes() -> list[dict[str, object]]:
+    """Chains of up to 64 layers by the one pass, and over the lattice alone."""
+    measure(chain(Shape(8, 2, 4)))
+    memory = {"ample": (0.3, 0.2, 16), "middling, equal layers": (0.6, 0.0, 8), "tight": (0.9, 0.2, 32)}
+    table = Table(title="Milliseconds of all chains of so many layers, 2 to 8 stages, 6 to 24 strategies")
+    for column in ("layers", "memory", "chains", "one pass", "lattice", "ratio", "passes given up"):
+        table.add_column(column, justify="left" if column == "memory" else "right")
+    records = []
+    for layers, sizes in SIZES.items():
+        for name, (tightness, noise, micro_batches) in memory.items():
+            pass_s = lattice_s = 0.0
+            given_up = 0
+            for stages, strategies in sizes:
+                problem = chain(Shape(layers, stages, strategies, micro_batches, tightness, noise))
+                pass_s += measure(problem)[0]
+                lattice_s += measure(problem, {"max_steps": 0})[0]
+                found = search(problem, math.inf, DpOptions().max_labels, DpOptions().max_steps)
+                given_up += found is None or not found.done
+            table.add_row(
+                str(layers), name, str(len(sizes)), f"{1000 * pass_s:.2f}", f"{1000 * lattice_s:.2f}",
+                f"{lattice_s / pass_s:.1f}", str(given_up),
+            )  # fmt: skip
+            records.append({"layers": layers, "memory": name, "pass_s": pass_s, "lattice_s": lattice_s})
     CONSOLE.print(table)
     return records
 
