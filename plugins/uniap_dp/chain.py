@@ -17,6 +17,8 @@ import numpy as np
 
 from uniap_core.api import Assignment, EdgeTable, Problem
 
+from . import skips
+from .codes import TooLarge
 from .dense import assignment, dense, edge_tables
 
 Array = np.ndarray
@@ -67,15 +69,26 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     """
     count, depth = len(problem.layers), problem.depth
     widest = max(len(layer.strategies) for layer in problem.layers)
-    edges = _links(problem)
-    if edges is None or widest * sums(count, depth) > MOST_WORK:
+    links = _links(problem)
+    if links is None or widest * sums(count, depth) > MOST_WORK:
         return None
+    carried, plain = skips.none(count, widest), len(links) == len(problem.edges)
+    if steps and not plain:
+        try:
+            carried = skips.build(problem, links, widest)
+        except TooLarge:
+            return None
     from . import climb as kernels
 
     layers = dense(problem)
-    link = edge_tables(edges, widest)
-    own, border = np.empty((*layers.time.shape, 2)), np.zeros(count)
-    own[..., 0], own[..., 1], border[1:] = layers.time, layers.memory, link[1].min(axis=(1, 2))
+    link, border = edge_tables(links, widest), np.zeros(count)
+    if plain:
+        border[1:] = link[1].min(axis=(1, 2))
+    else:
+        link[1, skips.shared(problem, links)] = 0.0
+        border = skips.least_tolls(problem)
+    own = np.empty((*layers.time.shape, 2))
+    own[..., 0], own[..., 1] = layers.time, layers.memory
     tables = own, link, border, layers.cap
     rows = (*np.zeros((2, count, widest), dtype=np.int64), np.zeros(count, dtype=np.int64))
     prices = kernels.PRICES
@@ -85,20 +98,20 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     fronts = np.empty((*ends, kernels.CORNERS, 2)), np.empty(ends, dtype=np.int64)
     at = np.zeros((count + 1, depth, widest + 1), dtype=np.int64)
     most = max(2, min(most, MOST_LABELS))
-    labels = np.empty((most, 4)), np.empty((most, 3), dtype=np.int64)
-    labels[0][0] = 0.0
+    labels = np.empty((most, 4)), np.empty((most, 4), dtype=np.int64)
+    labels[0][0], labels[1][0] = 0.0, 0
     bound, path = np.zeros(1), np.full((count, 2), -1, dtype=np.int64)
     most_rows = MOST_WORK // (widest * sums(count, depth))
     used = kernels.climb(
         goal, problem.micro_batches - 1.0, steps, most_rows, tables, rows, priced, np.empty((depth, count, count)),
-        fronts, at, labels, bound, path,
+        fronts, carried.arrays, at, labels, bound, path,
     )  # fmt: skip
     if used == -1:
         return None
     chosen = None
     if path[0, 0] >= 0:
         chosen = assignment(problem, ((u, i, k) for u, (i, k) in enumerate(path.tolist())))
-    return Outcome(chosen, float(bound[0]), used >= 0, max(used, 0))
+    return Outcome(chosen, float(bound[0]) - carried.rounding_s, used >= 0, max(used, 0))
 
 
 def sums(layers: int, depth: int) -> int:
@@ -107,11 +120,11 @@ def sums(layers: int, depth: int) -> int:
 
 
 def _links(problem: Problem) -> list[EdgeTable] | None:
-    """The edge behind each layer but the last, if every layer feeds the next one and no other."""
-    if len(problem.layers) > MOST_LAYERS or len(problem.edges) != len(problem.layers) - 1:
+    """An edge from each layer to the next, ``None`` if some are not joined."""
+    if len(problem.layers) > MOST_LAYERS:
         return None
     following = dict(pairwise(problem.order))
-    leaving = {e.source: e for e in problem.edges if following.get(e.source) == e.target}
-    if len(leaving) != len(problem.edges):
+    leaving = {e.source: e for e in reversed(problem.edges) if following.get(e.source) == e.target}
+    if len(leaving) < len(problem.layers) - 1:
         return None
     return [leaving[u] for u in problem.order[:-1]]

@@ -47,7 +47,10 @@ FRONTS = "Tuple((f8[:, :, :, ::1], i8[:, ::1]))"
 """((sum, peak), size): (P + 1, L + 1, CORNERS, 2) and (P + 1, L + 1): the boundary before a layer, and all behind it
 from a stage on."""
 LABELS = "Tuple((f8[:, ::1], i8[:, ::1]))"
-"""(label, trail): labels (N, 4), and (label before, stage, strategy) of shape (N, 3). The first is the empty plan."""
+"""(label, trail): labels (N, 4), and (label before, stage, strategy, signature) of shape (N, 4). The first is the empty
+plan."""
+SKIPS = "Tuple((i8[::1], f8[:, ::1], i8[:, ::1], i8[::1], i8[::1], f8[::1]))"
+"""(first, extra, after, arc, into, toll): ``skips.Skips``."""
 AHEAD = "Tuple((f8, f8[::1], i8, i8, f8[:, ::1], f8[:, :, ::1], i8[::1]))"
 """(cap, price, count, nearest, to go, front, size): ``PRICED`` and ``FRONTS`` as seen from a stage and a row, and the
 nearest layer that can be the last of the stage."""
@@ -245,56 +248,68 @@ def promising(goal, weight, total, peak, time, memory, ahead):
     return False
 
 
-@compiled(f"i8({LABELS}, i8, i8, f8, f8, f8, f8)")
-def make_room(labels, begin, used, total, peak, time, memory):
+@compiled(f"i8({LABELS}, i8, i8, f8, f8, f8, f8, i8)")
+def make_room(labels, begin, used, total, peak, time, memory, signature):
     """Drop labels ``begin .. used`` that a new one replaces; returns how many are left in all, -1 if it is replaced."""
     label, trail = labels
     x = begin
     while x < used:
+        if trail[x, 3] != signature:
+            x += 1
+            continue
         if label[x, 0] <= total and label[x, 1] <= peak and label[x, 2] <= time and label[x, 3] <= memory:
             return -1
         if total <= label[x, 0] and peak <= label[x, 1] and time <= label[x, 2] and memory <= label[x, 3]:
             used -= 1
             for y in range(4):
-                label[x, y] = label[used, y]
-            for y in range(3):
-                trail[x, y] = trail[used, y]
+                label[x, y], trail[x, y] = label[used, y], trail[used, y]
         else:
             x += 1
     return used
 
 
-@compiled(f"Tuple((i8, i8))({LABELS}, i8, i8, i8, i8, i8, i8, i8, b1, f8, f8, f8, f8, f8, i8, {AHEAD})")
-def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, goal, weight, steps, ahead):
+@compiled(f"Tuple((i8, i8))({LABELS}, i8, i8, i8, i8, i8, i8, i8, b1, f8, f8, f8, f8, f8, i8, {AHEAD}, {SKIPS})")
+def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, goal, weight, steps, ahead, skips):
     """Extend labels ``start .. stop`` by strategy ``k`` of layer ``u`` on stage ``i``, which it may open.
 
     New labels go behind those from ``begin`` on. Returns (labels, steps left); steps are -1 if there is no room.
     """
     label, trail = labels
+    first, extra, after, arc, into, toll = skips
+    base = first[u]
     for x in range(start, stop):
-        total, peak, time, memory = label[x, 0] + link_s + own_s, label[x, 1], own_s, own_b
+        signature, z, beyond = base + trail[x, 3], 0, 1
         if opens:
-            peak = max(peak, label[x, 2], link_s)
-        else:
-            time, memory = label[x, 2] + link_s + own_s, label[x, 3] + own_b
-        steps -= 8
-        if memory > ahead[0] or not promising(goal, weight, total, peak, time, memory, ahead):
-            continue
-        steps -= used - begin
-        left = make_room(labels, begin, used, total, peak, time, memory)
-        if left < 0:
-            continue
-        used = left
-        if used == len(label) or steps < 0:
-            return used, -1
-        label[used, 0], label[used, 1], label[used, 2], label[used, 3] = total, peak, time, memory
-        trail[used, 0], trail[used, 1], trail[used, 2] = x, i, k
-        used += 1
+            z, beyond = arc[signature], arc[signature + 1]
+        while z < beyond:
+            border_s = link_s
+            if opens:
+                signature, border_s = base + into[z], link_s + toll[z]
+            z += 1
+            own = own_s + extra[signature, k]
+            total, peak, time, memory = label[x, 0] + border_s + own, label[x, 1], own, own_b
+            if opens:
+                peak = max(peak, label[x, 2], border_s)
+            else:
+                time, memory = label[x, 2] + border_s + own, label[x, 3] + own_b
+            steps -= 8
+            if memory > ahead[0] or not promising(goal, weight, total, peak, time, memory, ahead):
+                continue
+            steps -= used - begin
+            left = make_room(labels, begin, used, total, peak, time, memory, after[signature, k])
+            if left < 0:
+                continue
+            used = left
+            if used == len(label) or steps < 0:
+                return used, -1
+            label[used, 0], label[used, 1], label[used, 2], label[used, 3] = total, peak, time, memory
+            trail[used, 0], trail[used, 1], trail[used, 2], trail[used, 3] = x, i, k, after[signature, k]
+            used += 1
     return used, steps
 
 
-@compiled(f"Tuple((i8, i8))(f8, f8, i8, {TABLES}, {ROWS}, {PRICED}, {FRONTS}, i8[:, :, ::1], {LABELS})")
-def extend(goal, weight, steps, tables, rows, priced, fronts, at, labels):
+@compiled(f"Tuple((i8, i8))(f8, f8, i8, {TABLES}, {ROWS}, {PRICED}, {FRONTS}, {SKIPS}, i8[:, :, ::1], {LABELS})")
+def extend(goal, weight, steps, tables, rows, priced, fronts, skips, at, labels):
     """One pass: all labels that matter below a goal, and steps left; steps are -1 if the pass ended early.
 
     Labels of row ``q`` of layer ``u - 1`` on stage ``i`` are ``at[u, i, q] .. at[u, i, q + 1]``; ``at`` comes in as 0.
@@ -324,7 +339,7 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, at, labels):
                             link_s = link[opens, u - 1, first[u - 1, p], k] if u > 0 else 0.0
                             used, steps = add(
                                 labels, begin, used, start, stop, u, i, k, opens > 0, link_s,
-                                own[u, i, k, 0], own[u, i, k, 1], goal, weight, steps, ahead,
+                                own[u, i, k, 0], own[u, i, k, 1], goal, weight, steps, ahead, skips,
                             )  # fmt: skip
                             if steps < 0:
                                 return used, -1
@@ -333,10 +348,10 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, at, labels):
 
 
 @compiled(
-    f"i8(f8, f8, i8, i8, {TABLES}, {ROWS}, {PRICED}, f8[:, :, ::1], {FRONTS}, i8[:, :, ::1], {LABELS},"
+    f"i8(f8, f8, i8, i8, {TABLES}, {ROWS}, {PRICED}, f8[:, :, ::1], {FRONTS}, {SKIPS}, i8[:, :, ::1], {LABELS},"
     "f8[::1], i8[:, ::1])"
 )
-def climb(goal, weight, steps, most_rows, tables, rows, priced, low, fronts, at, labels, bound, path):
+def climb(goal, weight, steps, most_rows, tables, rows, priced, low, fronts, skips, at, labels, bound, path):
     """Passes below rising goals until one finds a plan, whose best goes into ``path`` as (stage, strategy).
 
     Returns how many labels the last pass kept; -1 if a layer has more than ``most_rows`` rows, -2 if ``steps`` or
@@ -353,7 +368,7 @@ def climb(goal, weight, steps, most_rows, tables, rows, priced, low, fronts, at,
     while bound[0] < goal:
         below = goal if gap > 1.0 else min(goal, root * (1.0 + gap))
         bound_cuts(below, weight, tables[2], low, fronts)
-        used, steps = extend(below, weight, steps, tables, rows, priced, fronts, at, labels)
+        used, steps = extend(below, weight, steps, tables, rows, priced, fronts, skips, at, labels)
         if steps < 0:
             return -2
         bound[0] = below

@@ -18,6 +18,8 @@ import numpy as np
 
 from uniap_core.api import EdgeTable, Problem
 
+from .dense import stack
+
 Array = np.ndarray
 
 MOST_PROMISES = 4096
@@ -57,14 +59,15 @@ class Codes:
 
     ``cls`` is the IN class of each strategy, ``rep`` a strategy of each class. ``rows`` has for each OUT code, and each
     kind of edge (:meth:`CodeBook.kinds`), what crossing costs each strategy of a consumer, inf where it is no longer
-    allowed; ``keys`` finds a code by its rows. ``cross`` (codes, OUT codes) is what a boundary costs.
+    allowed or there is no such strategy; ``keys`` finds a code by its rows. ``cross`` (codes, OUT codes) is what a
+    boundary costs.
     """
 
     number: int
     cls: Array
     rep: Array
     keys: dict[Hashable, int]
-    rows: tuple[tuple[Array, ...], ...]
+    rows: Array
     cross: Array
 
     @property
@@ -77,6 +80,15 @@ class Codes:
         """Number of codes, IN and OUT."""
         return len(self.rep) + len(self.rows)
 
+    def moved(self, new: Codes, kept: list[int]) -> Array:
+        """The digit among ``new`` once only these kinds are to come; -1 where no consumer to come is allowed."""
+        move = np.empty(self.size, dtype=np.int64)
+        move[: self.ins] = new.cls[self.rep]
+        for o, row in enumerate(self.rows[:, kept]):
+            found = new.keys.get(row.tobytes())
+            move[self.ins + o] = -1 if found is None else new.ins + found
+        return move
+
 
 class CodeBook:
     """The layers in topological order, their edges on the grid, and the digits of every producer; equal ones once."""
@@ -87,6 +99,7 @@ class CodeBook:
         at = {layer: position for position, layer in enumerate(self.order)}
         self.layers = [problem.layers[u] for u in self.order]
         count = len(self.layers)
+        self.widest = max(len(layer.strategies) for layer in self.layers)
         self.step_s = grid(self._largest_total())
         snapped: dict[Hashable, Array] = {}
 
@@ -182,57 +195,47 @@ class CodeBook:
         cls, rep = group_rows(np.hstack([t for e in tables for t in (e.reshard_s, e.cross_s)]))
         if direct and self.problem.depth > 1:
             return self._direct_codes(tables, shared, cls, rep)
+        levels = stack([t.cross_s[rep] for t in tables], (len(rep), self.widest), math.inf)
         keys: dict[Hashable, int] = {}
-        rows: list[tuple[Array, ...]] = []
+        rows: list[Array] = []
         cost: list[float] = []
         reach: list[set[int]] = []
-        for c in rep if self.problem.depth > 1 else ():
-            reach.append({self._out(option, keys, rows, cost) for option in self._options(tables, shared, c, None)})
+        for c in range(len(rep) if self.problem.depth > 1 else 0):
+            reach.append({self._out(*option, keys, rows, cost) for option in self._options(levels[:, c], shared)})
         at = 0
         while at < len(rows):  # what an earlier boundary promised, a later one may promise more tightly
-            found = self._options(tables, shared, -1, rows[at])
-            reach.append({self._out(option, keys, rows, cost) for option in found})
+            reach.append({self._out(*option, keys, rows, cost) for option in self._options(rows[at], shared)})
             at += 1
         cross = np.full((len(rep) + len(rows), len(rows)), math.inf)
         for code, targets in enumerate(reach):
             for target in targets:
                 cross[code, target] = cost[target]
         number = self.intern(("codes", cls.tobytes(), cross.tobytes(), cross.shape, tuple(keys)))
-        return Codes(number, cls, rep, keys, tuple(rows), cross)
+        return Codes(number, cls, rep, keys, np.array(rows).reshape(len(rows), len(tables), self.widest), cross)
 
-    def _options(
-        self, tables: list[EdgeTable], shared: tuple[int, ...], c: int, rows: tuple[Array, ...] | None
-    ) -> list[tuple[tuple[Array, ...], float]]:
+    def _options(self, own: Array, shared: tuple[int, ...]) -> list[tuple[Array, float]]:
         """Every way to promise a level per tensor: the rows of cost that stay allowed, and the price."""
-        own = [t.cross_s[c] for t in tables] if rows is None else list(rows)
         groups = sorted(set(shared))
+        group = np.searchsorted(groups, shared)
         levels = []
-        for group in groups:
-            members = [own[x] for x in range(len(own)) if shared[x] == group]
-            values = np.unique(np.concatenate(members))
-            least = max(float(row.min()) for row in members)
-            levels.append([float(v) for v in values if least <= v < math.inf])
+        for number in range(len(groups)):
+            members = own[group == number]
+            least = float(members.min(axis=1).max())
+            levels.append([v for v in sorted(set(members.ravel().tolist())) if least <= v < math.inf])
         if math.prod(len(values) for values in levels) > MOST_PROMISES:
             raise TooLarge(f"more than {MOST_PROMISES} ways to promise what the tensors of one layer may cost")
-        found = []
-        for promise in itertools.product(*levels):
-            level = dict(zip(groups, promise, strict=True))
-            clipped = tuple(np.where(row <= level[shared[x]], row, math.inf) for x, row in enumerate(own))
-            found.append((clipped, float(sum(promise))))
-        return found
+        return [
+            (np.where(own <= np.array(promise)[group, None], own, math.inf), float(sum(promise)))
+            for promise in itertools.product(*levels)
+        ]
 
-    def _out(
-        self,
-        option: tuple[tuple[Array, ...], float],
-        keys: dict[Hashable, int],
-        rows: list[tuple[Array, ...]],
-        cost: list[float],
-    ) -> int:
-        key = tuple(row.tobytes() for row in option[0])
+    @staticmethod
+    def _out(row: Array, price: float, keys: dict[Hashable, int], rows: list[Array], cost: list[float]) -> int:
+        key = row.tobytes()
         if key not in keys:
             keys[key] = len(rows)
-            rows.append(option[0])
-            cost.append(option[1])
+            rows.append(row)
+            cost.append(price)
             if len(rows) > MOST_PROMISES:
                 raise TooLarge(f"more than {MOST_PROMISES} boundary promises of one layer")
         return keys[key]
@@ -249,7 +252,8 @@ class CodeBook:
         if (price == price[:, :1]).all():  # the consumer's layout does not matter
             price, count = price[:, :1], 1
             into = np.zeros_like(into)
-        rows = tuple(tuple(np.where(into == f, 0.0, math.inf) for _ in tables) for f in range(count))
+        rows = np.full((count, len(tables), self.widest), math.inf)
+        rows[:, :, : len(into)] = np.where(into == np.arange(count)[:, None], 0.0, math.inf)[:, None]
         cross = np.vstack([price, np.full((len(rows), len(rows)), math.inf)])
         number = self.intern(("direct", cls.tobytes(), cross.tobytes(), cross.shape))
         return Codes(number, cls, rep, {("direct", f): f for f in range(len(rows))}, rows, cross)

@@ -109,11 +109,10 @@ class StepTypes:
             price = np.zeros((code.size, choices))
             for e, kind in used:
                 price[: code.ins] += b.edges[e].reshard_s[np.ix_(code.rep, first)]
-                for o, row in enumerate(code.rows):
-                    price[code.ins + o] += np.where(np.isfinite(row[kind][first]), 0.0, math.inf)
+                price[code.ins :] += np.where(np.isfinite(code.rows[:, kind, first]), 0.0, math.inf)
             move = np.zeros(code.size, dtype=np.int64)
             if new is not None:
-                move = self._moved(code, used, kept, new[1]) * strides[new[0]]
+                move = code.moved(new[1], kept) * strides[new[0]] if used else np.arange(code.size) * strides[new[0]]
                 price[move < 0] = math.inf
             cost = (cost[:, None, :] + price[None, :, :]).reshape(-1, choices)
             target = (target[:, None] + np.maximum(move, 0)[None, :]).ravel()
@@ -126,18 +125,6 @@ class StepTypes:
         self.cost.append(cost[q, ci][by])
         leave = np.zeros(len(into), dtype=np.int64) if own is None else own[1].cls
         self.entry.append((u, bases, choices, leave, 0 if own is None else int(strides[own[0]])))
-
-    @staticmethod
-    def _moved(code: Codes, used: list[tuple[int, int]], kept: list[int], new: Codes) -> Array:
-        """The digit after some edges are done; -1 where no consumer to come is allowed."""
-        if not used:
-            return np.arange(code.size)
-        move = np.empty(code.size, dtype=np.int64)
-        move[: code.ins] = new.cls[code.rep]
-        for o, row in enumerate(code.rows):
-            found = new.keys.get(tuple(row[kind].tobytes() for kind in kept), None)
-            move[code.ins + o] = -1 if found is None else new.ins + found
-        return move
 
     def arcs(self) -> tuple[Array, Array, Array, Array, Array]:
         """See :class:`Lattice`."""

@@ -1,0 +1,207 @@
+"""Skip edges over a chain: what a partial plan must know of producers whose consumers are not all placed.
+
+Where consecutive layers are joined by edges (*links*), any further edge is a skip edge. Its producer has a digit
+(:mod:`.codes`) until the last consumer is placed, and all digits together are the *signature* of a partial plan. A
+tensor that goes along a link and a skip edge is carried whole, for a boundary sends it once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from uniap_core.api import EdgeTable, Problem
+
+from .codes import CodeBook, Codes, TooLarge
+
+Array = np.ndarray
+
+MOST_SIGNATURES = 2000
+"""Signatures before one layer."""
+
+MOST_ARCS = 200_000
+"""Ways over all boundaries."""
+
+
+@dataclass(frozen=True, eq=False)
+class Skips:
+    """Signatures as flat arrays; those before layer ``u`` are numbers ``first[u] ..``.
+
+    Attributes
+    ----------
+    first
+        Number of the first signature before each layer (L,).
+    extra, after
+        Seconds that strategy ``k`` of the layer adds under a signature, ``inf`` where a promise forbids it; and the
+        signature then, counted from the first one before the next layer. Both (S, K).
+    arc, into, toll
+        Ways over a boundary before the layer from signature ``s`` are ``arc[s] .. arc[s + 1]``: to which signature,
+        counted from ``first[u]``, and the seconds.
+    rounding_s
+        Most that the objective can be off through the grid of the tables, seconds.
+    """
+
+    first: Array
+    extra: Array
+    after: Array
+    arc: Array
+    into: Array
+    toll: Array
+    rounding_s: float
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The tuple that kernels take."""
+        return self.first, self.extra, self.after, self.arc, self.into, self.toll
+
+
+def none(layers: int, widest: int) -> Skips:
+    """No skip edges: one signature."""
+    zero = np.zeros(1, dtype=np.int64)
+    first = np.zeros(layers, dtype=np.int64)
+    none_s, same = np.zeros((1, widest)), np.zeros((1, widest), dtype=np.int64)
+    return Skips(first, none_s, same, np.arange(2), zero, np.zeros(1), 0.0)
+
+
+def shared(problem: Problem, links: list[EdgeTable]) -> list[bool]:
+    """Whether the tensor of each link goes along a skip edge too."""
+    mine = {id(e) for e in links}
+    skipping = {e.tensor for e in problem.edges if id(e) not in mine}
+    return [e.tensor in skipping for e in links]
+
+
+def least_tolls(problem: Problem) -> Array:
+    """At least so many seconds to send all tensors over a boundary before each layer (L,)."""
+    at = {layer: position for position, layer in enumerate(problem.order)}
+    least: dict[str, Array] = {}
+    for e in problem.edges:
+        part = least.setdefault(e.tensor, np.zeros(len(at)))[at[e.source] + 1 : at[e.target] + 1]
+        np.maximum(part, e.cross_s.min(), out=part)
+    return np.sum(list(least.values()), axis=0)
+
+
+def build(problem: Problem, links: list[EdgeTable], widest: int) -> Skips:
+    """Lay the signatures out.
+
+    Raises
+    ------
+    TooLarge
+        If there are too many.
+    """
+    book, count = CodeBook(problem), len(problem.layers)
+    mine = {id(e) for e in links}
+    whole = {e.tensor for e, also in zip(links, shared(problem, links), strict=True) if also}
+    link = [id(e) in mine for e in problem.edges]
+    carried = [tuple(e for e in book.leaving[p] if not link[e] or book.edges[e].tensor in whole) for p in range(count)]
+    live: list[dict[int, tuple[int, ...]]] = [{}]
+    for u in range(count):
+        here = {**live[-1], u: carried[u]}
+        later = {p: tuple(e for e in edges if book.edges[e].target > u) for p, edges in here.items()}
+        live.append({p: edges for p, edges in later.items() if edges})
+    codes = [{p: book.codes(p, edges, direct=False) for p, edges in here.items()} for here in live]
+    layout = _Layout(book, link, widest)
+    for u in range(count):
+        layout.add(u, live[u], codes[u], codes[u + 1])
+    rounding_s = book.step_s * (2 * len(book.edges) + count) * (problem.micro_batches + 1)
+    return layout.skips(rounding_s)
+
+
+class _Layout:
+    """Signatures layer by layer; equal blocks are laid out once."""
+
+    def __init__(self, book: CodeBook, link: list[bool], widest: int) -> None:
+        self.book, self.link, self.widest = book, link, widest
+        self.known: dict[Hashable, int] = {}
+        self.first: list[int] = []
+        self.size = self.arcs = 0
+        self.extra: list[Array] = []
+        self.after: list[Array] = []
+        self.many: list[Array] = []
+        self.into: list[Array] = []
+        self.toll: list[Array] = []
+
+    def add(self, u: int, live: dict[int, tuple[int, ...]], codes: dict[int, Codes], then: dict[int, Codes]) -> None:
+        """The block before layer ``u``."""
+        b = self.book
+        moves = []
+        for p, edges in live.items():
+            ends = list(zip(edges, b.kinds(edges), strict=True))
+            used = [(e, kind) for e, kind in ends if b.edges[e].target == u]
+            kept = list(dict.fromkeys(kind for e, kind in ends if b.edges[e].target != u))
+            moves.append((codes[p], used, kept, then.get(p)))
+        key: Hashable = (
+            tuple(
+                (id(code), tuple((self._reshard(e), kind) for e, kind in used), tuple(kept), id(new))
+                for code, used, kept, new in moves
+            ),
+            id(then.get(u)),
+        )
+        if key not in self.known:
+            self.known[key] = self.size
+            self._steps(moves, then.get(u))
+            self._arcs([code for code, *_ in moves])
+        self.first.append(self.known[key])
+
+    def _reshard(self, e: int) -> int:
+        return 0 if self.link[e] else id(self.book.edges[e].reshard_s)
+
+    def _steps(
+        self, moves: list[tuple[Codes, list[tuple[int, int]], list[int], Codes | None]], own: Codes | None
+    ) -> None:
+        """``extra`` and ``after``: digits in the order of their producers, the last one fastest."""
+        total = math.prod(code.size for code, *_ in moves)
+        if total > MOST_SIGNATURES:
+            raise TooLarge(f"more than {MOST_SIGNATURES} signatures of skip edges")
+        seconds, after = np.zeros((1, self.widest)), np.zeros((1, 1), dtype=np.int64)
+        for code, used, kept, new in moves:
+            more = np.zeros((code.size, self.widest))
+            for e, kind in used:
+                if not self.link[e]:
+                    reshard = self.book.edges[e].reshard_s[code.rep]
+                    more[: code.ins, : reshard.shape[1]] += reshard
+                more[code.ins :] += np.where(np.isfinite(code.rows[:, kind]), 0.0, math.inf)
+            move = np.zeros(code.size, dtype=np.int64)
+            if new is not None:
+                move = code.moved(new, kept) if used else np.arange(code.size)
+                more[move < 0] = math.inf
+            seconds = (seconds[:, None, :] + more[None]).reshape(-1, self.widest)
+            after = (after * (1 if new is None else new.size) + np.maximum(move, 0)[None]).reshape(-1, 1)
+        every = np.broadcast_to(after, (total, self.widest)).copy()
+        if own is not None:
+            every *= own.size
+            every[:, : len(own.cls)] += own.cls
+        self.extra.append(seconds)
+        self.after.append(every)
+        self.size += total
+
+    def _arcs(self, codes: list[Codes]) -> None:
+        """``arc``, ``into`` and ``toll``: every digit becomes an OUT code."""
+        self.arcs += math.prod(int(np.isfinite(c.cross).sum()) for c in codes)
+        if self.arcs > MOST_ARCS:
+            raise TooLarge(f"more than {MOST_ARCS} ways of skip edges over boundaries")
+        source = into = np.zeros(1, dtype=np.int64)
+        toll = np.zeros(1)
+        for c in codes:
+            a, b = np.nonzero(np.isfinite(c.cross))
+            source = (source[:, None] * c.size + a).ravel()
+            into = (into[:, None] * c.size + c.ins + b).ravel()
+            toll = (toll[:, None] + c.cross[a, b]).ravel()
+        by = np.argsort(source, kind="stable")
+        self.many.append(np.bincount(source, minlength=math.prod(c.size for c in codes)))
+        self.into.append(into[by])
+        self.toll.append(toll[by])
+
+    def skips(self, rounding_s: float) -> Skips:
+        """Everything as flat arrays."""
+        return Skips(
+            np.array(self.first, dtype=np.int64),
+            np.concatenate(self.extra),
+            np.concatenate(self.after),
+            np.concatenate([[0], np.cumsum(np.concatenate(self.many))]).astype(np.int64),
+            np.concatenate(self.into).astype(np.int64),
+            np.concatenate(self.toll),
+            rounding_s,
+        )
