@@ -81,12 +81,10 @@ class Codes:
         return len(self.rep) + len(self.rows)
 
     def moved(self, new: Codes, kept: list[int]) -> Array:
-        """The digit among ``new`` once only these kinds are to come; -1 where no consumer to come is allowed."""
+        """The digit among ``new`` once only these kinds are to come: a promise to them is one that ``new`` can make."""
         move = np.empty(self.size, dtype=np.int64)
         move[: self.ins] = new.cls[self.rep]
-        for o, row in enumerate(self.rows[:, kept]):
-            found = new.keys.get(row.tobytes())
-            move[self.ins + o] = -1 if found is None else new.ins + found
+        move[self.ins :] = [new.ins + new.keys[row.tobytes()] for row in self.rows[:, kept]]
         return move
 
 

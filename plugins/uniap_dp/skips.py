@@ -166,9 +166,8 @@ class _Layout:
             move = np.zeros(code.size, dtype=np.int64)
             if new is not None:
                 move = code.moved(new, kept) if used else np.arange(code.size)
-                more[move < 0] = math.inf
             seconds = (seconds[:, None, :] + more[None]).reshape(-1, self.widest)
-            after = (after * (1 if new is None else new.size) + np.maximum(move, 0)[None]).reshape(-1, 1)
+            after = (after * (1 if new is None else new.size) + move[None]).reshape(-1, 1)
         every = np.broadcast_to(after, (total, self.widest)).copy()
         if own is not None:
             every *= own.size

@@ -113,9 +113,8 @@ class StepTypes:
             move = np.zeros(code.size, dtype=np.int64)
             if new is not None:
                 move = code.moved(new[1], kept) * strides[new[0]] if used else np.arange(code.size) * strides[new[0]]
-                price[move < 0] = math.inf
             cost = (cost[:, None, :] + price[None, :, :]).reshape(-1, choices)
-            target = (target[:, None] + np.maximum(move, 0)[None, :]).ravel()
+            target = (target[:, None] + move[None, :]).ravel()
         bases, residual = np.unique(target, return_inverse=True)
         q, ci = np.nonzero(np.isfinite(cost))
         r = residual[q] * choices + ci

@@ -90,6 +90,16 @@ def test_encoder_decoders_and_u_nets_agree_with_the_lattice(stages, graph, layer
         assert agrees(graph(Shape(layers, stages, 6, 8, tightness, 0.1, layout_free_cross=layout_free)))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_strategies_that_only_skip_edges_tell_apart_stay_apart(seed):
+    problem = random_problem(np.random.default_rng(seed), FEW_SKIPS, shape="skip", memory="tight")
+    edges = tuple(
+        EdgeTable(e.source, e.target, e.tensor, 0 * e.reshard_s, 0 * e.cross_s) if e.target == e.source + 1 else e
+        for e in problem.edges
+    )
+    assert agrees(Problem("free links", problem.micro_batches, problem.stages, problem.layers, edges))
+
+
 def test_a_tensor_on_a_link_and_a_skip_edge_crosses_once():
     problem = encoder_decoder(Shape(6, 3, 4, 8, 0.6))
     found = search(problem)
