@@ -97,25 +97,26 @@ def even_price(tables, rows, i, begin, stop):
     own, link, _, cap = tables
     row, first, many = rows
     widest = own.shape[2]
-    # The best behind each row of the layer before, and of this layer: value, seconds, bytes.
-    here, ahead = np.zeros((widest + 1, 3)), np.zeros((widest + 1, 3))
+    # The best behind each row of a layer and of the one before: value, seconds, bytes.
+    best, side = np.zeros((2, widest + 1, 3)), 0
     left_s, left_b, right_s, right_b, price = 0.0, 0.0, 0.0, 0.0, 0.0
     for turn in range(10):
         for q in range(many[stop - 1]):
-            ahead[q, 0] = ahead[q, 1] = ahead[q, 2] = 0.0
+            best[side, q, 1] = best[side, q, 2] = 0.0
         for u in range(stop - 1, begin - 1, -1):
-            before = many[u - 1] if u > begin else 1
+            before, after = many[u - 1] if u > begin else 1, side
+            side = 1 - side
             for q in range(before):
-                here[q, 0] = INF
+                best[side, q, 0] = INF
             for k in range(widest):
-                seconds, size = own[u, i, k, 0] + ahead[row[u, k], 1], own[u, i, k, 1] + ahead[row[u, k], 2]
+                q = row[u, k]
+                seconds, size = own[u, i, k, 0] + best[after, q, 1], own[u, i, k, 1] + best[after, q, 2]
                 for q in range(before):
                     link_s = link[0, u - 1, first[u - 1, q], k] if u > begin else 0.0
                     value = size if turn == 1 and seconds < INF else seconds + link_s + price * size
-                    if value < here[q, 0]:
-                        here[q, 0], here[q, 1], here[q, 2] = value, seconds + link_s, size
-            here, ahead = ahead, here
-        middle_s, middle_b = ahead[0, 1], ahead[0, 2]
+                    if value < best[side, q, 0]:
+                        best[side, q, 0], best[side, q, 1], best[side, q, 2] = value, seconds + link_s, size
+        middle_s, middle_b = best[side, 0, 1], best[side, 0, 2]
         if turn > 1 and middle_s + price * middle_b >= (left_s + price * left_b) * (1 - 1e-9):
             break
         if turn != 1 and middle_b > cap[i]:

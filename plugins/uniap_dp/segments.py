@@ -98,7 +98,7 @@ def _label(
     first = np.arange(rows) * root.base[1] + starts
     spots.where[first], spots.many[first] = np.arange(rows), 1
     arena.time[:rows] = arena.memory[:rows] = 0.0
-    used = rows
+    used, in_at = rows, np.empty(int(residuals.max()) + 1, dtype=np.int64)
     # Items from which no useful end can be reached are left out.
     open_ = np.minimum.reduceat(np.append(spare, math.inf), root.base[:-1]) < math.inf
     for item in np.flatnonzero(open_[1:]).tolist():
@@ -107,6 +107,7 @@ def _label(
             got = labels.extend(
                 item + 1, rows, width, tree, in_base, lattice.arcs, costs, spots.where, spots.many,
                 arena.time, arena.memory, used, prices, slack, slack_in, spare, spare_in, len(prices) - 1,
+                arena.aside_time, arena.aside_memory, in_at,
             )  # fmt: skip
             if got >= 0:
                 break

@@ -107,10 +107,10 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
 
 
 def _label_budget(request: SolveRequest, options: DpOptions) -> int:
-    """Labels take 16 bytes, and half as much again while their room grows; leave as much for everything else."""
+    """Labels take 16 bytes, half as much again while their room grows, and 24 aside; leave 24 for everything else."""
     if request.memory_limit_bytes is None:
         return options.max_labels
-    return min(options.max_labels, request.memory_limit_bytes // 48)
+    return min(options.max_labels, request.memory_limit_bytes // 72)
 
 
 def _answer(ledger: Ledger, stop: Stop, words: str, arena: Arena) -> RawResult:

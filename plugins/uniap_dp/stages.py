@@ -69,7 +69,7 @@ def join(
             got = totals.join_stage(
                 heads, ends, tables, value, starts, lattice.states, lattice.border, weight, cutoff,
                 tail_s, tail_t, tails, lattice.out_start, at, many, leave_base, leave_at, leave_many,
-                next_at, next_many, arena.time, arena.memory, used,
+                next_at, next_many, arena.time, arena.memory, used, arena.aside_time, arena.aside_memory,
             )  # fmt: skip
             if got >= 0:
                 break

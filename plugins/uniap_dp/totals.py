@@ -119,54 +119,56 @@ def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp
                 out[at] = best
 
 
-@compiled("i8(f8[::1], f8[::1], i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[::1], f8[::1], i8, f8[::1], f8[::1])")
-def absorb_peak(acc_s, acc_t, n, lab_s, lab_t, begin, stop, step, weight, cutoff, tail_s, tail_t, tails, out_s, out_t):
-    """Merge a front of (sum, peak) with another extended by a term ``step``; drops what cannot meet the cutoff."""
-    i, x, k, best = 0, begin, 0, INF
-    while True:
-        if x < stop:
-            s, t = lab_s[x] + step, max(lab_t[x], step)
-            least = INF
-            for y in range(tails):
-                least = min(least, s + tail_s[y] + weight * max(t, tail_t[y]))
-            if least > cutoff:
-                x += 1
-                continue
-            while i < n and (acc_s[i] < s or (acc_s[i] == s and acc_t[i] <= t)):
-                if acc_t[i] < best:
-                    best = acc_t[i]
-                    out_s[k], out_t[k] = acc_s[i], best
-                    k += 1
-                i += 1
-            if t < best:
-                best = t
-                out_s[k], out_t[k] = s, t
+@compiled("i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[:, ::1], i8, i8)")
+def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, step, weight, cutoff, tail_s, tail_t, d, tails):
+    """Merge ``n`` labels (sum, peak) from ``begin`` with ``x .. stop`` extended by a term, if that can meet the cutoff.
+
+    The first ones are in ``own_s``, ``own_t``, where the result goes too, from ``out`` on; returns its length.
+    """
+    i, end, k, best = begin, begin + n, out, INF
+    while x < stop:
+        s, t = lab_s[x] + step, max(lab_t[x], step)
+        x += 1
+        least = INF
+        for y in range(tails):
+            least = min(least, s + tail_s[d, y] + weight * max(t, tail_t[d, y]))
+        if least > cutoff:
+            continue
+        while i < end and (own_s[i] < s or (own_s[i] == s and own_t[i] <= t)):
+            if own_t[i] < best:
+                best = own_t[i]
+                own_s[k], own_t[k] = own_s[i], best
                 k += 1
-            x += 1
-        else:
-            while i < n:
-                if acc_t[i] < best:
-                    best = acc_t[i]
-                    out_s[k], out_t[k] = acc_s[i], best
-                    k += 1
-                i += 1
-            return k
+            i += 1
+        if t < best:
+            best = t
+            own_s[k], own_t[k] = s, t
+            k += 1
+    while i < end:
+        if own_t[i] < best:
+            best = own_t[i]
+            own_s[k], own_t[k] = own_s[i], best
+            k += 1
+        i += 1
+    return k - out
 
 
 @compiled(
     "i8(i8[::1], i8[::1], i8[::1], f8[::1], i8[::1], i8[::1], Tuple((i8[::1], i8[::1], i8[::1], f8[::1])), f8, f8,"
     "f8[:, ::1], f8[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1],"
-    "f8[::1], f8[::1], i8)"
+    "f8[::1], f8[::1], i8, f8[::1], f8[::1])"
 )
 def join_stage(
     heads, ends, tables, value, starts, states, border, weight, cutoff, tail_s, tail_t, tails,
     enter_base, enter_at, enter_many, leave_base, leave_at, leave_many, next_at, next_many, lab_s, lab_t, used,
+    tmp_s, tmp_t,
 ):  # fmt: skip
     """Carry fronts of (sum, peak) over one stage and its boundary; returns labels used, or -1 if out of room.
 
     Stage tables ``x`` lead from downset ``heads[x]`` to ``ends[x]`` (sorted by end) with values at ``tables[x]``, shape
     (start states, states). Fronts into downset ``d`` in its start state ``f`` are number ``enter_base[d] + f``; out of
     it in state ``q`` number ``leave_base[d] + q``. ``tail_s[d]``, ``tail_t[d]`` bound what follows, boundary included.
+    ``tmp_s`` and ``tmp_t`` are room for the two sides of a merge.
     """
     first, group, source, cross = border
     x = 0
@@ -178,9 +180,9 @@ def join_stage(
             for f in range(starts[heads[stop]]):
                 room += enter_many[enter_base[heads[stop]] + f]
             stop += 1
-        buf_s, buf_t = np.empty(room + 1), np.empty(room + 1)
-        alt_s, alt_t = np.empty(room + 1), np.empty(room + 1)
-        total = 0
+        if 2 * room > len(tmp_s):
+            return -1
+        side, total = 0, 0
         for q in range(states[b]):
             count = 0
             for y in range(x, stop):
@@ -190,21 +192,22 @@ def join_stage(
                     state = enter_base[a] + f
                     if p < INF and enter_many[state] > 0:
                         count = absorb_peak(
-                            buf_s, buf_t, count, lab_s, lab_t, enter_at[state], enter_at[state] + enter_many[state],
-                            p, weight, cutoff, tail_s[b], tail_t[b], tails[b], alt_s, alt_t,
+                            tmp_s, tmp_t, side, count, room - side, lab_s, lab_t,
+                            enter_at[state], enter_at[state] + enter_many[state],
+                            p, weight, cutoff, tail_s, tail_t, b, tails[b],
                         )  # fmt: skip
-                        buf_s, alt_s = alt_s, buf_s
-                        buf_t, alt_t = alt_t, buf_t
+                        side = room - side
             if used + count > len(lab_s):
                 return -1
             state = leave_base[b] + q
             leave_at[state], leave_many[state] = used, count
             for z in range(count):
-                lab_s[used + z], lab_t[used + z] = buf_s[z], buf_t[z]
+                lab_s[used + z], lab_t[used + z] = tmp_s[side + z], tmp_t[side + z]
             used += count
             total += count
-        buf_s, buf_t = np.empty(total + 1), np.empty(total + 1)
-        alt_s, alt_t = np.empty(total + 1), np.empty(total + 1)
+        if 2 * total > len(tmp_s):
+            return -1
+        side = 0
         for f in range(starts[b]):
             count = 0
             for z in range(group[first[b] + f], group[first[b] + f + 1]):
@@ -212,17 +215,17 @@ def join_stage(
                 if leave_many[state] > 0:
                     # The tail holds the cheapest boundary already, so it cannot prune once more: only merge.
                     count = absorb_peak(
-                        buf_s, buf_t, count, lab_s, lab_t, leave_at[state], leave_at[state] + leave_many[state],
-                        cross[z], weight, INF, tail_s[b], tail_t[b], 0, alt_s, alt_t,
+                        tmp_s, tmp_t, side, count, total - side, lab_s, lab_t,
+                        leave_at[state], leave_at[state] + leave_many[state],
+                        cross[z], weight, INF, tail_s, tail_t, b, 0,
                     )  # fmt: skip
-                    buf_s, alt_s = alt_s, buf_s
-                    buf_t, alt_t = alt_t, buf_t
+                    side = total - side
             if used + count > len(lab_s):
                 return -1
             state = enter_base[b] + f
             next_at[state], next_many[state] = used, count
             for z in range(count):
-                lab_s[used + z], lab_t[used + z] = buf_s[z], buf_t[z]
+                lab_s[used + z], lab_t[used + z] = tmp_s[side + z], tmp_t[side + z]
             used += count
         x = stop
     return used
