@@ -128,28 +128,33 @@ def one_stage_cases() -> list[dict[str, object]]:
 
 
 def passes() -> list[dict[str, object]]:
-    """Chains of up to 64 layers by the one pass, and over the lattice alone."""
+    """Chains of up to 64 layers, and chains with skip edges, by the one pass and over the lattice alone."""
     measure(chain(Shape(8, 2, 4)))
-    memory = {"ample": (0.3, 0.2, 16), "middling, equal layers": (0.6, 0.0, 8), "tight": (0.9, 0.2, 32)}
-    table = Table(title="Milliseconds of all chains of so many layers, 2 to 8 stages, 6 to 24 strategies")
-    for column in ("layers", "memory", "chains", "one pass", "lattice", "ratio", "passes given up"):
-        table.add_column(column, justify="left" if column == "memory" else "right")
+    memory = {"ample": (16, 0.3, 0.2), "middling, equal layers": (8, 0.6, 0.0), "tight": (32, 0.9, 0.2)}
+    rows = {
+        f"chains of {layers}, {name}": [chain(Shape(layers, *size, *rest)) for size in sizes]
+        for layers, sizes in SIZES.items()
+        for name, rest in memory.items()
+    }
+    for name, graph in (("encoder-decoder", encoder_decoder), ("U-Net", u_net)):
+        for size in ((8, 2, 6), (16, 4, 6), (24, 4, 8), (48, 2, 12)):
+            shape = Shape(*size, 8, 0.6, 0.1, layout_free_cross=True)
+            rows[f"{name} of {size[0]}, P={size[1]}, {size[2]} strategies"] = [graph(shape)]
+    table = Table(title="Milliseconds by the one pass and over the lattice; chains: 2 to 8 stages, 6 to 16 strategies")
+    for column in ("problems", "number", "one pass", "lattice", "ratio", "passes given up"):
+        table.add_column(column, justify="left" if column == "problems" else "right")
     records = []
-    for layers, sizes in SIZES.items():
-        for name, (tightness, noise, micro_batches) in memory.items():
-            pass_s = lattice_s = 0.0
-            given_up = 0
-            for stages, strategies in sizes:
-                problem = chain(Shape(layers, stages, strategies, micro_batches, tightness, noise))
-                pass_s += measure(problem)[0]
-                lattice_s += measure(problem, {"max_steps": 0})[0]
-                found = search(problem, math.inf, DpOptions().max_labels, DpOptions().max_steps)
-                given_up += found is None or not found.done
-            table.add_row(
-                str(layers), name, str(len(sizes)), f"{1000 * pass_s:.2f}", f"{1000 * lattice_s:.2f}",
-                f"{lattice_s / pass_s:.1f}", str(given_up),
-            )  # fmt: skip
-            records.append({"layers": layers, "memory": name, "pass_s": pass_s, "lattice_s": lattice_s})
+    for name, problems in rows.items():
+        pass_s = sum(measure(problem)[0] for problem in problems)
+        lattice_s = sum(measure(problem, {"max_steps": 0})[0] for problem in problems)
+        limits = DpOptions().max_labels, DpOptions().max_steps
+        found = [search(problem, math.inf, *limits) for problem in problems]
+        given_up = sum(outcome is None or not outcome.done for outcome in found)
+        table.add_row(
+            name, str(len(problems)), f"{1000 * pass_s:.2f}", f"{1000 * lattice_s:.2f}", f"{lattice_s / pass_s:.1f}",
+            str(given_up),
+        )  # fmt: skip
+        records.append({"problems": name, "pass_s": pass_s, "lattice_s": lattice_s, "given_up": given_up})
     CONSOLE.print(table)
     return records
 

@@ -6,6 +6,9 @@ runs the program over cuts backward on the bounds. Then it extends partial plans
 stage whose last strategies have equal rows of resharding, one that is at least as good in time, peak and memory
 replaces another; one that cannot end below the goal is dropped. Goals rise from the bound on the whole chain, and the
 first that a plan meets proves the best such plan.
+
+Skip edges (:mod:`.skips`) are left out of the bounds, but for what every boundary costs at least; plans that differ in
+what later layers must know of them are kept apart.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -126,7 +127,6 @@ class CodeBook:
         self.same_codes: dict[Hashable, Codes] = {}
         self.same_classes: dict[Hashable, Array] = {}
         self.in_class = [self._in_classes(u) for u in range(count)]
-        self.sort = self._sorts()
 
     def _largest_total(self) -> float:
         times = sum(float(np.where(np.isfinite(u.time_s), u.time_s, 0.0).max()) for u in self.layers)
@@ -147,7 +147,8 @@ class CodeBook:
             self.same_classes[key] = group_rows(columns)[0]
         return self.same_classes[key]
 
-    def _sorts(self) -> list[int]:
+    @cached_property
+    def sort(self) -> list[int]:
         """Number of each layer's tables; equal numbers, equal tables."""
         text: dict[int, bytes] = {}
 
