@@ -16,6 +16,10 @@ from .costs import CostTables
 from .problem import MEMORY_TOLERANCE, Array, Problem
 
 
+WORST = 1e300
+"""The ratio of an infinite need."""
+
+
 @dataclass(frozen=True)
 class Shortage:
     """Where memory runs short in the roomiest placement of a candidate.
@@ -60,9 +64,12 @@ def shortage(problem: Problem) -> Shortage | None:
     Parameters
     ----------
     problem
-        Any problem; the bound ignores time, so ``None`` does not promise that a plan exists.
+        Any problem; the bound ignores time, so ``None`` does not promise that a plan exists. More stages than layers
+        are no shortage of memory.
     """
     order = problem.order
+    if problem.depth > len(order):
+        return None
     smallest = _smallest(problem)[:, list(order)]
     factor, i, first, end = _bottleneck(problem, smallest)
     if factor <= 1 + MEMORY_TOLERANCE:
@@ -110,8 +117,8 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
     start = np.zeros((problem.depth, count + 1), dtype=int)
     loads = []
     for i, stage in enumerate(problem.stages):
-        with np.errstate(over="ignore"):  # a device without memory: any need is infinitely too much
-            load = (stage.reserved_bytes + _segments(smallest[i])) / max(stage.memory_bytes, 1e-300)
+        # Finite even for a device without memory and for an impossible layer: only an empty stage is infinitely bad.
+        load = np.minimum((stage.reserved_bytes + _segments(smallest[i])) / max(stage.memory_bytes, 1.0), WORST)
         load[np.tril_indices(count + 1)] = np.inf
         loads.append(load)
         worst = np.maximum(reach[:, None], load)

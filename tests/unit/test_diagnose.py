@@ -6,11 +6,13 @@ import dataclasses
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from uniap_core.diagnose import shortage
 from uniap_core.problem import EdgeTable, LayerTable, Problem, Stage
 from uniap_core.testing import optimum, problems
+from uniap_core.testing.problems import Limits, random_problem
 
 
 @settings(max_examples=40)
@@ -21,6 +23,32 @@ def test_a_certain_shortage_means_that_nothing_fits(problem):
         assert optimum(problem).assignment is None
         assert short.factor > 1
         assert "needs at least" in short.sentence()
+
+
+@pytest.mark.parametrize("nothing", [0, 1, 2])
+def test_a_stage_without_room_for_its_reserve_is_the_one_at_fault(nothing):
+    problem = random_problem(
+        np.random.default_rng(1), Limits(layers=(4, 4), stages=(3, 3)), shape="chain", memory="ample"
+    )
+    stages = list(problem.stages)
+    stages[nothing] = Stage(0.0, 2.0**30, stages[nothing].in_flight)
+    short = shortage(Problem("no room", problem.micro_batches, tuple(stages), problem.layers, problem.edges))
+    assert short.stage == nothing
+    assert short.certain
+    assert short.factor == math.inf
+    assert short.needed_bytes >= 2.0**30
+
+
+def test_a_layer_that_is_possible_nowhere_is_the_one_at_fault():
+    problem = random_problem(
+        np.random.default_rng(1), Limits(layers=(4, 4), stages=(3, 3)), shape="chain", memory="ample"
+    )
+    layers = list(problem.layers)
+    never = np.full_like(layers[2].time_s, math.inf)
+    layers[2] = LayerTable("never", layers[2].strategies, never, layers[2].state_bytes, layers[2].stash_bytes)
+    short = shortage(Problem("never", problem.micro_batches, problem.stages, tuple(layers), problem.edges))
+    assert short.needed_bytes == math.inf
+    assert short.certain
 
 
 @settings(max_examples=40)
