@@ -15,7 +15,6 @@ import numpy as np
 from .costs import CostTables
 from .problem import MEMORY_TOLERANCE, Array, Problem
 
-
 WORST = 1e300
 """The ratio of an infinite need."""
 
