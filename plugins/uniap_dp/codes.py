@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,6 +87,21 @@ class Codes:
         move[: self.ins] = new.cls[self.rep]
         move[self.ins :] = [new.ins + new.keys[row.tobytes()] for row in self.rows[:, kept]]
         return move
+
+
+def ways_over(codes: Sequence[Codes]) -> tuple[Array, Array, Array]:
+    """Every way over a boundary that makes all digits OUT: from which state, to which, and the seconds.
+
+    States are digits in order, the last one fastest. Ways into one state are not next to each other.
+    """
+    source = into = np.zeros(1, dtype=np.int64)
+    toll = np.zeros(1)
+    for c in codes:
+        a, b = np.nonzero(np.isfinite(c.cross))
+        source = (source[:, None] * c.size + a).ravel()
+        into = (into[:, None] * c.size + c.ins + b).ravel()
+        toll = (toll[:, None] + c.cross[a, b]).ravel()
+    return source, into, toll
 
 
 class CodeBook:

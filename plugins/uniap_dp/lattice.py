@@ -20,7 +20,7 @@ import numpy as np
 
 from uniap_core.api import Problem
 
-from .codes import CodeBook, Codes, TooLarge
+from .codes import CodeBook, Codes, TooLarge, ways_over
 from .steps import Live, StageClass, StepTypes
 
 Array = np.ndarray
@@ -240,13 +240,8 @@ def _borders(codes: list[list[Codes]], outs: list[Array], budget: int) -> tuple[
             arcs = math.prod(int(np.isfinite(c.cross).sum()) for c in here)
             if filled + arcs > budget:
                 raise TooLarge(f"more than {budget} ways over the boundaries")
-            q = f = np.zeros(1, dtype=np.int64)
-            o = np.zeros(1)
-            for c in here:
-                a, b = np.nonzero(np.isfinite(c.cross))
-                q = (q[:, None] * c.size + a).ravel()
-                f = (f[:, None] * len(c.rows) + b).ravel()
-                o = (o[:, None] + c.cross[a, b]).ravel()
+            q, into, o = ways_over(here)
+            f = np.searchsorted(out, into)
             by = np.argsort(f, kind="stable")
             known[key] = (np.bincount(f, minlength=len(out)).cumsum(), q[by], o[by])
         sizes, q, o = known[key]

@@ -15,7 +15,7 @@ import numpy as np
 
 from uniap_core.api import EdgeTable, Problem
 
-from .codes import CodeBook, Codes, TooLarge
+from .codes import CodeBook, Codes, TooLarge, ways_over
 
 Array = np.ndarray
 
@@ -181,13 +181,7 @@ class _Layout:
         self.arcs += math.prod(int(np.isfinite(c.cross).sum()) for c in codes)
         if self.arcs > MOST_ARCS:
             raise TooLarge(f"more than {MOST_ARCS} ways of skip edges over boundaries")
-        source = into = np.zeros(1, dtype=np.int64)
-        toll = np.zeros(1)
-        for c in codes:
-            a, b = np.nonzero(np.isfinite(c.cross))
-            source = (source[:, None] * c.size + a).ravel()
-            into = (into[:, None] * c.size + c.ins + b).ravel()
-            toll = (toll[:, None] + c.cross[a, b]).ravel()
+        source, into, toll = ways_over(codes)
         by = np.argsort(source, kind="stable")
         self.many.append(np.bincount(source, minlength=math.prod(c.size for c in codes)))
         self.into.append(into[by])
