@@ -2,7 +2,7 @@
 
 ``python -m bench solvers [--graph chain] [--layers 8,16,34] [--stages 2,4] [--strategies 6,10] [--solvers dp,highs,...]
 [--tightness 0.6] [--noise 0] [--micro-batches 8] [--time-limit 30] [--repeat 3] [--json FILE]``. Problems are the
-synthetic transformers of ``bench.dp``: chains, one stage of fine-grained memory (whatever ``--stages`` says),
+synthetic transformers of ``bench.dp``: chains, one stage of fine-grained memory (``--stages`` has no say),
 encoder-decoders, two towers, U-Nets. Times are the least of several solves in warm workers (at least 0.2 s of
 them), lowering included; the ratio is to ``dp`` on the same problem in the same run.
 """
@@ -88,6 +88,8 @@ def main() -> None:
     # A consumer's layout in the price of a boundary multiplies the states of skip edges; chains bear it.
     free = chosen.graph not in ("chain", "one-stage")
     warm = GRAPHS[chosen.graph](Shape(9, 2, 4, 4, layout_free_cross=free))
+    if chosen.graph == "one-stage":
+        chosen.stages = [1]
     table = Table("problem", "solver", "form", "columns", "rows", "stop", "objective s", "gap", "seconds", "/ dp")
     rows = []
     for solver in solvers:

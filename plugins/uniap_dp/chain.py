@@ -76,9 +76,10 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     if links is None or widest * sums(count, depth) > MOST_WORK:
         return None
     carried, plain = skips.none(count, widest), len(links) == len(problem.edges)
+    both = [] if plain else skips.shared(problem, links)
     if steps and not plain:
         try:
-            carried = skips.build(problem, links, widest)
+            carried = skips.build(problem, links, both, widest)
         except TooLarge:
             return None
     from . import climb as kernels
@@ -88,7 +89,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     if plain:
         border[1:] = link[1].min(axis=(1, 2))
     else:
-        link[1, skips.shared(problem, links)] = 0.0
+        link[1, both] = 0.0
         border = skips.least_tolls(problem)
     own = np.empty((*layers.time.shape, 2))
     own[..., 0], own[..., 1] = layers.time, layers.memory

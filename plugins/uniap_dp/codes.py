@@ -83,6 +83,8 @@ class Codes:
 
     def moved(self, new: Codes, kept: list[int]) -> Array:
         """The digit among ``new`` once only these kinds are to come: a promise to them is one that ``new`` can make."""
+        if new is self and kept == list(range(self.rows.shape[1])):
+            return np.arange(self.size)
         move = np.empty(self.size, dtype=np.int64)
         move[: self.ins] = new.cls[self.rep]
         move[self.ins :] = [new.ins + new.keys[row.tobytes()] for row in self.rows[:, kept]]
@@ -176,6 +178,30 @@ class CodeBook:
             self.intern(("layer", raw(u.time_s), raw(u.state_bytes), raw(u.stash_bytes), self.in_class[x].tobytes()))
             for x, u in enumerate(self.layers)
         ]
+
+    @property
+    def rounding_s(self) -> float:
+        """Most that the objective can be off through the grid, seconds."""
+        return self.step_s * (2 * len(self.edges) + len(self.layers)) * (self.problem.micro_batches + 1)
+
+    def split(self, edges: tuple[int, ...], u: int) -> tuple[list[tuple[int, int]], list[int]]:
+        """Edges still to come as layer ``u`` is placed: (edge, kind) of those that end there, kinds of the others."""
+        ends = list(zip(edges, self.kinds(edges), strict=True))
+        used = [(e, kind) for e, kind in ends if self.edges[e].target == u]
+        return used, list(dict.fromkeys(kind for e, kind in ends if self.edges[e].target != u))
+
+    def charge(self, code: Codes, used: list[tuple[int, int]], strategies: Array, free: frozenset[int]) -> Array:
+        """Seconds (digits, strategies) of edges that end at a layer.
+
+        Under an IN class they are resharded, but for ``free`` ones; an OUT code costs nothing more, ``inf`` where its
+        promise forbids the strategy.
+        """
+        seconds = np.zeros((code.size, len(strategies)))
+        for e, kind in used:
+            if e not in free:
+                seconds[: code.ins] += self.edges[e].reshard_s[np.ix_(code.rep, strategies)]
+            seconds[code.ins :] += np.where(np.isfinite(code.rows[:, kind, strategies]), 0.0, math.inf)
+        return seconds
 
     def kinds(self, edges: tuple[int, ...]) -> tuple[int, ...]:
         """Number of each edge's kind, by first appearance: edges of one tensor with equal tables are one kind."""

@@ -170,7 +170,7 @@ def build(problem: Problem, max_states: int, clock: Clock = idle) -> Lattice:
         out_start=out_start,
         arcs=types.arcs(),
         border=_borders(codes, outs, 40 * max_states),
-        rounding_s=book.step_s * (2 * len(book.edges) + len(book.layers)) * (problem.micro_batches + 1),
+        rounding_s=book.rounding_s,
     )
 
 

@@ -83,8 +83,8 @@ def least_tolls(problem: Problem) -> Array:
     return np.sum(list(least.values()), axis=0)
 
 
-def build(problem: Problem, links: list[EdgeTable], widest: int) -> Skips:
-    """Lay the signatures out.
+def build(problem: Problem, links: list[EdgeTable], both: list[bool], widest: int) -> Skips:
+    """Lay the signatures out; ``both`` as from :func:`shared`.
 
     Raises
     ------
@@ -93,9 +93,11 @@ def build(problem: Problem, links: list[EdgeTable], widest: int) -> Skips:
     """
     book, count = CodeBook(problem), len(problem.layers)
     mine = {id(e) for e in links}
-    whole = {e.tensor for e, also in zip(links, shared(problem, links), strict=True) if also}
-    link = [id(e) in mine for e in problem.edges]
-    carried = [tuple(e for e in book.leaving[p] if not link[e] or book.edges[e].tensor in whole) for p in range(count)]
+    whole = {e.tensor for e, also in zip(links, both, strict=True) if also}
+    link = frozenset(number for number, e in enumerate(problem.edges) if id(e) in mine)
+    carried = [
+        tuple(e for e in book.leaving[p] if e not in link or book.edges[e].tensor in whole) for p in range(count)
+    ]
     live: list[dict[int, tuple[int, ...]]] = [{}]
     for u in range(count):
         here = {**live[-1], u: carried[u]}
@@ -105,14 +107,13 @@ def build(problem: Problem, links: list[EdgeTable], widest: int) -> Skips:
     layout = _Layout(book, link, widest)
     for u in range(count):
         layout.add(u, live[u], codes[u], codes[u + 1])
-    rounding_s = book.step_s * (2 * len(book.edges) + count) * (problem.micro_batches + 1)
-    return layout.skips(rounding_s)
+    return layout.skips()
 
 
 class _Layout:
     """Signatures layer by layer; equal blocks are laid out once."""
 
-    def __init__(self, book: CodeBook, link: list[bool], widest: int) -> None:
+    def __init__(self, book: CodeBook, link: frozenset[int], widest: int) -> None:
         self.book, self.link, self.widest = book, link, widest
         self.known: dict[Hashable, int] = {}
         self.first: list[int] = []
@@ -128,9 +129,7 @@ class _Layout:
         b = self.book
         moves = []
         for p, edges in live.items():
-            ends = list(zip(edges, b.kinds(edges), strict=True))
-            used = [(e, kind) for e, kind in ends if b.edges[e].target == u]
-            kept = list(dict.fromkeys(kind for e, kind in ends if b.edges[e].target != u))
+            used, kept = b.split(edges, u)
             moves.append((codes[p], used, kept, then.get(p)))
         key: Hashable = (
             tuple(
@@ -138,18 +137,19 @@ class _Layout:
                 for code, used, kept, new in moves
             ),
             id(then.get(u)),
+            len(b.layers[u].strategies),
         )
         if key not in self.known:
             self.known[key] = self.size
-            self._steps(moves, then.get(u))
+            self._steps(len(b.layers[u].strategies), moves, then.get(u))
             self._arcs([code for code, *_ in moves])
         self.first.append(self.known[key])
 
     def _reshard(self, e: int) -> int:
-        return 0 if self.link[e] else id(self.book.edges[e].reshard_s)
+        return 0 if e in self.link else id(self.book.edges[e].reshard_s)
 
     def _steps(
-        self, moves: list[tuple[Codes, list[tuple[int, int]], list[int], Codes | None]], own: Codes | None
+        self, wide: int, moves: list[tuple[Codes, list[tuple[int, int]], list[int], Codes | None]], own: Codes | None
     ) -> None:
         """``extra`` and ``after``: digits in the order of their producers, the last one fastest."""
         total = math.prod(code.size for code, *_ in moves)
@@ -158,14 +158,8 @@ class _Layout:
         seconds, after = np.zeros((1, self.widest)), np.zeros((1, 1), dtype=np.int64)
         for code, used, kept, new in moves:
             more = np.zeros((code.size, self.widest))
-            for e, kind in used:
-                if not self.link[e]:
-                    reshard = self.book.edges[e].reshard_s[code.rep]
-                    more[: code.ins, : reshard.shape[1]] += reshard
-                more[code.ins :] += np.where(np.isfinite(code.rows[:, kind]), 0.0, math.inf)
-            move = np.zeros(code.size, dtype=np.int64)
-            if new is not None:
-                move = code.moved(new, kept) if used else np.arange(code.size)
+            more[:, :wide] = self.book.charge(code, used, np.arange(wide), self.link)
+            move = np.zeros(code.size, dtype=np.int64) if new is None else code.moved(new, kept)
             seconds = (seconds[:, None, :] + more[None]).reshape(-1, self.widest)
             after = (after * (1 if new is None else new.size) + move[None]).reshape(-1, 1)
         every = np.broadcast_to(after, (total, self.widest)).copy()
@@ -187,7 +181,7 @@ class _Layout:
         self.into.append(into[by])
         self.toll.append(toll[by])
 
-    def skips(self, rounding_s: float) -> Skips:
+    def skips(self) -> Skips:
         """Everything as flat arrays."""
         return Skips(
             np.array(self.first, dtype=np.int64),
@@ -196,5 +190,5 @@ class _Layout:
             np.concatenate([[0], np.cumsum(np.concatenate(self.many))]).astype(np.int64),
             np.concatenate(self.into).astype(np.int64),
             np.concatenate(self.toll),
-            rounding_s,
+            self.book.rounding_s,
         )

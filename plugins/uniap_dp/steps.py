@@ -77,9 +77,7 @@ class StepTypes:
         parts: list[Hashable] = []
         moves: list[Move] = []
         for (producer, edges), code in zip(live, codes, strict=True):
-            ends = list(zip(edges, b.kinds(edges), strict=True))
-            used = [(e, kind) for e, kind in ends if b.edges[e].target == u]
-            kept = list(dict.fromkeys(kind for e, kind in ends if b.edges[e].target != u))
+            used, kept = b.split(edges, u)
             new = after.get(producer)
             tables = tuple((kind, id(b.edges[e].reshard_s)) for e, kind in used)
             parts.append((code.number, tables, None if new is None else (new[0], new[1].number), tuple(kept)))
@@ -106,13 +104,10 @@ class StepTypes:
             raise TooLarge(f"more than {self.budget} transitions between states")
         cost, target = np.zeros((1, choices)), np.zeros(1, dtype=np.int64)
         for code, used, kept, new in moves:
-            price = np.zeros((code.size, choices))
-            for e, kind in used:
-                price[: code.ins] += b.edges[e].reshard_s[np.ix_(code.rep, first)]
-                price[code.ins :] += np.where(np.isfinite(code.rows[:, kind, first]), 0.0, math.inf)
+            price = b.charge(code, used, first, frozenset())
             move = np.zeros(code.size, dtype=np.int64)
             if new is not None:
-                move = code.moved(new[1], kept) * strides[new[0]] if used else np.arange(code.size) * strides[new[0]]
+                move = code.moved(new[1], kept) * strides[new[0]]
             cost = (cost[:, None, :] + price[None, :, :]).reshape(-1, choices)
             target = (target[:, None] + move[None, :]).ravel()
         bases, residual = np.unique(target, return_inverse=True)
