@@ -9,6 +9,10 @@ import numpy as np
 Array = np.ndarray
 
 
+FIRST_ROOM = 1 << 16
+"""Labels that there is room for once any are needed."""
+
+
 class OutOfLabels(Exception):
     """The label budget is spent; what was proven so far stays true."""
 
@@ -29,8 +33,8 @@ class Arena:
     total: int = 0
 
     def __post_init__(self) -> None:
-        size = max(16, min(self.budget, 1 << 16))
-        self.time, self.memory = np.empty(size), np.empty(size)
+        # Short chains need no room here.
+        self.time, self.memory = np.empty(16), np.empty(16)
         self._set_aside()
 
     def _set_aside(self) -> None:
@@ -38,7 +42,7 @@ class Arena:
         self.aside_time, self.aside_memory = np.empty(size), np.empty(size)
 
     def grow(self, used: int) -> None:
-        """Double the room, keeping the first ``used`` labels.
+        """Double the room at least, keeping the first ``used`` labels.
 
         Raises
         ------
@@ -47,7 +51,7 @@ class Arena:
         """
         if len(self.time) >= self.budget:
             raise OutOfLabels
-        size = min(2 * len(self.time), self.budget)
+        size = min(max(2 * len(self.time), FIRST_ROOM), self.budget)
         for name in ("time", "memory"):
             old = getattr(self, name)
             new = np.empty(size)
