@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import resource
 import subprocess
@@ -160,18 +161,17 @@ def passes() -> list[dict[str, object]]:
 
 
 def start() -> list[dict[str, object]]:
-    """Start-up of each way to solve: compiling its loops for the first time, and loading them from the cache."""
-    ways = {"short chains": "chain, uniap_dp.climb", "lattices": "rounds", "depth-first search": "branch"}
-    code = "import time; import numba, uniap_dp.solve; b = time.perf_counter(); import uniap_dp.{}; "
+    """First solves by each way to solve, one after the other: compiling their loops, loading them from the cache."""
     records = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, modules in ways.items():
-            for when in ("first ever", "cache warm"):
-                command = ["/usr/bin/env", f"NUMBA_CACHE_DIR={folder}", sys.executable, "-c"]
-                text = code.format(modules) + "print(time.perf_counter() - b)"
-                out = subprocess.run([*command, text], capture_output=True, text=True, check=True).stdout
-                CONSOLE.print(f"{name}, {when}: {float(out):.2f} s")
-                records.append({"way": name, "case": when, "seconds": float(out)})
+        for when in ("first ever", "cache warm"):
+            command = ["/usr/bin/env", f"NUMBA_CACHE_DIR={folder}", sys.executable, "-m", "bench.dp.start"]
+            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            seconds: dict[str, float] = json.loads(out)
+            seconds["in total"] = sum(seconds.values())
+            for way, value in seconds.items():
+                CONSOLE.print(f"{when}, {way}: {value:.2f} s")
+                records.append({"way": way, "case": when, "seconds": value})
     return records
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import paths, totals
+from . import paths, sweeps
 from .codes import TooLarge
 from .lattice import Clock, Lattice, Tree, idle
 
@@ -156,9 +156,10 @@ def _row(lattice: Lattice, kind: int, root: Root, limit: float, wanted: Array) -
     n = len(root.tree.parent)
     alive = np.zeros(n, dtype=np.bool_)
     low, high, price, recipe = np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2))
+    into, best = np.empty((2, lattice.most_residuals)), np.empty((2, int(root.base[-1])))
     paths.segment_duals(
         limit, root.arrays, lattice.arcs, lattice.classes[kind].arrays, lattice.starts(root.node),
-        wanted, alive, low, high, price, recipe,
+        wanted, alive, low, high, price, recipe, into, best, *np.empty((3, 2, n)),
     )  # fmt: skip
     wanted[0] = False
     item = np.flatnonzero(alive & wanted)
@@ -181,7 +182,7 @@ def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: 
     dims = (depth + 1, nodes, WIDTH)
     total, peak, origin = np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64)
     size = np.zeros(dims[:2], dtype=np.int64)
-    totals.sweep(
+    sweeps.sweep(
         cuts.base,
         cuts.count,
         cuts.target,
@@ -228,7 +229,7 @@ def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | No
 def stage_limits(cuts: Cuts, weight: float, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
     """The most each stage may take in a plan of at most ``cutoff``; -1 where no such plan has that stage."""
     out = np.full(len(cuts.low), -1.0)
-    totals.stage_limits(
+    sweeps.stage_limits(
         cuts.base, cuts.count, cuts.target, cuts.border, weight, cutoff,
         ahead.total, ahead.peak, ahead.size, behind.total, behind.peak, behind.size, out,
     )  # fmt: skip

@@ -1,11 +1,11 @@
 """Short chains in one compiled pass: labels from the first layer to the last, under bounds over cuts.
 
-Stage tables pay where many stages share them; a chain of a dozen layers is solved before they are laid out. Here one
-call (:mod:`.climb`) prices memory on every stage, bounds every stage by what its layers cost at these prices, and
-runs the program over cuts backward on the bounds. Then it extends partial plans layer by layer. Among plans of one
-stage whose last strategies have equal rows of resharding, one that is at least as good in time, peak and memory
-replaces another; one that cannot end below the goal is dropped. Goals rise from the bound on the whole chain, and the
-first that a plan meets proves the best such plan.
+Stage tables pay where many stages share them; a chain of a dozen layers is solved before they are laid out. Here memory
+is priced on every stage, every stage bounded by what its layers cost at these prices, and the program over cuts run
+backward on the bounds (:mod:`.chain_bounds`). Then partial plans are extended layer by layer (:mod:`.chain_labels`).
+Among plans of one stage whose last strategies have equal rows of resharding, one that is at least as good in time, peak
+and memory replaces another; one that cannot end below the goal is dropped. Goals rise from the bound on the whole
+chain, and the first that a plan meets proves the best such plan.
 
 Skip edges (:mod:`.skips`) are left out of the bounds, but for what every boundary costs at least; plans that differ in
 what later layers must know of them are kept apart.
@@ -20,7 +20,7 @@ import numpy as np
 
 from uniap_core.api import Assignment, EdgeTable, Problem
 
-from . import skips
+from . import jit, skips
 from .codes import TooLarge
 from .dense import assignment, dense, edge_tables
 
@@ -34,6 +34,13 @@ MOST_WORK = 1_000_000
 
 MOST_LABELS = 16384
 """Labels of one pass; with more, stage tables are faster."""
+
+FIRST_GAP = 0.024
+"""How far above the bound the goal of the first pass is, per stage up to four, and per layer: what one layer can be
+off is the less of the whole the more there are, and a stage more is a choice of bytes more that bounds relax."""
+
+FEW_LABELS = 200
+"""After a pass with fewer, the goal may rise faster."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,6 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
             carried = skips.build(problem, links, both, widest)
         except TooLarge:
             return None
-    from . import climb as kernels
-
     layers = dense(problem)
     link, border = edge_tables(links, widest), np.zeros(count)
     if plain:
@@ -93,29 +98,87 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
         border = skips.least_tolls(problem)
     own = np.empty((*layers.time.shape, 2))
     own[..., 0], own[..., 1] = layers.time, layers.memory
-    tables = own, link, border, layers.cap
-    rows = (*np.zeros((2, count, widest), dtype=np.int64), np.zeros(count, dtype=np.int64))
-    prices = kernels.PRICES
-    to_go = np.empty((depth, count, widest, count, prices + 1))
-    priced = np.empty((depth, prices)), np.empty(depth, dtype=np.int64), to_go
-    ends = depth + 1, count + 1
-    fronts = np.empty((*ends, kernels.CORNERS, 2)), np.empty(ends, dtype=np.int64)
-    at = np.zeros((count + 1, depth, widest + 1), dtype=np.int64)
-    most = max(2, min(most, MOST_LABELS))
-    labels = np.empty((most, 4)), np.empty((most, 4), dtype=np.int64)
-    labels[0][0], labels[1][0] = 0.0, 0
-    bound, path = np.zeros(1), np.full((count, 2), -1, dtype=np.int64)
-    most_rows = MOST_WORK // (widest * sums(count, depth))
-    used = kernels.climb(
-        goal, problem.micro_batches - 1.0, steps, most_rows, tables, rows, priced, np.empty((depth, count, count)),
-        fronts, carried.arrays, at, labels, bound, path,
-    )  # fmt: skip
-    if used == -1:
+    priced = _price((own, link, border, layers.cap))
+    if priced is None:
         return None
-    chosen = None
-    if path[0, 0] >= 0:
-        chosen = assignment(problem, ((u, i, k) for u, (i, k) in enumerate(path.tolist())))
-    return Outcome(chosen, float(bound[0]) - carried.rounding_s, used >= 0, max(used, 0))
+    return _climb(problem, priced, carried, goal, min(most, MOST_LABELS), steps)
+
+
+@dataclass(frozen=True, eq=False)
+class _Priced:
+    """What stages cost at least under prices of memory, in the tuples that kernels take (:mod:`.signatures`)."""
+
+    tables: tuple[Array, Array, Array, Array]
+    rows: tuple[Array, Array, Array]
+    prices: tuple[Array, Array, Array]
+    low: Array
+    fronts: tuple[Array, Array]
+
+    def bound(self, goal: float, weight: float) -> float:
+        """Fill ``fronts`` with all that can end below a goal; returns a bound on the whole chain."""
+        from .chain_bounds import bound_cuts
+
+        return float(bound_cuts(goal, weight, self.tables[2], self.low, self.fronts))
+
+
+def _price(tables: tuple[Array, Array, Array, Array]) -> _Priced | None:
+    """Bound every stage; ``None`` if there are too many kinds of strategies."""
+    jit.load(["chain_bounds"], ["chain_labels"])
+    from .chain_bounds import CORNERS, PRICES, bound_stages, number_rows
+
+    count, depth, widest, _ = tables[0].shape
+    rows = (*np.zeros((2, count, widest), dtype=np.int64), np.zeros(count, dtype=np.int64))
+    if number_rows(tables, rows) > MOST_WORK // (widest * sums(count, depth)):
+        return None
+    to_go = np.empty((depth, count, widest, count, PRICES + 1))
+    prices = np.empty((depth, PRICES)), np.empty(depth, dtype=np.int64), to_go
+    low = np.empty((depth, count, count))
+    bound_stages(tables, rows, prices, low, np.empty((2, widest, 3)))
+    ends = depth + 1, count + 1
+    fronts = np.empty((*ends, CORNERS, 2)), np.empty(ends, dtype=np.int64)
+    return _Priced(tables, rows, prices, low, fronts)
+
+
+def _climb(problem: Problem, priced: _Priced, carried: skips.Skips, goal: float, most: int, steps: int) -> Outcome:
+    """Passes below rising goals until one finds a plan, or nothing is left, or steps or room for labels run out."""
+    from .chain_labels import extend
+
+    count, depth, widest, _ = priced.tables[0].shape
+    weight = problem.micro_batches - 1.0
+    at = np.zeros((count + 1, depth, widest + 1), dtype=np.int64)
+    label, trail = np.empty((max(2, most), 4)), np.empty((max(2, most), 4), dtype=np.int64)
+    label[0], trail[0] = 0.0, 0
+    root = priced.bound(goal, weight)
+    proven, used, gap = min(root, goal), 0, FIRST_GAP * min(depth, 4) / count
+    while proven < goal:
+        below = goal if gap > 1.0 else min(goal, root * (1.0 + gap))
+        priced.bound(below, weight)
+        used, steps = extend(
+            below, weight, steps, priced.tables, priced.rows, priced.prices, priced.fronts, carried.arrays, at,
+            (label, trail),
+        )  # fmt: skip
+        if steps < 0:
+            return Outcome(None, proven - carried.rounding_s, False, 0)
+        proven = below
+        gap *= 2.0 if used > FEW_LABELS else 4.0
+        begin, stop = at[count, depth - 1, :2].tolist()
+        if begin < stop:
+            total, peak, time_s, _ = label[begin:stop].T
+            objective = total + weight * np.maximum(peak, time_s)
+            best = int(objective.argmin())
+            if objective[best] < below:
+                path = _trace(trail, begin + best, count)
+                return Outcome(assignment(problem, path), float(objective[best]) - carried.rounding_s, True, used)
+    return Outcome(None, proven - carried.rounding_s, True, used)
+
+
+def _trace(trail: Array, x: int, count: int) -> list[tuple[int, int, int]]:
+    """(layer, stage, strategy) of the plan that ends with label ``x``, last layer first."""
+    path = []
+    for u in range(count - 1, -1, -1):
+        x, i, k, _ = trail[x].tolist()
+        path.append((u, i, k))
+    return path
 
 
 def sums(layers: int, depth: int) -> int:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import COSTS, STEPS, TREE, compiled
+from .jit import compiled
+from .signatures import COSTS, STEPS, TREE
 
 INF = np.inf
 
@@ -24,7 +25,9 @@ def pareto_cells(kind, time, memory, enter, leave, cap, keep):
             keep[at] = True
 
 
-@compiled("i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[::1], f8[:, ::1], i8, f8)")
+@compiled(
+    "i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[::1], f8[:, ::1], i8, f8)", inner=True
+)
 def absorb(own_p, own_m, begin, n, out, lab_p, lab_m, x, stop, dp, dm, cap, prices, slack, state, spare):
     """Merge ``n`` labels from ``begin`` with a front ``x .. stop`` shifted by (dp, dm), dropping what cannot be of use.
 
@@ -65,7 +68,7 @@ def absorb(own_p, own_m, begin, n, out, lab_p, lab_m, x, stop, dp, dm, cap, pric
     return k - out
 
 
-@compiled("i8(f8[::1], f8[::1], i8, i8, i8, f8)")
+@compiled("i8(f8[::1], f8[::1], i8, i8, i8, f8)", inner=True)
 def narrow(p, m, begin, n, width, price):
     """Keep about ``width`` of ``n`` labels from ``begin``: those cheapest under a price of memory, and the fastest."""
     low, high = INF, -INF
@@ -170,36 +173,3 @@ def extend(
             used += count
             e = stop
     return used
-
-
-@compiled(f"void(i8, i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8[::1])")
-def trace_stage(x, q, p, m, tree, steps, costs, where, many, lab_p, lab_m, path):
-    """Entries behind the label (p, m) of state ``q`` of item ``x``, labelled in one row.
-
-    ``path[y]`` is the entry by which item ``y`` was reached, for ``x`` and its ancestors; -1 elsewhere. Sums on the
-    grid are exact, so equality finds the predecessor.
-    """
-    parent, kind, base = tree
-    _, first, group, source, reshard = steps
-    _, start, enter, leave, time, memory = costs
-    for y in range(len(path)):
-        path[y] = -1
-    while x > 0:
-        t, before = kind[x], base[parent[x]]
-        next_q, next_p, next_m = -1, 0.0, 0.0
-        for e in range(start[t], start[t + 1]):
-            if leave[e] != q or path[x] >= 0:
-                continue
-            for z in range(group[first[t] + enter[e]], group[first[t] + enter[e] + 1]):
-                if path[x] >= 0:
-                    break
-                old_p, old_m = p - time[e] - reshard[z], m - memory[e]
-                state = before + source[z]
-                for y in range(where[state], where[state] + many[state]):
-                    if lab_p[y] == old_p and lab_m[y] == old_m:
-                        path[x] = e
-                        next_q, next_p, next_m = source[z], old_p, old_m
-                        break
-        if path[x] < 0:
-            return
-        x, q, p, m = parent[x], next_q, next_p, next_m

@@ -98,6 +98,11 @@ class Lattice:
             return None
         return np.array([steps[0][1] for steps in self.steps[:-1]], dtype=np.int64)
 
+    @cached_property
+    def most_residuals(self) -> int:
+        """The most residuals of a type."""
+        return int(self.arcs[0].max(initial=1))
+
     def tree(self, node: int, usable: Array) -> Tree:
         """The tree above a downset through others that are ``usable``; with one, all between must be."""
         if self.path is not None:

@@ -1,4 +1,4 @@
-"""Compiled: cheapest paths and completions under prices of memory, within one stage."""
+"""Compiled, within one stage: cheapest paths and completions under prices of memory, and the path behind a label."""
 
 # mypy: allow-untyped-defs
 
@@ -6,92 +6,92 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import COSTS, STEPS, TREE, compiled
+from .jit import compiled
+from .signatures import COSTS, STEPS, TREE
 
 INF = np.inf
 
 
-@compiled(f"void(i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], f8[::1], f8[::1], f8[::1], f8[::1])")
-def price_paths(stop, wt, wm, tree, steps, costs, starts, alive, p, m, out_p, out_m):
+@compiled(f"void(i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1])")
+def price_paths(stop, wt, wm, tree, steps, costs, starts, alive, into, best, ends):
     """Cheapest paths from the root to each item before ``stop`` under ``wt * time + wm * memory``.
 
-    ``p``, ``m`` get time and memory of the best path into each state, ``out_p``, ``out_m`` those of the best into each
-    item (``inf`` if there is none); ties take less time, then less memory. Items that are not ``alive`` are left out.
+    ``best[:, q]`` gets time and memory of the best path into state ``q``, ``ends[:, x]`` those of the best into item
+    ``x`` (``inf`` if there is none); ties take less time, then less memory. Items that are not ``alive`` are left out.
+    ``into`` is room for two numbers of each residual.
     """
     parent, kind, base = tree
     residuals, first, group, source, reshard = steps
     _, start, enter, leave, time, memory = costs
-    widest = 1
-    for x in range(1, stop):
-        widest = max(widest, residuals[kind[x]])
-    in_p, in_m = np.empty(widest), np.empty(widest)
     for q in range(base[0], base[1]):
-        p[q], m[q] = INF, INF
+        best[0, q] = best[1, q] = INF
     for f in range(len(starts)):
-        p[base[0] + starts[f]], m[base[0] + starts[f]] = 0.0, 0.0
+        best[0, base[0] + starts[f]] = best[1, base[0] + starts[f]] = 0.0
     for x in range(1, stop):
         if not alive[x]:
             continue
         t, before, here = kind[x], base[parent[x]], base[x]
         for r in range(residuals[t]):
-            best, best_p, best_m = INF, INF, INF
+            least, least_p, least_m = INF, INF, INF
             for z in range(group[first[t] + r], group[first[t] + r + 1]):
                 q = before + source[z]
-                if p[q] == INF:
+                if best[0, q] == INF:
                     continue
-                time_s = p[q] + reshard[z]
-                value = wt * time_s + wm * m[q]
-                if value < best or (value == best and (time_s < best_p or (time_s == best_p and m[q] < best_m))):
-                    best, best_p, best_m = value, time_s, m[q]
-            in_p[r], in_m[r] = best_p, best_m
+                p, m = best[0, q] + reshard[z], best[1, q]
+                value = wt * p + wm * m
+                if value < least or (value == least and (p < least_p or (p == least_p and m < least_m))):
+                    least, least_p, least_m = value, p, m
+            into[0, r], into[1, r] = least_p, least_m
         for q in range(here, base[x + 1]):
-            p[q], m[q] = INF, INF
+            best[0, q] = best[1, q] = INF
         for e in range(start[t], start[t + 1]):
-            if in_p[enter[e]] == INF:
+            if into[0, enter[e]] == INF:
                 continue
-            time_s, bytes_ = in_p[enter[e]] + time[e], in_m[enter[e]] + memory[e]
+            p, m = into[0, enter[e]] + time[e], into[1, enter[e]] + memory[e]
             q = here + leave[e]
-            value = wt * time_s + wm * bytes_
-            old = wt * p[q] + wm * m[q] if p[q] < INF else INF
-            if value < old or (value == old and (time_s < p[q] or (time_s == p[q] and bytes_ < m[q]))):
-                p[q], m[q] = time_s, bytes_
-        best, at = INF, -1
+            value = wt * p + wm * m
+            old = wt * best[0, q] + wm * best[1, q] if best[0, q] < INF else INF
+            if value < old or (value == old and (p < best[0, q] or (p == best[0, q] and m < best[1, q]))):
+                best[0, q], best[1, q] = p, m
+        least, ends[0, x], ends[1, x] = INF, INF, INF
         for q in range(here, base[x + 1]):
-            if p[q] < INF and (at < 0 or wt * p[q] + wm * m[q] < best):
-                best, at = wt * p[q] + wm * m[q], q
-        out_p[x] = p[at] if at >= 0 else INF
-        out_m[x] = m[at] if at >= 0 else INF
+            p, m = best[0, q], best[1, q]
+            if p < INF and (ends[0, x] == INF or wt * p + wm * m < least):
+                least, ends[0, x], ends[1, x] = wt * p + wm * m, p, m
 
 
-@compiled(f"void(f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], b1[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1])")
-def segment_duals(limit, tree, steps, costs, starts, wanted, alive, low, high, price, recipe):
+@compiled(
+    f"void(f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], b1[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1],"
+    "f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1])"
+)
+def segment_duals(
+    limit, tree, steps, costs, starts, wanted, alive, low, high, price, recipe, into, best, left, right, ends
+):
     """Bounds on the least time, under its memory cap, of the stage from the root of a tree to each ``wanted`` item.
 
     ``low`` is the Lagrangian dual (maximum over prices of memory, by Newton steps on its concave graph), ``high`` the
     best feasible path met on the way, ``price`` the best price (s/B), ``recipe`` the two weights under which
     :func:`price_paths` gives the path behind ``high``. ``alive`` is cleared for stages that do not fit in memory or
-    take more than ``limit``; whatever contains such a stage is no better.
+    take more than ``limit``; whatever contains such a stage is no better. ``into`` and ``best`` are room for
+    :func:`price_paths`; ``left``, ``right`` and ``ends`` (2, items) for its answers: the last of too much memory, the
+    last that fits, and the newest.
     """
-    parent, _, base = tree
+    parent = tree[0]
     cap = costs[0]
     n = len(parent)
-    p, m = np.empty(base[n]), np.empty(base[n])
-    out_p, out_m = np.empty(n), np.empty(n)
-    ends_p, ends_m = np.empty((2, n)), np.empty((2, n))
     for x in range(n):
         alive[x] = True
-    for end in range(2):
-        price_paths(n, 1.0 - end, 1.0 * end, tree, steps, costs, starts, alive, p, m, ends_p[end], ends_m[end])
-    left_p, left_m, right_p, right_m = ends_p[0], ends_m[0], ends_p[1], ends_m[1]
+    price_paths(n, 1.0, 0.0, tree, steps, costs, starts, alive, into, best, left)
+    price_paths(n, 0.0, 1.0, tree, steps, costs, starts, alive, into, best, right)
     top = 0
     for x in range(1, n):
-        alive[x] = alive[parent[x]] and right_m[x] <= cap and left_p[x] <= limit
+        alive[x] = alive[parent[x]] and right[1, x] <= cap and left[0, x] <= limit
         if not alive[x]:
             continue
         top = x if wanted[x] else top
-        low[x], price[x] = left_p[x], 0.0
-        fits = left_m[x] <= cap
-        high[x] = left_p[x] if fits else right_p[x]
+        low[x], price[x] = left[0, x], 0.0
+        fits = left[1, x] <= cap
+        high[x] = left[0, x] if fits else right[0, x]
         recipe[x, 0] = 1.0 if fits else 0.0
         recipe[x, 1] = 0.0 if fits else 1.0
     steps_left = 8 * n + 32
@@ -100,31 +100,32 @@ def segment_duals(limit, tree, steps, costs, starts, wanted, alive, low, high, p
             wanted[goal]
             and alive[goal]
             and high[goal] > low[goal] * (1 + 1e-9)
-            and left_m[goal] > cap
+            and left[1, goal] > cap
             and steps_left > 0
         ):
             steps_left -= 1
-            weight = (right_p[goal] - left_p[goal]) / (left_m[goal] - right_m[goal])
+            weight = (right[0, goal] - left[0, goal]) / (left[1, goal] - right[1, goal])
             if weight <= 0.0:
                 break
-            crossing = left_p[goal] + weight * (left_m[goal] - cap)
-            price_paths(goal + 1, 1.0, weight, tree, steps, costs, starts, alive, p, m, out_p, out_m)
+            crossing = left[0, goal] + weight * (left[1, goal] - cap)
+            price_paths(goal + 1, 1.0, weight, tree, steps, costs, starts, alive, into, best, ends)
             for x in range(1, goal + 1):
                 if not alive[x]:
                     continue
-                value = out_p[x] + weight * (out_m[x] - cap)
+                p, m = ends[0, x], ends[1, x]
+                value = p + weight * (m - cap)
                 if value > low[x]:
                     low[x], price[x] = value, weight
-                if out_m[x] <= cap and out_p[x] < high[x]:
-                    high[x], recipe[x, 0], recipe[x, 1] = out_p[x], 1.0, weight
-                if left_m[x] > cap:
-                    own = (right_p[x] - left_p[x]) / (left_m[x] - right_m[x])
-                    if out_p[x] + own * (out_m[x] - cap) < left_p[x] + own * (left_m[x] - cap):
-                        if out_m[x] > cap:
-                            left_p[x], left_m[x] = out_p[x], out_m[x]
+                if m <= cap and p < high[x]:
+                    high[x], recipe[x, 0], recipe[x, 1] = p, 1.0, weight
+                if left[1, x] > cap:
+                    own = (right[0, x] - left[0, x]) / (left[1, x] - right[1, x])
+                    if p + own * (m - cap) < left[0, x] + own * (left[1, x] - cap):
+                        if m > cap:
+                            left[0, x], left[1, x] = p, m
                         else:
-                            right_p[x], right_m[x] = out_p[x], out_m[x]
-            if low[goal] > limit or out_p[goal] + weight * (out_m[goal] - cap) >= crossing * (1 - 1e-7):
+                            right[0, x], right[1, x] = p, m
+            if low[goal] > limit or ends[0, goal] + weight * (ends[1, goal] - cap) >= crossing * (1 - 1e-7):
                 break
     for x in range(1, n):
         if alive[x]:
@@ -172,3 +173,36 @@ def completions(tree, in_base, steps, costs, limit, prices, slack, slack_in, spa
                 spare[q] = min(spare[q], spare_in[r])
                 for y in range(many):
                     slack[q, y] = min(slack[q, y], reshard[z] + slack_in[r, y])
+
+
+@compiled(f"void(i8, i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8[::1])")
+def trace_stage(x, q, p, m, tree, steps, costs, where, many, lab_p, lab_m, path):
+    """Entries behind the label (p, m) of state ``q`` of item ``x``, labelled in one row.
+
+    ``path[y]`` is the entry by which item ``y`` was reached, for ``x`` and its ancestors; -1 elsewhere. Sums on the
+    grid are exact, so equality finds the predecessor.
+    """
+    parent, kind, base = tree
+    _, first, group, source, reshard = steps
+    _, start, enter, leave, time, memory = costs
+    for y in range(len(path)):
+        path[y] = -1
+    while x > 0:
+        t, before = kind[x], base[parent[x]]
+        next_q, next_p, next_m = -1, 0.0, 0.0
+        for e in range(start[t], start[t + 1]):
+            if leave[e] != q or path[x] >= 0:
+                continue
+            for z in range(group[first[t] + enter[e]], group[first[t] + enter[e] + 1]):
+                if path[x] >= 0:
+                    break
+                old_p, old_m = p - time[e] - reshard[z], m - memory[e]
+                state = before + source[z]
+                for y in range(where[state], where[state] + many[state]):
+                    if lab_p[y] == old_p and lab_m[y] == old_m:
+                        path[x] = e
+                        next_q, next_p, next_m = source[z], old_p, old_m
+                        break
+        if path[x] < 0:
+            return
+        x, q, p, m = parent[x], next_q, next_p, next_m

@@ -149,16 +149,16 @@ def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) ->
     """Strategy of each layer on the cheapest path to an item under two weights."""
     costs, states = lattice.classes[kind].arrays, int(root.base[-1])
     alive = np.ones(len(root.base), dtype=np.bool_)
-    times, memory = np.full(states, math.inf), np.full(states, math.inf)
-    out = np.empty((2, len(root.base)))
+    into, best = np.empty((2, lattice.most_residuals)), np.full((2, states), math.inf)
+    ends = np.empty((2, len(root.base)))
     paths.price_paths(
         item + 1, recipe[0], recipe[1], root.arrays, lattice.arcs, costs, lattice.starts(root.node), alive,
-        times, memory, out[0], out[1],
+        into, best, ends,
     )  # fmt: skip
-    ends = slice(int(root.base[item]), int(root.base[item + 1]))
-    state = int(np.flatnonzero((times[ends] == out[0, item]) & (memory[ends] == out[1, item]))[0])
-    many = np.isfinite(times).astype(np.int64)
-    return _trace(lattice, kind, root, item, state, out[0, item], out[1, item], np.arange(states), many, times, memory)
+    here = slice(int(root.base[item]), int(root.base[item + 1]))
+    state = int(np.flatnonzero((best[:, here] == ends[:, item, None]).all(axis=0))[0])
+    many = np.isfinite(best[0]).astype(np.int64)
+    return _trace(lattice, kind, root, item, state, *ends[:, item], np.arange(states), many, *best)
 
 
 def _trace(
@@ -176,6 +176,6 @@ def _trace(
 ) -> dict[int, int]:
     path = np.empty(len(root.tree.parent), dtype=np.int64)
     costs = lattice.classes[kind].arrays
-    labels.trace_stage(item, state, p, m, root.arrays, lattice.arcs, costs, where, many, times, memory, path)
+    paths.trace_stage(item, state, p, m, root.arrays, lattice.arcs, costs, where, many, times, memory, path)
     kinds = lattice.classes[kind].kind
     return {int(root.tree.layer[x]): int(kinds[path[x]]) for x in np.flatnonzero(path >= 0)}

@@ -53,6 +53,7 @@ def lower_bound(problem: Problem) -> float:
     found = chain.search(problem, math.inf, 2, 0)
     if found is not None:
         return found.bound_s * (1 - 1e-12)
+    _load_lattice()
     from . import bounds, lattice
 
     try:
@@ -137,6 +138,7 @@ def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOption
     small = len(problem.edges) != len(problem.layers) - 1 and len(problem.layers) <= MOST_LAYERS
     if small and _search(problem, ledger, min(FEW_NODES, options.max_nodes)):
         return
+    _load_lattice()
     from . import lattice, rounds
 
     try:
@@ -177,3 +179,9 @@ def _search(problem: Problem, ledger: Ledger, most: int) -> bool:
         ledger.offer(found)
     ledger.prove(min(ledger.goal, ledger.objective) * (1 - 1e-12))
     return True
+
+
+def _load_lattice() -> None:
+    from . import jit
+
+    jit.load(["paths", "sweeps"], ["labels", "totals"])

@@ -1,4 +1,4 @@
-"""Compiled: labels (sum, peak) over stages; bounded fronts over cuts, exact ones over stage tables."""
+"""Compiled: labels (sum, peak) over stages, exact on stage tables."""
 
 # mypy: allow-untyped-defs
 
@@ -11,115 +11,9 @@ from .jit import compiled
 INF = np.inf
 
 
-@compiled("i8(f8[::1], f8[::1], i8[::1], i8, f8, f8, i8, f8, b1)")
-def insert(total, peak, origin, count, s, t, where, weight, relax):
-    """Put ``(s, t)`` into a small front (total rising, peak falling) of bounded size; returns the new count.
-
-    Over the size, ``relax`` replaces the two closest neighbors by their lower corner (the front stays a lower bound);
-    otherwise the label that looks worst is dropped (the front stays attainable).
-    """
-    at = 0
-    while at < count and total[at] < s:
-        at += 1
-    if (at > 0 and peak[at - 1] <= t) or (at < count and total[at] == s and peak[at] <= t):
-        return count
-    stop = at
-    while stop < count and peak[stop] >= t:
-        stop += 1
-    shift = 1 - (stop - at)
-    if shift == 1:
-        for x in range(count, at, -1):
-            total[x], peak[x], origin[x] = total[x - 1], peak[x - 1], origin[x - 1]
-    elif shift < 0:
-        for x in range(stop, count):
-            total[x + shift], peak[x + shift], origin[x + shift] = total[x], peak[x], origin[x]
-    total[at], peak[at], origin[at] = s, t, where
-    count += shift
-    if count < len(total):
-        return count
-    worst, worst_at = INF, 0
-    for x in range(count - 1):
-        loss = min(total[x + 1] - total[x], weight * (peak[x] - peak[x + 1]))
-        if loss < worst:
-            worst, worst_at = loss, x
-    gone = worst_at + 1
-    if relax:
-        peak[worst_at] = peak[gone]
-    elif total[worst_at] + weight * peak[worst_at] > total[gone] + weight * peak[gone]:
-        gone = worst_at
-    for x in range(gone, count - 1):
-        total[x], peak[x], origin[x] = total[x + 1], peak[x + 1], origin[x + 1]
-    return count - 1
-
-
 @compiled(
-    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8[::1], f8, f8, b1, b1,"
-    "f8[:, :, ::1], f8[:, :, ::1], i8[:, :, ::1], i8[:, ::1])"
+    "i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[:, ::1], i8, i8)", inner=True
 )
-def sweep(base, count, target, value, border, weight, limit, backward, relax, total, peak, origin, size):
-    """Fronts of (sum, peak) over all chains of downsets, with stage times ``value`` and boundary times ``border``.
-
-    Stages ``i`` from downset ``d`` are numbers ``base[i, d] + j`` with ``j < count[i, d]``; each ends at downset
-    ``target`` and takes ``value``; ``border[d]`` is the time of a boundary at ``d``. Forward, ``total[i, d]`` and
-    ``peak[i, d]`` hold the fronts of ``i`` stages that cover ``d``, boundaries included; backward, those from stage
-    ``i`` and downset ``d`` on. ``origin`` is stage number * 64 + label of the predecessor (forward).
-    """
-    depth, nodes = base.shape
-    for i in range(depth + 1):
-        for a in range(nodes):
-            size[i, a] = 0
-    if backward:
-        total[depth, nodes - 1, 0], peak[depth, nodes - 1, 0], size[depth, nodes - 1] = 0.0, 0.0, 1
-    else:
-        total[0, 0, 0], peak[0, 0, 0], size[0, 0] = 0.0, 0.0, 1
-    for step in range(depth):
-        i = depth - 1 - step if backward else step
-        for a in range(nodes):
-            if not backward and size[i, a] == 0:
-                continue
-            for at in range(base[i, a], base[i, a] + count[i, a]):
-                b, p = target[at], value[at]
-                final = b == nodes - 1
-                if final != (i == depth - 1) or p == INF:
-                    continue
-                o = 0.0 if final else border[b]
-                high = max(p, o)
-                # From where labels come and to where they go.
-                j, c, k, d = (i + 1, b, i, a) if backward else (i, a, i + 1, b)
-                for g in range(size[j, c]):
-                    s, t = p + o + total[j, c, g], max(high, peak[j, c, g])
-                    if s + weight * t <= limit:
-                        size[k, d] = insert(
-                            total[k, d], peak[k, d], origin[k, d], size[k, d], s, t, at * 64 + g, weight, relax
-                        )
-
-
-@compiled(
-    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8, f8, f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1],"
-    "f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1], f8[::1])"
-)
-def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp, bn, out):
-    """The most that each stage may take in a plan of at most ``cutoff``: ``-1`` if no such plan uses it.
-
-    With ``rest`` what the cutoff leaves when all else is at its bound (s, t): ``p + weight * max(p, t) <= rest``.
-    """
-    depth, nodes = base.shape
-    for i in range(depth):
-        for a in range(nodes):
-            for at in range(base[i, a], base[i, a] + count[i, a]):
-                b = target[at]
-                best = -1.0
-                if (b == nodes - 1) == (i == depth - 1):
-                    o = 0.0 if b == nodes - 1 else border[b]
-                    for f in range(fn[i, a]):
-                        for g in range(bn[i + 1, b]):
-                            rest = cutoff - ft[i, a, f] - bt[i + 1, b, g] - o
-                            t = max(fp[i, a, f], bp[i + 1, b, g], o)
-                            best = max(best, min(rest / (1 + weight), rest - weight * t))
-                out[at] = best
-
-
-@compiled("i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[:, ::1], i8, i8)")
 def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, step, weight, cutoff, tail_s, tail_t, d, tails):
     """Merge ``n`` labels (sum, peak) from ``begin`` with ``x .. stop`` extended by a term, if that can meet the cutoff.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uniap_dp import chain, climb
+from uniap_dp import chain, chain_bounds
 from uniap_dp.options import DpOptions
 from uniap_dp.solve import solve
 
@@ -136,11 +136,11 @@ def test_the_bound_on_one_stage_is_as_high_as_any_price_of_memory_makes_it(layer
 
 @given(sums=st.lists(st.integers(0, 200), min_size=1, max_size=60), off=st.integers(0, 3))
 def test_a_front_over_cuts_is_never_above_what_was_put_in(sums, off):
-    front, n = np.full((climb.CORNERS + 1, 2), math.nan), 0
+    front, n = np.full((chain_bounds.CORNERS + 1, 2), math.nan), 0
     pairs = [(s, 300 - s + s * x * off % 5) for x, s in enumerate(sums)]
     for s, t in pairs:
-        n = climb.put(front[:-1], n, float(s), float(t), 3.0)
-        assert n <= climb.CORNERS
+        n = chain_bounds.put(front[:-1], n, float(s), float(t), 3.0)
+        assert n <= chain_bounds.CORNERS
     assert np.isnan(front[-1]).all()
     kept = front[:n]
     for s, t in pairs:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from uniap_dp import jit
 from uniap_dp.bounds import cut, least_times, longest
 from uniap_dp.codes import TooLarge
 from uniap_dp.lattice import build
@@ -94,21 +93,3 @@ def test_two_towers_and_late_readers_agree_with_depth_first_search(stages):
             assert raw.stop is Stop.OPTIMAL
             values.append(problem.evaluate(raw.assignment).objective_s)
         assert values[0] == pytest.approx(values[1], rel=1e-12)
-
-
-def test_without_a_writable_cache_folder_a_temporary_one_serves(monkeypatch):
-    tried = []
-
-    def njit(signature, **options):
-        def decorate(function):
-            tried.append(jit.numba.config.CACHE_DIR)
-            if len(tried) == 1:
-                raise RuntimeError("cannot cache function: no locator available")
-            return function
-
-        return decorate
-
-    monkeypatch.setattr(jit.numba, "njit", njit)
-    monkeypatch.setattr(jit.numba.config, "CACHE_DIR", "")
-    assert jit.compiled("void()")(len) is len
-    assert "uniap-numba" in tried[1]
