@@ -81,6 +81,12 @@ class Codes:
         """Number of codes, IN and OUT."""
         return len(self.rep) + len(self.rows)
 
+    @cached_property
+    def ways(self) -> tuple[Array, Array, Array]:
+        """Every way over a boundary: from which code, to which OUT code, and the seconds."""
+        a, b = np.nonzero(np.isfinite(self.cross))
+        return a, b, self.cross[a, b]
+
     def moved(self, new: Codes, kept: list[int]) -> Array:
         """The digit among ``new`` once only these kinds are to come: a promise to them is one that ``new`` can make."""
         if new is self and kept == list(range(self.rows.shape[1])):
@@ -99,10 +105,10 @@ def ways_over(codes: Sequence[Codes]) -> tuple[Array, Array, Array]:
     source = into = np.zeros(1, dtype=np.int64)
     toll = np.zeros(1)
     for c in codes:
-        a, b = np.nonzero(np.isfinite(c.cross))
+        a, b, seconds = c.ways
         source = (source[:, None] * c.size + a).ravel()
         into = (into[:, None] * c.size + c.ins + b).ravel()
-        toll = (toll[:, None] + c.cross[a, b]).ravel()
+        toll = (toll[:, None] + seconds).ravel()
     return source, into, toll
 
 
@@ -144,10 +150,16 @@ class CodeBook:
         self.same_codes: dict[Hashable, Codes] = {}
         self.same_classes: dict[Hashable, Array] = {}
         self.in_class = [self._in_classes(u) for u in range(count)]
+        self.into = [self.intern(("in", classes.tobytes())) for classes in self.in_class]
+        self.tables = [self.intern(("tables", id(e.reshard_s), id(e.cross_s), self.into[e.target])) for e in self.edges]
 
     def _largest_total(self) -> float:
-        times = sum(float(np.where(np.isfinite(u.time_s), u.time_s, 0.0).max()) for u in self.layers)
-        return times + sum(float(e.reshard_s.max() + e.cross_s.max()) for e in self.problem.edges)
+        times = stack([u.time_s for u in self.layers], (self.problem.depth, self.widest))
+        edges = [(id(e.reshard_s), id(e.cross_s)) for e in self.problem.edges]
+        tables = {id(t): t for e in self.problem.edges for t in (e.reshard_s, e.cross_s)}
+        most = dict(zip(tables, (float(table.max()) for table in tables.values()), strict=True))
+        total = float(np.where(np.isfinite(times), times, 0.0).max(axis=(1, 2)).sum())
+        return total + sum(most[a] + most[b] for a, b in edges)
 
     def intern(self, key: Hashable) -> int:
         """A small number for a key; equal keys, equal numbers."""
@@ -175,7 +187,7 @@ class CodeBook:
             return text[id(values)]
 
         return [
-            self.intern(("layer", raw(u.time_s), raw(u.state_bytes), raw(u.stash_bytes), self.in_class[x].tobytes()))
+            self.intern(("layer", raw(u.time_s), raw(u.state_bytes), raw(u.stash_bytes), self.into[x]))
             for x, u in enumerate(self.layers)
         ]
 
@@ -199,7 +211,7 @@ class CodeBook:
         seconds = np.zeros((code.size, len(strategies)))
         for e, kind in used:
             if e not in free:
-                seconds[: code.ins] += self.edges[e].reshard_s[np.ix_(code.rep, strategies)]
+                seconds[: code.ins] += self.edges[e].reshard_s[code.rep[:, None], strategies]
             seconds[code.ins :] += np.where(np.isfinite(code.rows[:, kind, strategies]), 0.0, math.inf)
         return seconds
 
@@ -207,12 +219,9 @@ class CodeBook:
         """Number of each edge's kind, by first appearance: edges of one tensor with equal tables are one kind."""
         if edges not in self.known_kinds:
             seen: dict[Hashable, int] = {}
-            self.known_kinds[edges] = tuple(seen.setdefault(self._kind(e), len(seen)) for e in edges)
+            kinds = ((self.edges[e].tensor, self.tables[e]) for e in edges)
+            self.known_kinds[edges] = tuple(seen.setdefault(kind, len(seen)) for kind in kinds)
         return self.known_kinds[edges]
-
-    def _kind(self, edge: int) -> Hashable:
-        e = self.edges[edge]
-        return e.tensor, id(e.reshard_s), id(e.cross_s), self.in_class[e.target].tobytes()
 
     def codes(self, producer: int, edges: tuple[int, ...], direct: bool) -> Codes:
         """The digits of a producer with these edges still to come; ``direct`` if its one consumer must come next."""
@@ -220,11 +229,9 @@ class CodeBook:
         if key not in self.known_codes:
             kinds = self.kinds(edges)
             edges = tuple(edges[kinds.index(kind)] for kind in range(max(kinds) + 1))
-            tables = tuple((id(self.edges[e].reshard_s), id(self.edges[e].cross_s)) for e in edges)
-            tensors = tuple(self.edges[e].tensor for e in edges)
+            tensors = [self.edges[e].tensor for e in edges]
             shared = tuple(tensors.index(t) for t in tensors)
-            into = tuple(self.intern(("in", self.in_class[self.edges[e].target].tobytes())) for e in edges)
-            same: Hashable = ("codes", tables, shared, into, direct)
+            same: Hashable = (tuple(self.tables[e] for e in edges), shared, direct)
             if same not in self.same_codes:
                 self.same_codes[same] = self._make_codes(edges, shared, direct)
             self.known_codes[key] = self.same_codes[same]
@@ -239,43 +246,43 @@ class CodeBook:
         keys: dict[Hashable, int] = {}
         rows: list[Array] = []
         cost: list[float] = []
-        reach: list[set[int]] = []
+        ways: list[tuple[int, Array]] = []
         for c in range(len(rep) if self.problem.depth > 1 else 0):
-            reach.append({self._out(*option, keys, rows, cost) for option in self._options(levels[:, c], shared)})
-        at = 0
-        while at < len(rows):  # what an earlier boundary promised, a later one may promise more tightly
-            reach.append({self._out(*option, keys, rows, cost) for option in self._options(rows[at], shared)})
-            at += 1
-        cross = np.full((len(rep) + len(rows), len(rows)), math.inf)
-        for code, targets in enumerate(reach):
-            for target in targets:
-                cross[code, target] = cost[target]
+            allowed, promises = self._promises(levels[:, c], shared)
+            first = len(rows)
+            options = zip(allowed, promises, strict=True)
+            outs = np.array([self._out(*option, keys, rows, cost) for option in options], dtype=np.int64)
+            ways.append((c, outs))
+            # What an earlier boundary promised, a later one may promise more tightly.
+            tighter = (promises[:, None] >= promises).all(axis=2)
+            ways += [(len(rep) + out, outs[tighter[x]]) for x, out in enumerate(outs.tolist()) if out >= first]
+        cross, price = np.full((len(rep) + len(rows), len(rows)), math.inf), np.array(cost)
+        for code, outs in ways:
+            cross[code, outs] = price[outs]
         number = self.intern(("codes", cls.tobytes(), cross.tobytes(), cross.shape, tuple(keys)))
         return Codes(number, cls, rep, keys, np.array(rows).reshape(len(rows), len(tables), self.widest), cross)
 
-    def _options(self, own: Array, shared: tuple[int, ...]) -> list[tuple[Array, float]]:
-        """Every way to promise a level per tensor: the rows of cost that stay allowed, and the price."""
+    def _promises(self, own: Array, shared: tuple[int, ...]) -> tuple[Array, Array]:
+        """Every way to promise a level per tensor: the rows of cost that stay allowed, and the levels."""
         groups = sorted(set(shared))
-        group = np.searchsorted(groups, shared)
-        levels = []
-        for number in range(len(groups)):
-            members = own[group == number]
-            least = float(members.min(axis=1).max())
-            levels.append([v for v in sorted(set(members.ravel().tolist())) if least <= v < math.inf])
-        if math.prod(len(values) for values in levels) > MOST_PROMISES:
+        costs, levels = own.tolist(), []
+        for group in groups:
+            members = [row for row, tensor in zip(costs, shared, strict=True) if tensor == group]
+            least = max(map(min, members))
+            levels.append(sorted({v for row in members for v in row if least <= v < math.inf}))
+        if math.prod(map(len, levels)) > MOST_PROMISES:
             raise TooLarge(f"more than {MOST_PROMISES} ways to promise what the tensors of one layer may cost")
-        return [
-            (np.where(own <= np.array(promise)[group, None], own, math.inf), float(sum(promise)))
-            for promise in itertools.product(*levels)
-        ]
+        promises = np.array(list(itertools.product(*levels))).reshape(-1, len(groups))
+        most = promises[:, [groups.index(tensor) for tensor in shared], None]
+        return np.where(own <= most, own, math.inf), promises
 
     @staticmethod
-    def _out(row: Array, price: float, keys: dict[Hashable, int], rows: list[Array], cost: list[float]) -> int:
+    def _out(row: Array, promise: Array, keys: dict[Hashable, int], rows: list[Array], cost: list[float]) -> int:
         key = row.tobytes()
         if key not in keys:
             keys[key] = len(rows)
             rows.append(row)
-            cost.append(price)
+            cost.append(float(promise.sum()))
             if len(rows) > MOST_PROMISES:
                 raise TooLarge(f"more than {MOST_PROMISES} boundary promises of one layer")
         return keys[key]

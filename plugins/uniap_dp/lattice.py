@@ -242,7 +242,7 @@ def _borders(codes: list[list[Codes]], outs: list[Array], budget: int) -> tuple[
     for here, out in zip(codes, outs, strict=True):
         key = tuple(c.number for c in here)
         if key not in known:
-            arcs = math.prod(int(np.isfinite(c.cross).sum()) for c in here)
+            arcs = math.prod(len(c.ways[0]) for c in here)
             if filled + arcs > budget:
                 raise TooLarge(f"more than {budget} ways over the boundaries")
             q, into, o = ways_over(here)

@@ -76,11 +76,20 @@ def shared(problem: Problem, links: list[EdgeTable]) -> list[bool]:
 def least_tolls(problem: Problem) -> Array:
     """At least so many seconds to send all tensors over a boundary before each layer (L,)."""
     at = {layer: position for position, layer in enumerate(problem.order)}
-    least: dict[str, Array] = {}
+    tables = {id(e.cross_s): e.cross_s for e in problem.edges}
+    cheapest = dict(zip(tables, (float(table.min()) for table in tables.values()), strict=True))
+    readers: dict[tuple[str, int], list[tuple[int, float]]] = {}
     for e in problem.edges:
-        part = least.setdefault(e.tensor, np.zeros(len(at)))[at[e.source] + 1 : at[e.target] + 1]
-        np.maximum(part, e.cross_s.min(), out=part)
-    return np.sum(list(least.values()), axis=0)
+        readers.setdefault((e.tensor, at[e.source]), []).append((at[e.target], cheapest[id(e.cross_s)]))
+    total = [0.0] * len(at)
+    for (_, source), targets in readers.items():
+        targets.sort(reverse=True)
+        most, nearer = 0.0, [target for target, _ in targets[1:]]
+        for (target, cross_s), stop in zip(targets, [*nearer, source], strict=True):
+            most = max(most, cross_s)
+            for u in range(stop + 1, target + 1):
+                total[u] += most
+    return np.array(total)
 
 
 def build(problem: Problem, links: list[EdgeTable], both: list[bool], widest: int) -> Skips:
@@ -155,31 +164,37 @@ class _Layout:
         total = math.prod(code.size for code, *_ in moves)
         if total > MOST_SIGNATURES:
             raise TooLarge(f"more than {MOST_SIGNATURES} signatures of skip edges")
-        seconds, after = np.zeros((1, self.widest)), np.zeros((1, 1), dtype=np.int64)
+        seconds, after = np.zeros((1, wide)), np.zeros(1, dtype=np.int64)
         for code, used, kept, new in moves:
-            more = np.zeros((code.size, self.widest))
-            more[:, :wide] = self.book.charge(code, used, np.arange(wide), self.link)
-            move = np.zeros(code.size, dtype=np.int64) if new is None else code.moved(new, kept)
-            seconds = (seconds[:, None, :] + more[None]).reshape(-1, self.widest)
-            after = (after * (1 if new is None else new.size) + move[None]).reshape(-1, 1)
-        every = np.broadcast_to(after, (total, self.widest)).copy()
+            if used:
+                more = self.book.charge(code, used, np.arange(wide), self.link)
+                seconds = (seconds[:, None, :] + more).reshape(-1, wide)
+            else:
+                seconds = seconds.repeat(code.size, axis=0)
+            after = after[:, None] * (1 if new is None else new.size)
+            after = (after + (np.zeros(code.size, dtype=np.int64) if new is None else code.moved(new, kept))).ravel()
+        every = np.zeros((total, self.widest), dtype=np.int64)
+        every += after[:, None] * (1 if own is None else own.size)
         if own is not None:
-            every *= own.size
-            every[:, : len(own.cls)] += own.cls
+            every[:, :wide] += own.cls
+        if wide < self.widest:
+            seconds = np.hstack([seconds, np.zeros((total, self.widest - wide))])
         self.extra.append(seconds)
         self.after.append(every)
         self.size += total
 
     def _arcs(self, codes: list[Codes]) -> None:
         """``arc``, ``into`` and ``toll``: every digit becomes an OUT code."""
-        self.arcs += math.prod(int(np.isfinite(c.cross).sum()) for c in codes)
+        self.arcs += math.prod(len(c.ways[0]) for c in codes)
         if self.arcs > MOST_ARCS:
             raise TooLarge(f"more than {MOST_ARCS} ways of skip edges over boundaries")
         source, into, toll = ways_over(codes)
-        by = np.argsort(source, kind="stable")
+        if len(codes) > 1:
+            by = np.argsort(source, kind="stable")
+            into, toll = into[by], toll[by]
         self.many.append(np.bincount(source, minlength=math.prod(c.size for c in codes)))
-        self.into.append(into[by])
-        self.toll.append(toll[by])
+        self.into.append(into)
+        self.toll.append(toll)
 
     def skips(self) -> Skips:
         """Everything as flat arrays."""
