@@ -166,9 +166,8 @@ def _climb(problem: Problem, priced: _Priced, carried: skips.Skips, goal: float,
             total, peak, time_s, _ = label[begin:stop].T
             objective = total + weight * np.maximum(peak, time_s)
             best = int(objective.argmin())
-            if objective[best] < below:
-                path = _trace(trail, begin + best, count)
-                return Outcome(assignment(problem, path), float(objective[best]) - carried.rounding_s, True, used)
+            path = _trace(trail, begin + best, count)
+            return Outcome(assignment(problem, path), float(objective[best]) - carried.rounding_s, True, used)
     return Outcome(None, proven - carried.rounding_s, True, used)
 
 

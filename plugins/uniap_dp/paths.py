@@ -11,6 +11,9 @@ from .signatures import COSTS, STEPS, TREE
 
 INF = np.inf
 
+CLOSE = 3e-4
+"""How near its maximum a dual is good enough: paths that are priced for one end bound the others too."""
+
 
 @compiled(f"void(i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1])")
 def price_paths(stop, wt, wm, tree, steps, costs, starts, alive, into, best, ends):
@@ -104,10 +107,13 @@ def segment_duals(
             and steps_left > 0
         ):
             steps_left -= 1
+            # Where the lines of the last two paths cross is the most that the dual can be.
             weight = (right[0, goal] - left[0, goal]) / (left[1, goal] - right[1, goal])
             if weight <= 0.0:
                 break
             crossing = left[0, goal] + weight * (left[1, goal] - cap)
+            if crossing <= low[goal] * (1 + CLOSE):
+                break
             price_paths(goal + 1, 1.0, weight, tree, steps, costs, starts, alive, into, best, ends)
             for x in range(1, goal + 1):
                 if not alive[x]:
@@ -125,7 +131,7 @@ def segment_duals(
                             left[0, x], left[1, x] = p, m
                         else:
                             right[0, x], right[1, x] = p, m
-            if low[goal] > limit or ends[0, goal] + weight * (ends[1, goal] - cap) >= crossing * (1 - 1e-7):
+            if low[goal] > limit:
                 break
     for x in range(1, n):
         if alive[x]:

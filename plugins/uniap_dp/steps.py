@@ -140,20 +140,56 @@ class StepTypes:
         for i, s in enumerate(problem.stages):
             rows = () if uniform else tuple(u.time_s[i].tobytes() for u in layers)
             members.append(numbers.setdefault((s.memory_bytes, s.reserved_bytes, s.in_flight, rows), len(numbers)))
+        entries = _Entries(self)
         classes = []
         for number in range(len(numbers)):
             i = members.index(number)
             stage = problem.stages[i]
             cap = stage.memory_bytes * (1 + MEMORY_TOLERANCE) - stage.reserved_bytes
-            parts = [self._entries(entry, i, cap, 4 * most, step_b) for entry in self.entry]
-            start = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
-            classes.append(StageClass(cap, start, *(np.concatenate(column) for column in zip(*parts, strict=True))))
+            classes.append(entries.on_stage(i, cap, 4 * most, step_b))
         return np.array(members, dtype=np.int64), tuple(classes)
 
-    def _entries(
-        self, entry: tuple[int, Array, int, Array, int], i: int, cap: float, most: float, step_b: float
+
+class _Entries:
+    """Entries of all step types side by side: steps that place equal layers differ in their residual states alone."""
+
+    def __init__(self, types: StepTypes) -> None:
+        self.book = types.book
+        numbers: dict[Hashable, int] = {}
+        self.places: list[tuple[int, Array]] = []
+        place = []
+        for u, _, _, leave, _ in types.entry:
+            place.append(numbers.setdefault((self.book.sort[u], leave.tobytes()), len(numbers)))
+            if place[-1] == len(self.places):
+                self.places.append((u, leave))
+        _, bases, choices, _, stride = zip(*types.entry, strict=True)
+        count = np.array([len(base) for base in bases])
+        self.types = len(count)
+        # Of each residual state: type, place, state before the new digit, and place of its in-classes among entries.
+        self.type = np.arange(self.types).repeat(count)
+        self.place = np.array(place)[self.type]
+        self.base, self.stride = np.concatenate(bases), np.array(stride)[self.type]
+        first = count.cumsum() - count
+        self.enter = (np.arange(len(self.base)) - first[self.type]) * np.array(choices)[self.type]
+
+    def on_stage(self, i: int, cap: float, most: float, step_b: float) -> StageClass:
+        """What can be of use on stage ``i``, whose layers may use ``cap`` bytes."""
+        useful = [self._useful(u, leave, i, cap, most, step_b) for u, leave in self.places]
+        kind, enter, leave, time, memory = (np.concatenate(column) for column in zip(*useful, strict=True))
+        size = np.array([len(columns[0]) for columns in useful])
+        many = size[self.place]
+        row = np.arange(len(many)).repeat(many)
+        at = np.arange(len(row)) + ((size.cumsum() - size)[self.place] - (many.cumsum() - many))[row]
+        after = self.base[row] + self.stride[row] * leave[at]
+        by = np.lexsort((after, self.type[row]))
+        row, at, after = row[by], at[by], after[by]
+        start = np.concatenate([[0], np.bincount(self.type[row], minlength=self.types).cumsum()]).astype(np.int64)
+        return StageClass(cap, start, self.enter[row] + enter[at], after, time[at], memory[at], kind[at])
+
+    def _useful(
+        self, u: int, leave: Array, i: int, cap: float, most: float, step_b: float
     ) -> tuple[Array, Array, Array, Array, Array]:
-        u, bases, choices, leave, stride = entry
+        """Strategies of a layer that no other beats: number, in-class, class that they leave, seconds and bytes."""
         b = self.book
         layer, stage, enter = b.layers[u], b.problem.stages[i], b.in_class[u]
         memory = snap(np.minimum(layer.state_bytes + stage.in_flight * layer.stash_bytes, most), step_b)
@@ -162,9 +198,4 @@ class StepTypes:
         keep = np.zeros(len(kind), dtype=np.bool_)
         pareto_cells(kind, time, memory, enter, leave, cap, keep)
         kind = kind[keep]
-        residual = np.repeat(np.arange(len(bases)), len(kind))
-        every = np.tile(kind, len(bases))
-        after = bases[residual] + stride * leave[every]
-        by = np.argsort(after, kind="stable")
-        every, residual, after = every[by], residual[by], after[by]
-        return residual * choices + enter[every], after, time[every], memory[every], every
+        return kind, enter[kind], leave[kind], time[kind], memory[kind]

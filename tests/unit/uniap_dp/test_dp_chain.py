@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uniap_dp import chain, chain_bounds
+from uniap_dp import chain, chain_bounds, skips
 from uniap_dp.options import DpOptions
 from uniap_dp.solve import solve
 
@@ -72,6 +72,17 @@ def test_drawn_chains_agree_with_enumeration(problem):
 def test_transformers_agree_with_the_lattice(stages, tightness):
     for noise in (0.0, 0.2):
         assert agrees(transformer(Shape(18, stages, 10, 16, tightness, noise, random_edges=noise > 0)))
+
+
+@given(problem=problems(shapes=("skip", "shared", "dag")))
+def test_a_boundary_costs_at_least_what_its_tensors_cost_at_least(problem):
+    at = {layer: position for position, layer in enumerate(problem.order)}
+    least = skips.least_tolls(problem)
+    for u in range(len(at)):
+        crossing = [e for e in problem.edges if at[e.source] < u <= at[e.target]]
+        tensors = {e.tensor for e in crossing}
+        tolls = [max(float(e.cross_s.min()) for e in crossing if e.tensor == tensor) for tensor in tensors]
+        assert least[u] == pytest.approx(math.fsum(tolls), rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", ["skip", "shared"])
