@@ -153,6 +153,11 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         size = self.devices // depth
         return range(stage * size, (stage + 1) * size)
 
+    def stage_nodes(self, stage: int, depth: int) -> tuple[Node, ...]:
+        """The nodes that a stage has ranks on."""
+        ranks = self.stage_ranks(stage, depth)
+        return self.nodes[self.node_of[ranks[0]] : self.node_of[ranks[-1]] + 1]
+
     @cached_property
     def hash(self) -> str:
         """Content hash."""

@@ -114,11 +114,11 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
     reach = np.full(count + 1, np.inf)
     reach[0] = 0.0
     start = np.zeros((problem.depth, count + 1), dtype=int)
-    loads = []
+    loads, nothing = [], np.tri(count + 1, dtype=bool)
     for i, stage in enumerate(problem.stages):
         # Finite even for a device without memory and for an impossible layer: only an empty stage is infinitely bad.
         load = np.minimum((stage.reserved_bytes + _segments(smallest[i])) / max(stage.memory_bytes, 1.0), WORST)
-        load[np.tril_indices(count + 1)] = np.inf
+        load[nothing] = np.inf
         loads.append(load)
         worst = np.maximum(reach[:, None], load)
         start[i] = np.argmin(worst, axis=0)

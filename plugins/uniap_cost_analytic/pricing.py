@@ -200,7 +200,7 @@ class Pricing:
             for layer, p in zip(self.graph.layers, priced, strict=True)
         )
         memory = [
-            min(self.cluster.device(r).memory_bytes for r in self.cluster.stage_ranks(i, self.candidate.pp))
+            min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, self.candidate.pp))
             for i in range(self.candidate.pp)
         ]
         return CostTables(
@@ -317,7 +317,7 @@ class Pricing:
         depth = self.candidate.pp
         parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
         for i in range(depth):
-            memory = min(self.cluster.device(r).memory_bytes for r in self.cluster.stage_ranks(i, depth))
+            memory = min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, depth))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
@@ -360,7 +360,7 @@ def _sites(cluster: Cluster, depth: int) -> tuple[Site, ...]:
 
 def _slowest(cluster: Cluster, stage: int, depth: int) -> Device:
     """The device that holds the others of its stage up."""
-    found = {cluster.device(rank).name: cluster.device(rank) for rank in cluster.stage_ranks(stage, depth)}
+    found = {node.device.name: node.device for node in cluster.stage_nodes(stage, depth)}
     return min(found.values(), key=lambda d: max(d.peak_flops.values()) * d.matmul_ceiling)
 
 

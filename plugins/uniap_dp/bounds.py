@@ -84,31 +84,34 @@ def cut(lattice: Lattice, limit: float, least_s: Array, clock: Clock = idle, bud
     reach[0, 1:] = False
     reach[-1, :-1] = False
     roots = _roots(lattice, np.flatnonzero(reach.any(axis=0)), done, limit, budget)
-    base, count = np.zeros((depth, size), dtype=np.int64), np.zeros((depth, size), dtype=np.int64)
-    starts = [
-        (i, int(lattice.stage_class[i]), roots[d]) for i in range(depth) for d in np.flatnonzero(reach[i, :-1]).tolist()
-    ]
+    starts = [[roots[d] for d in np.flatnonzero(reach[i, :-1]).tolist()] for i in range(depth)]
+    kinds = lattice.stage_class.tolist()
     wanted: dict[tuple[int, int], Array] = {}
-    for i, kind, root in starts:
-        ends = reach[i + 1, root.tree.node]
-        key = (kind, root.twin)
-        wanted[key] = wanted[key] | ends if key in wanted else ends
+    for i, kind in enumerate(kinds):
+        for root in starts[i]:
+            ends = reach[i + 1, root.tree.node]
+            key = (kind, root.twin)
+            wanted[key] = wanted[key] | ends if key in wanted else ends
     rows = {}
     for key, ends in wanted.items():
         clock()
         rows[key] = _row(lattice, key[0], roots[key[1]], limit, ends)
-    parts: list[tuple[Array, ...]] = []
+    base, count = np.zeros((depth, size), dtype=np.int64), np.zeros((depth, size), dtype=np.int64)
+    parts: list[tuple[Array, ...]] = [(*(np.zeros(0, dtype=np.int64),) * 2, *(np.zeros(0),) * 3, np.zeros((0, 2)))]
     filled = 0
-    for i, kind, root in starts:
-        node = root.node
-        item, low, high, price, recipe = rows[kind, root.twin]
-        target = root.tree.node[item]
+    for i, kind in enumerate(kinds):
+        mine = [(root, rows[kind, root.twin]) for root in starts[i]]
+        if not mine:
+            continue
+        columns = [np.concatenate(column) for column in zip(*(row for _, row in mine), strict=True)]
+        target = np.concatenate([root.tree.node[row[0]] for root, row in mine])
         use = reach[i + 1, target]
-        parts.append((item[use], target[use], low[use], high[use], price[use], recipe[use]))
-        base[i, node], count[i, node] = filled, len(parts[-1][0])
-        filled += len(parts[-1][0])
-    if not parts:
-        parts.append((*(np.zeros(0, dtype=np.int64),) * 2, *(np.zeros(0),) * 3, np.zeros((0, 2))))
+        number = np.arange(len(mine)).repeat([len(row[0]) for _, row in mine])
+        many = np.bincount(number[use], minlength=len(mine))
+        nodes = [root.node for root, _ in mine]
+        base[i, nodes], count[i, nodes] = filled + many.cumsum() - many, many
+        filled += int(many.sum())
+        parts.append((columns[0][use], target[use], *(column[use] for column in columns[1:])))
     item, target, low, high, price, recipe = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Cuts(limit, roots, base, count, item, target, low, high, price, recipe, _least_borders(lattice))
 

@@ -70,6 +70,10 @@ def test_a_file_with_unequal_nodes(tmp_path):
     assert lab.inter.bandwidth_Bps == 12.5e9
     assert lab.device(11).memory_bytes == 30 * 2**30
     assert list(lab.stage_ranks(1, 3)) == [4, 5, 6, 7]
+    for depth in (1, 2, 3, 4, 6, 12):
+        for stage in range(depth):
+            nodes = dict.fromkeys(lab.node_of[rank] for rank in lab.stage_ranks(stage, depth))
+            assert lab.stage_nodes(stage, depth) == tuple(lab.nodes[node] for node in nodes)
 
 
 @pytest.mark.parametrize(
