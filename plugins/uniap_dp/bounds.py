@@ -76,13 +76,8 @@ def cut(lattice: Lattice, limit: float, least_s: Array, clock: Clock = idle, bud
         If there are more than ``budget`` such stages to look at.
     """
     depth, size = lattice.depth, lattice.size
-    layers = np.array([mask.bit_count() for mask in lattice.masks])
     done = _sums(lattice, least_s)
-    slack = limit * (1 + 1e-9)
-    reach: Array = np.array([(done <= i * slack) & (done[-1] - done <= (depth - i) * slack) for i in range(depth + 1)])
-    reach &= np.array([(layers >= i) & (layers[-1] - layers >= depth - i) for i in range(depth + 1)])
-    reach[0, 1:] = False
-    reach[-1, :-1] = False
+    reach = _reach(lattice, done, limit)
     roots = _roots(lattice, np.flatnonzero(reach.any(axis=0)), done, limit, budget)
     starts = [[roots[d] for d in np.flatnonzero(reach[i, :-1]).tolist()] for i in range(depth)]
     kinds = lattice.stage_class.tolist()
@@ -114,6 +109,17 @@ def cut(lattice: Lattice, limit: float, least_s: Array, clock: Clock = idle, bud
         parts.append((columns[0][use], target[use], *(column[use] for column in columns[1:])))
     item, target, low, high, price, recipe = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Cuts(limit, roots, base, count, item, target, low, high, price, recipe, _least_borders(lattice))
+
+
+def _reach(lattice: Lattice, done: Array, limit: float) -> Array:
+    """Whether stage ``i`` may begin at a downset, (P + 1, downsets); ``done`` is the least time of all layers in it."""
+    depth, slack = lattice.depth, limit * (1 + 1e-9)
+    layers = np.array([mask.bit_count() for mask in lattice.masks])
+    reach: Array = np.array([(done <= i * slack) & (done[-1] - done <= (depth - i) * slack) for i in range(depth + 1)])
+    reach &= np.array([(layers >= i) & (layers[-1] - layers >= depth - i) for i in range(depth + 1)])
+    reach[0, 1:] = False
+    reach[-1, :-1] = False
+    return reach
 
 
 def _sums(lattice: Lattice, values: Array) -> Array:
