@@ -155,11 +155,10 @@ class CodeBook:
 
     def _largest_total(self) -> float:
         times = stack([u.time_s for u in self.layers], (self.problem.depth, self.widest))
-        edges = [(id(e.reshard_s), id(e.cross_s)) for e in self.problem.edges]
         tables = {id(t): t for e in self.problem.edges for t in (e.reshard_s, e.cross_s)}
         most = dict(zip(tables, (float(table.max()) for table in tables.values()), strict=True))
         total = float(np.where(np.isfinite(times), times, 0.0).max(axis=(1, 2)).sum())
-        return total + sum(most[a] + most[b] for a, b in edges)
+        return total + sum(most[id(e.reshard_s)] + most[id(e.cross_s)] for e in self.problem.edges)
 
     def intern(self, key: Hashable) -> int:
         """A small number for a key; equal keys, equal numbers."""

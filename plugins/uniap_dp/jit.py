@@ -73,7 +73,7 @@ class _Second(event.Listener):
     def __init__(self, modules: Sequence[str]) -> None:
         self.command = [sys.executable, "-c", f"import {', '.join(modules)}"]
         self.process: subprocess.Popen[bytes] | None = None
-        self.wanted = (os.cpu_count() or 1) > 1 and bool(sys.executable) and not hasattr(sys, "frozen")
+        self.wanted = bool(sys.executable) and not hasattr(sys, "frozen")
 
     def __enter__(self) -> Self:
         event.register("numba:compile", self)
@@ -90,6 +90,10 @@ class _Second(event.Listener):
         if not self.wanted:
             return
         self.wanted = False
+        from joblib import cpu_count  # heeds affinity and the limits of containers
+
+        if cpu_count() == 1:
+            return
         with suppress(OSError):
             self.process = subprocess.Popen(self.command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
 
