@@ -35,6 +35,8 @@ from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, Sta
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .models import ModelPlugin
 from .plan import Plan, check_seal
+from .plan import read as read_plan
+from .plan import write as write_plan
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -135,9 +137,11 @@ __all__ = [
     "encode",
     "in_flight",
     "read",
+    "read_plan",
     "silent",
     "stages",
     "time_per_iteration",
     "write",
+    "write_plan",
     "write_text",
 ]

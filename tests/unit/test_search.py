@@ -163,4 +163,4 @@ def test_replanning_to_the_same_cluster_keeps_everything(found):
     new, kept = replan(found.plan, small())
     assert kept.slower <= 1e-9
     assert kept.what.startswith("stages")
-    assert [layer.tp for layer in new.plan.layers] == [layer.tp for layer in found.plan.layers]
+    assert [layer.strategy.tp for layer in new.plan.layers] == [layer.strategy.tp for layer in found.plan.layers]

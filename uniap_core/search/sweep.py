@@ -179,7 +179,7 @@ def _plans(search: Search, attempts: list[Attempt], proof: tuple[CandidateProof,
             pins=search.pins.texts,
             regime=tried.variant.regime.texts,
         )
-        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables)))
+        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables, proof)))
     return tuple(plans)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from uniap_core.api import Candidate, ModelGraph, Training, in_flight
 from uniap_core.cluster import Cluster, Device, Link, Node
-from uniap_core.plan import Plan, seal, subject
+from uniap_core.plan import Plan, seal
 from uniap_core.proposal import Hashes, LayerPlan, Prediction, Proposal, StagePlan
+from uniap_core.proposal_file import subject
 from uniap_core.strategy import StrategySpace, parse
 from uniap_core.verify.verdict import Check, Verdict
 
@@ -36,10 +37,8 @@ def proposal(
     pp = len(cuts) + 1
     training = Training(global_batch=batch, precision=precision, schedule=schedule, optimizer=optimizer)
     hardware = cluster(devices)
-    layers = []
-    for name, stage, text in zip(names, where, chosen, strict=True):
-        s = parse(text)
-        layers.append(LayerPlan(name, stage, s.tp, s.dp, s.cp, s.ep, s.sharding, s.recompute, s.sequence_parallel))
+    rows = zip(names, where, chosen, strict=True)
+    layers = tuple(LayerPlan(name, stage, parse(text)) for name, stage, text in rows)
     stages = tuple(
         StagePlan(
             ranks=tuple(hardware.stage_ranks(i, pp)),
@@ -71,15 +70,9 @@ def proposal(
         cluster=hardware,
         space=StrategySpace(),
         cost_model="hand/1",
-        global_batch=batch,
-        sequence=graph.sequence,
-        precision=precision,
-        schedule=schedule,
-        training=training,
-        pp=Candidate(pp, micro_batches, training).pp,
-        micro_batches=micro_batches,
+        candidate=Candidate(pp, micro_batches, training),
         stages=stages,
-        layers=tuple(layers),
+        layers=layers,
         predicted=predicted,
         solver="hand",
         bound_s=None,
