@@ -12,6 +12,7 @@ from uniap_core.errors import BadFile, Unverified
 from uniap_core.graph import ModelGraph
 from uniap_core.models import load
 from uniap_core.profile import Profile
+from uniap_core.proposal import Proposal
 from uniap_core.solve import result
 from uniap_core.verify import verify_result
 
@@ -104,6 +105,15 @@ def test_kinds_of_layers_are_written_where_they_are_known_and_sealed():
     assert plan.from_file(msgspec.convert(document, plan.PlanFile)) == known
     with pytest.raises(Unverified, match="edited after it was verified"):
         plan.check_seal(known)
+
+
+def test_a_plan_answers_whatever_its_proposal_says():
+    old = plan.read(OLD / "plan-torchtitan.json")
+    said = [name for name in dir(Proposal) if not name.startswith("_") and name != "title"]
+    assert {"pp", "micro_batches", "predicted", "layers", "schedule", "regime"} <= set(said)
+    for name in said:
+        assert getattr(old, name) == getattr(old.proposal, name)
+    assert (old.pp, old.micro_batches) == (2, 2)
 
 
 def test_a_plan_says_what_it_is_in_a_line():

@@ -57,6 +57,12 @@ def test_the_answer_is_the_best_of_all_candidates_solved_one_by_one(found):
     assert math.isclose(min(optima), found.plan.predicted.iteration_time_s, rel_tol=1e-9)
 
 
+def test_a_sweep_says_what_came_of_it_in_a_line(found):
+    assert len(repr(found)) < 300
+    assert "proven" in repr(found)
+    assert repr(found.plan) in repr(found)
+
+
 def test_workers_change_nothing_but_the_order(found):
     with_two = sweep(small(workers=2))
     assert len(with_two.proof) == len(found.proof)

@@ -153,9 +153,14 @@ def _verify_plan(
     from ..errors import Unverified
     from ..search import verify_plan
     from ..verify import with_checks
-    from ..verify.verdict import Check
+    from ..verify.verdict import VERIFIER, Check, Verdict
 
-    plan = plans.read(path)
+    try:
+        plan = plans.read(path)
+    except Unverified as error:
+        own = Check(name="document", passed=False, evidence=error.cause, fix=error.fix)
+        never = Check(name="seal", passed=False, evidence="no such document was ever sealed", fix=error.fix)
+        return Verdict(subject="", verifier=VERIFIER, checks=(own, never))
     verdict = verify_plan(
         plan, profile=measured(profile), cross_check_by=cross_check, time_limit_s=time_limit, tolerance=tolerance
     )
