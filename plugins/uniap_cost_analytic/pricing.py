@@ -27,7 +27,7 @@ from uniap_core.api import (
     StrategySpace,
     check_candidate,
     divide_batch,
-    stages,
+    pipeline_ranks,
 )
 
 from . import COST_MODEL
@@ -206,7 +206,7 @@ class Pricing:
         return CostTables(
             self.title,
             self.candidate,
-            stages(memory, reserves, self.candidate),
+            pipeline_ranks(memory, reserves, self.candidate),
             layers,
             self._edges(layers),
             parts,
