@@ -14,6 +14,7 @@ from .costs import (
     Training,
     check_candidate,
     divide_batch,
+    identity,
     pipeline_ranks,
 )
 from .errors import (
@@ -132,6 +133,7 @@ __all__ = [
     "divide_batch",
     "divisors",
     "encode",
+    "identity",
     "read",
     "silent",
     "numbered",
