@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from . import registry
 from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, UsageError
 from .events import Emit, silent
@@ -157,14 +155,12 @@ def _best(
 ) -> tuple[Plan, ...]:
     """The best plans of the job under a capability, fastest first; none if nothing fits."""
     own = Search.of(plan, profile)
-    training = own.training
-    if training.schedule not in capability.schedules:
-        training = msgspec.structs.replace(training, schedule=capability.schedules[0])
+    schedule = own.schedule if own.schedule in capability.schedules else capability.schedules[0]
     try:
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
         search = replace(
             own,
-            training=training,
+            schedule=schedule,
             space=parsed.narrow(space),
             free_space=space,
             pins=parsed,

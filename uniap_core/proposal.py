@@ -14,8 +14,9 @@ import msgspec
 from .cluster import Cluster
 from .costs import Candidate, CostTables, Training
 from .graph import ModelGraph
-from .problem import Array, Assignment
+from .problem import Assignment
 from .strategy import Strategy, StrategySpace
+from .tables import Array
 
 
 class LayerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,7 +134,7 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def schedule(self) -> str:
         """Name of the pipeline's schedule."""
-        return self.candidate.training.schedule
+        return self.candidate.schedule
 
     @property
     def global_batch(self) -> int:
@@ -187,19 +188,18 @@ def propose(
     """
     problem, candidate = tables.problem, tables.candidate
     value = problem.evaluate(assignment)
-    c = candidate.micro_batches
     placed = list(zip(tables.layers, assignment.stage, assignment.strategy, strict=True))
     layers = tuple(LayerPlan(costs.name, i, costs.strategies[k]) for costs, i, k in placed)
     stages = tuple(_stage(tables, cluster, assignment, i) for i in range(candidate.pp))
     # Whole-number zeros would not survive a JSON file, and the seal with them.
-    transfers, total = sum(value.cross_s, 0.0), sum(value.stage_s, 0.0)
+    transfers, total = sum(value.cross_s, 0.0), sum(value.rank_s, 0.0)
     seconds = value.objective_s
     samples = candidate.training.global_batch / seconds
     predicted = Prediction(
         iteration_time_s=seconds,
         stages_s=total,
         transfers_s=transfers,
-        steady_s=(c - 1) * max(value.stage_s + value.cross_s),
+        steady_s=problem.objective.peak * max(value.rank_s + value.cross_s),
         cross_s=value.cross_s,
         samples_per_s=samples,
         tokens_per_s=samples * graph.sequence,
@@ -222,7 +222,8 @@ def propose(
 
 
 def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int) -> StagePlan:
-    stage, c = tables.stages[i], tables.candidate.micro_batches
+    stage, c = tables.ranks[i], tables.candidate.micro_batches
+    in_flight = stage.peak_in_flight[0]
     on_stage = [
         (layer, k)
         for layer, where, k in zip(tables.layers, assignment.stage, assignment.strategy, strict=True)
@@ -248,16 +249,16 @@ def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int)
     return StagePlan(
         ranks=tuple(cluster.stage_ranks(i, tables.candidate.pp)),
         layers=tuple(layer.name for layer, _ in on_stage),
-        in_flight=stage.in_flight,
+        in_flight=int(in_flight),
         time_s=forward + backward + iteration / c + reshard,
         forward_s=forward,
         backward_s=backward,
         iteration_s=iteration,
         reshard_s=reshard,
         time_parts_s={**parts, "resharding": reshard},
-        memory_bytes=stage.reserved_bytes + state + stage.in_flight * stash,
+        memory_bytes=stage.reserved_bytes + state + in_flight * stash,
         memory_limit_bytes=stage.memory_bytes,
-        memory_parts_bytes={**memory, "activations": stage.in_flight * stash, "reserved": stage.reserved_bytes},
+        memory_parts_bytes={**memory, "activations": in_flight * stash, "reserved": stage.reserved_bytes},
     )
 
 

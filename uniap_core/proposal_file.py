@@ -15,10 +15,12 @@ from msgspec import UNSET, UnsetType
 from . import artifact
 from .cluster import Cluster
 from .costs import Candidate, Training
-from .errors import BadValue, Unverified
+from .errors import UniapError, Unverified
 from .graph import ModelGraph
 from .proposal import Hashes, LayerPlan, Prediction, Proposal, StagePlan
 from .strategy import Recompute, Sharding, Strategy, StrategySpace
+
+AGAIN = "plan again; pins (--pin) keep what you want"
 
 
 class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -105,7 +107,7 @@ def from_file(document: ProposalFile) -> Proposal:
     Raises
     ------
     Unverified
-        If it contradicts itself, or a layer has a strategy that there cannot be.
+        If it contradicts itself, or says a pipeline or a strategy that there cannot be.
     """
     _check_repeated(document)
     return Proposal(
@@ -132,12 +134,16 @@ def subject(proposal: Proposal) -> str:
 
 
 def _training_to_file(candidate: Candidate) -> TrainingFile:
-    return TrainingFile(**msgspec.structs.asdict(candidate.training))
+    return TrainingFile(**msgspec.structs.asdict(candidate.training), schedule=candidate.schedule)
 
 
 def _candidate_from_file(document: ProposalFile) -> Candidate:
-    training = Training(**msgspec.structs.asdict(document.training))
-    return Candidate(document.pp, document.micro_batches, training)
+    fields = msgspec.structs.asdict(document.training)
+    schedule = fields.pop("schedule")
+    try:
+        return Candidate.of(document.pp, document.micro_batches, Training(**fields), schedule)
+    except UniapError as error:
+        raise Unverified(f"the plan was edited: {error.cause}", AGAIN) from None
 
 
 def _layer_to_file(layer: LayerPlan) -> LayerFile:
@@ -167,10 +173,8 @@ def _layer_from_file(layer: LayerFile) -> LayerPlan:
             recompute=layer.recompute,
             sequence_parallel=layer.sequence_parallel,
         )
-    except BadValue as error:
-        raise Unverified(
-            f"the plan was edited: layer {layer.name}: {error.cause}", "plan again; pins (--pin) keep what you want"
-        ) from None
+    except UniapError as error:
+        raise Unverified(f"the plan was edited: layer {layer.name}: {error.cause}", AGAIN) from None
     return LayerPlan(layer.name, layer.stage, strategy, None if layer.kind is UNSET else layer.kind)
 
 
@@ -184,7 +188,4 @@ def _check_repeated(document: ProposalFile) -> None:
     }
     for name, (said, own, where) in twice.items():
         if said != own:
-            raise Unverified(
-                f"the plan was edited: its {name} is {said}, and its {where}'s is {own}",
-                "plan again; pins (--pin) keep what you want",
-            )
+            raise Unverified(f"the plan was edited: its {name} is {said}, and its {where}'s is {own}", AGAIN)
