@@ -33,6 +33,7 @@ def test_every_candidate_has_a_record_and_all_are_closed(found):
     search = small()
     assert {(r.pp, r.micro_batches) for r in found.proof} == {(c.pp, c.micro_batches) for c in candidates(search)}
     assert found.proven
+    assert "proof" in {check.name for check in found.plan.verdict.checks}
     assert all(r.note for r in found.proof if r.outcome in ("impossible", "infeasible"))
 
 

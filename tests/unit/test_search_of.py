@@ -106,6 +106,11 @@ def test_a_plan_that_is_priced_otherwise_now_is_stale(profiled, measured):
         why_not(profiled, "dp=2", profile=msgspec.structs.replace(measured, layers=list(slower)))
 
 
+def test_another_version_of_the_same_prices_compares(titan):
+    renamed = changed(titan, cost_model="analytic/0")
+    assert why_not(renamed, "tp=2") == why_not(titan, "tp=2")
+
+
 # --- the rest of the search -------------------------------------------------------------------------------------
 
 
@@ -126,7 +131,7 @@ def test_what_beats_an_unproven_plan_is_called_faster():
     free = make(GPT, "4xA100-80G", 8)
     worse = sweep(replace(free, pins=Pins.of(["tp=4"]))).plan
     unpinned = changed(worse, pins=())
-    hashes = msgspec.structs.replace(worse.hashes, tables=tables_of(unpinned).hash)
+    hashes = msgspec.structs.replace(worse.hashes, problem=tables_of(unpinned).problem.hash)
     other = why_not(changed(unpinned, hashes=hashes), "dp=4")
     assert other.slower < 0
     assert "faster" in other.reason

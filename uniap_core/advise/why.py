@@ -171,8 +171,8 @@ def why_not(
 
 def _check_prices(plan: Plan, profile: Profile | None) -> None:
     """Refuse to compare with a plan that was priced otherwise than plans are now."""
-    if tables_of(plan, profile).hash != plan.hashes.tables:
+    if tables_of(plan, profile).problem.hash != plan.hashes.problem:
         raise Unverified(
-            f"the plan is stale: {plan.cost_model} prices it otherwise now, so nothing can be compared with it",
+            f"the plan is stale: it was priced otherwise ({plan.cost_model}), so nothing can be compared with it",
             "plan again; or give what it was priced from (--profile, UNIAP_CONSTANTS)",
         )

@@ -107,7 +107,7 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
-    return next((t for t in restricted if t.hash == plan.hashes.tables), tables)
+    return next((t for t in restricted if t.problem.hash == plan.hashes.problem), tables)
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:

@@ -42,6 +42,17 @@ def test_a_valid_proposal_passes(case):
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=type(verdict)) == verdict
 
 
+def test_the_records_of_a_sweep_are_judged_where_they_are_given():
+    s = synthetic.subject()
+    plan = synthetic.plan(s)
+    names = {check.name for check in verify(s.proposal, s.tables).checks}
+    judged = verify(s.proposal, s.tables, plan.proof)
+    assert judged.passed
+    assert {check.name for check in judged.checks} - names == {"proof"}
+    assert [check.name for check in verify(s.proposal, s.tables, plan.proof[:-1]).failed] == ["proof"]
+    assert [check.name for check in verify(s.proposal, s.tables, ()).failed] == ["proof"]
+
+
 def test_failures_say_what_to_change():
     s = synthetic.subject()
     tables = replace(s.tables, ranks=tuple(replace(x, memory_bytes=x.memory_bytes / 1e3) for x in s.tables.ranks))
