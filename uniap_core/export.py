@@ -173,15 +173,18 @@ def _beyond(plan: Plan, capability: Capability) -> Iterator[str]:
     if capability.uniform and len({layer.strategy for layer in plan.layers}) > 1:
         yield "it takes one strategy for the whole model"
     for layer in plan.layers:
-        if layer.sharding not in capability.shardings:
-            yield f"layer {layer.name} is sharded by {layer.sharding}; it knows {', '.join(capability.shardings)}"
+        if layer.strategy.sharding not in capability.shardings:
+            able = ", ".join(capability.shardings)
+            yield f"layer {layer.name} is sharded by {layer.strategy.sharding}; it knows {able}"
             break
     for layer in plan.layers:
-        if layer.recompute not in capability.recomputes:
-            yield f"layer {layer.name} recomputes {layer.recompute}; it knows {', '.join(capability.recomputes)}"
+        if layer.strategy.recompute not in capability.recomputes:
+            able = ", ".join(capability.recomputes)
+            yield f"layer {layer.name} recomputes {layer.strategy.recompute}; it knows {able}"
             break
     if plan.schedule not in capability.schedules:
         yield f"its schedules are {', '.join(capability.schedules)}, not {plan.schedule}"
     sp = capability.sequence_parallel
-    if sp is not None and any(layer.tp > 1 and layer.sequence_parallel != sp for layer in plan.layers):
+    chosen = {layer.strategy for layer in plan.layers}
+    if sp is not None and any(s.tp > 1 and s.sequence_parallel != sp for s in chosen):
         yield f"it runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"

@@ -35,7 +35,15 @@ class LayerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def strategy(self) -> Strategy:
         """The layer's strategy as one value."""
-        return Strategy(self.tp, self.dp, self.cp, self.ep, self.sharding, self.recompute, self.sequence_parallel)
+        return Strategy(
+            tp=self.tp,
+            dp=self.dp,
+            cp=self.cp,
+            ep=self.ep,
+            sharding=self.sharding,
+            recompute=self.recompute,
+            sequence_parallel=self.sequence_parallel,
+        )
 
 
 class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

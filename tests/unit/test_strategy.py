@@ -27,8 +27,11 @@ def test_a_name_says_everything(strategy):
 
 
 def test_names_are_as_documented():
-    assert Strategy(2, 4, sharding="zero3", recompute="full", sequence_parallel=True).name == "tp2-dp4-zero3-full-sp"
-    assert Strategy(1, 4).name == "tp1-dp4"
+    full = Strategy(tp=2, dp=4, sharding="zero3", recompute="full", sequence_parallel=True)
+    assert full.name == "tp2-dp4-zero3-full-sp"
+    assert full.words == "tp2 x dp4 zero3, recompute full"
+    assert Strategy(tp=2, cp=2, dp=4, ep=8).words == "tp2 x dp4 x cp2 x ep8"
+    assert Strategy(tp=1, dp=4).name == "tp1-dp4"
 
 
 @pytest.mark.parametrize("name", ["", "tp0-dp1", "dp1-tp1", "tp1-dp1-zero4", "tp1-dp1 ", "tp1-dp1-full-zero1"])

@@ -95,7 +95,7 @@ def _sentences(
     else:
         emptiest = min(1 - s.memory_bytes / s.memory_limit_bytes for s in plan.stages)
         found.append(f"memory does not bind: at least {emptiest:.0%} of every device is free")
-    paid = [layer for layer in plan.layers if layer.recompute != "none"]
+    paid = [layer for layer in plan.layers if layer.strategy.recompute != "none"]
     if paid:
         found.append(f"{len(paid)} of {len(plan.layers)} layers recompute activations to fit")
     return found
