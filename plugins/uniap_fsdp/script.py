@@ -11,7 +11,7 @@ import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import AXES, Inexpressible, LayerPlan, Proposal, Strategy, arrange, write_text
+from uniap_core.api import AXES, Grid, Inexpressible, LayerPlan, Proposal, Strategy, write_text
 
 from .check import check
 from .likeness import differences
@@ -138,7 +138,7 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     here, there = Path(__file__).parent, Path(folder)
     (there / "runtime" / "models").mkdir(parents=True, exist_ok=True)
     files = {there / "train.py": script(plan), there / "runtime" / "__init__.py": '"""What train.py runs on."""\n'}
-    files[there / "runtime" / "axes.py"] = inspect.getsource(inspect.getmodule(arrange))
+    files[there / "runtime" / "axes.py"] = Path(inspect.getfile(Grid)).read_text()
     for name in MODULES:
         words = ".axes" if name == "plan_types" else ".plan_types"
         files[there / "runtime" / f"{name}.py"] = _own((here / f"{name}.py").read_text(), words)
