@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniap_core.errors import BadValue
-from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace, divisors, parse
+from uniap_core.strategy import AXES, RECOMPUTES, SHARDINGS, Strategy, StrategySpace, divisors, parse
 
 strategies = st.builds(
     Strategy,
@@ -24,6 +24,12 @@ strategies = st.builds(
 @given(strategies)
 def test_a_name_says_everything(strategy):
     assert parse(strategy.name) == strategy
+
+
+def test_every_field_is_an_axis():
+    assert tuple(axis.name for axis in AXES) == Strategy.__struct_fields__
+    plain = Strategy()
+    assert all(plain[axis.name] == axis.value(None) for axis in AXES)
 
 
 def test_names_are_as_documented():
