@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .artifact import decode, digest, encode, read, write, write_text
-from .axes import KINDS, Grid, Grids, Groups, Layout, Span, arrange
+from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
@@ -59,7 +59,6 @@ __all__ = [
     "Grid",
     "Grids",
     "Groups",
-    "KINDS",
     "Layout",
     "Span",
     "arrange",

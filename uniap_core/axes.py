@@ -23,7 +23,7 @@ DENSE = ("tp", "cp", "dp")
 EXPERT = ("etp", "ep", "edp")
 """Axes of the expert grid, innermost first."""
 
-KINDS = ("tp", "cp", "dp", "ep")
+GROUPED = ("tp", "cp", "dp", "ep")
 """Groups that an executor's dry run is held to."""
 
 SHARDED: dict[str, tuple[str, ...]] = {
@@ -148,25 +148,31 @@ class Grids:
         return self.expert.span("edp")
 
     def groups(self, ranks: Sequence[int]) -> dict[str, Groups]:
-        """The groups of every kind (:data:`KINDS`) on the ranks of a stage."""
+        """The groups of every kind (:data:`GROUPED`) on the ranks of a stage."""
         return {
-            kind: (self.dense if kind in self.dense.names else self.expert).span(kind).groups(ranks) for kind in KINDS
+            kind: (self.dense if kind in self.dense.names else self.expert).span(kind).groups(ranks) for kind in GROUPED
         }
 
 
 @lru_cache(maxsize=65536)
-def arrange(*, tp: int = 1, cp: int = 1, dp: int = 1, ep: int = 1) -> Grids:
-    """The grids of some degrees; experts are cut by tensor parallelism as all else is.
+def arrange(*, tp: int = 1, cp: int = 1, dp: int = 1, ep: int = 1, etp: int | None = None) -> Grids:
+    """The grids of some degrees.
+
+    Parameters
+    ----------
+    etp
+        How many ways each expert is cut; ``None`` cuts it by tensor parallelism as all else is.
 
     Raises
     ------
     ValueError
-        If the expert grid cannot hold the same ranks: ``ep`` must divide ``dp * cp``.
+        If the expert grid cannot hold the same ranks.
     """
-    dense, etp = Grid(DENSE, (tp, cp, dp)), tp
+    dense, etp = Grid(DENSE, (tp, cp, dp)), etp or tp
     edp, rest = divmod(dense.ranks, etp * ep)
     if rest:
-        raise ValueError(f"ep {ep} does not divide dp * cp = {dense.ranks // etp}")
+        what = "dp * cp" if etp == tp else f"tp * cp * dp / etp {etp}"
+        raise ValueError(f"ep {ep} does not divide {what} = {dense.ranks / etp:g}")
     return Grids(dense, Grid(EXPERT, (etp, ep, edp)))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniap_core import axes
-from uniap_core.axes import DENSE, EXPERT, KINDS, SHARDED, Grid, Layout, Span, arrange
+from uniap_core.axes import DENSE, EXPERT, GROUPED, SHARDED, Grid, Layout, Span, arrange
 from uniap_core.costs import MEMORY_PARTS
 from uniap_core.proposal import LayerPlan
 from uniap_core.strategy import AXES, RECOMPUTES, SHARDINGS, Strategy, divisors
@@ -101,10 +101,23 @@ def test_the_verifier_comes_to_the_same_groups(strategy: Strategy, first: int) -
     row = {axis.name: strategy[axis.name] for axis in AXES}
     own = verifier.groups(ranks, LayerPlan(name="layer", stage=0, **row))  # type: ignore[arg-type]
     found = strategy.grids.groups(ranks)
-    assert set(found) == set(KINDS) == set(own)
-    for kind in KINDS:
+    assert set(found) == set(GROUPED) == set(own)
+    for kind in GROUPED:
         assert set(found[kind]) == set(own[kind])
         assert {len(group) for group in found[kind]} == {strategy[kind]}
+
+
+@given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]), st.data())
+def test_experts_may_be_cut_otherwise_than_what_is_dense(tp: int, cp: int, dp: int, data: st.DataObject) -> None:
+    """Parallel folding: experts may be spread over ranks that tensor parallelism cuts all else over."""
+    devices = tp * cp * dp
+    etp = data.draw(st.sampled_from(divisors(devices)))
+    ep = data.draw(st.sampled_from(divisors(devices // etp)))
+    grids = arrange(tp=tp, cp=cp, dp=dp, ep=ep, etp=etp)
+    assert grids.dense == arrange(tp=tp, cp=cp, dp=dp).dense
+    assert grids.expert.ranks == devices
+    assert grids.expert.span("ep") == Span(ep, etp)
+    assert grids.expert_data == Span(devices // (etp * ep), etp * ep)
 
 
 def test_axes_that_are_no_neighbours_form_no_span() -> None:
@@ -115,6 +128,9 @@ def test_axes_that_are_no_neighbours_form_no_span() -> None:
 def test_an_expert_grid_must_hold_the_same_ranks() -> None:
     with pytest.raises(ValueError, match=r"ep 3 does not divide dp \* cp = 4"):
         arrange(tp=3, dp=4, ep=3)
+    assert arrange(tp=3, dp=4, ep=3, etp=1).expert.sizes == (1, 3, 4)
+    with pytest.raises(ValueError, match="ep 4 does not divide"):
+        arrange(tp=3, dp=2, ep=4, etp=1)
 
 
 @given(strategies(), st.integers(1, 4))
