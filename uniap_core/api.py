@@ -7,10 +7,14 @@ from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
     TIME_PARTS,
+    Calibration,
     Candidate,
     CostModelPlugin,
     CostTables,
+    Fit,
     LayerCosts,
+    MeasuredRun,
+    Price,
     Training,
     check_candidate,
     divide_batch,
@@ -33,7 +37,7 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
-from .models import ModelPlugin
+from .models import Hyperparameters, Kernels, ModelPlugin
 from .plan import Plan, check_seal
 from .problem import (
     MEMORY_TOLERANCE,
@@ -73,6 +77,7 @@ __all__ = [
     "Assignment",
     "BadFile",
     "BadValue",
+    "Calibration",
     "Candidate",
     "Capability",
     "Cluster",
@@ -86,19 +91,23 @@ __all__ = [
     "Evaluation",
     "Event",
     "ExecutorPlugin",
+    "Fit",
     "Flow",
     "Found",
     "Form",
+    "Hyperparameters",
     "Incumbent",
     "Inexpressible",
     "Infeasible",
     "LaunchFailed",
+    "Kernels",
     "Layer",
     "LayerCosts",
     "LayerTable",
     "LayerTiming",
     "Length",
     "Link",
+    "MeasuredRun",
     "ModelGraph",
     "ModelPlugin",
     "Node",
@@ -106,6 +115,7 @@ __all__ = [
     "Note",
     "Operator",
     "PluginError",
+    "Price",
     "Problem",
     "Profile",
     "Program",

@@ -7,4 +7,5 @@ COST_MODEL = CostModelPlugin(
     summary="roofline compute, alpha-beta collectives, exact byte counts; calibrated per device generation",
     version="1",
     price="uniap_cost_analytic.pricing:price",
+    calibrate="uniap_cost_analytic.calibrate:calibration",
 )

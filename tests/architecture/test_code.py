@@ -75,6 +75,7 @@ def test_only_the_registry_reads_entry_points():
         "from uniap_core import registry; [registry.load('solver', n) for n in registry.names('solver')]",
         "from uniap_core import registry; [registry.load('executor', n) for n in registry.names('executor')]",
         "from uniap_core import registry; [registry.load('cost model', n) for n in registry.names('cost model')]",
+        "from uniap_core import registry; [registry.load('model', n) for n in registry.names('model')]",
         "import uniap_core.compare",
     ],
 )

@@ -41,10 +41,22 @@ def packages(group):
     return {target.partition(":")[0].partition(".")[0] for target in ENTRIES[group].values()}
 
 
+FOLDERS = {path.parent.name for root in ("plugins", "model_zoo") for path in (ROOT / root).glob("*/__init__.py")}
+
+
 def test_every_folder_has_an_entry_point_and_every_entry_point_a_folder():
-    folders = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
     targets = {package for group in ENTRIES for package in packages(group)}
-    assert targets - {"model_zoo"} == folders
+    # The face for users is no plugin: it stands beside them because they share a source root.
+    assert targets == FOLDERS - {"uniap"}
+
+
+def test_the_core_names_no_package_of_a_plugin():
+    """What plugins do is declared in their descriptors; a module path in the core would be an import in disguise."""
+    names = re.compile(rf"\b({'|'.join(sorted(FOLDERS - {'uniap'}))}|model_zoo)\b")
+    sources = [path for path in (ROOT / "uniap_core").rglob("*") if path.suffix in (".py", ".toml")]
+    assert len(sources) > 50
+    found = {path.relative_to(ROOT).as_posix(): names.findall(path.read_text()) for path in sources}
+    assert not {path: named for path, named in found.items() if named}
 
 
 @pytest.mark.parametrize("name", SOLVERS)

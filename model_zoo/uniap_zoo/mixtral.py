@@ -31,7 +31,7 @@ def mixtral(
     Parameters
     ----------
     layers, hidden, heads, kv_heads, head_size, vocab, sequence, tied, kernels
-        As for :func:`model_zoo.llama.llama`.
+        As for :func:`uniap_zoo.llama.llama`.
     ffn
         Width of the gated MLP of one expert.
     experts, top_k

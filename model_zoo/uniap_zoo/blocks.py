@@ -22,7 +22,7 @@ def self_attention(
     """Norm, projections, attention, output projection, dropout (``kernels`` say whether with the residual), residual.
 
     ``keys`` (default: ``rows``) is what a query attends to; ``parameters`` and ``bias_width`` describe a relative
-    position bias (see :func:`model_zoo.operators.attention`).
+    position bias (see :func:`uniap_zoo.operators.attention`).
     """
     core = op.attention(
         "attention",

@@ -35,7 +35,7 @@ def llama(
     tied
         Whether the output projection shares the embedding table.
     kernels
-        ``eager`` or ``fused`` (see :mod:`model_zoo.operators`).
+        ``eager`` or ``fused`` (see :mod:`uniap_zoo.operators`).
 
     Raises
     ------
