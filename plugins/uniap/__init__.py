@@ -10,22 +10,27 @@ Importing this module is cheap: what a function needs is imported when it is cal
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+# Type checkers take the name for true; importing typing would cost ten times what this module does.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
     from uniap_core.cluster import Cluster
     from uniap_core.compare import Comparison
     from uniap_core.events import Emit
     from uniap_core.graph import ModelGraph
     from uniap_core.plan import Plan
-    from uniap_core.problem import Problem
-    from uniap_core.search import Search, Sweep
+    from uniap_core.problem import Assignment, Problem
+    from uniap_core.profile import Profile
+    from uniap_core.search import Sweep
     from uniap_core.solve.result import Result
     from uniap_core.verify.verdict import Verdict
 
-__all__ = ["compare", "plan", "problem", "solve", "verify"]
+    __version__: str
+
+__all__ = ["__version__", "compare", "plan", "problem", "solve", "verify"]
 
 
 def plan(
@@ -33,9 +38,19 @@ def plan(
     cluster: str | Cluster,
     batch: int,
     *,
+    seq: int | None = None,
+    precision: str | None = None,
+    schedule: str = "1f1b",
+    solver: str = "dp",
+    cost_model: str = "analytic",
+    profile: Profile | str | os.PathLike[str] | None = None,
+    executor: str | None = None,
     pins: Sequence[str] = (),
+    top: int = 1,
+    time_limit: float | None = None,
+    gap: float = 1e-9,
+    workers: int = 1,
     emit: Emit | None = None,
-    **options: Any,
 ) -> Sweep:
     """Find the fastest plan, prove it and verify it.
 
@@ -47,12 +62,28 @@ def plan(
         A preset ("4x8xH100-80G"), a TOML file, or a cluster.
     batch
         Samples per iteration over all devices.
+    seq
+        Positions per sample (default: the model's own).
+    precision
+        bf16, fp16, fp32, tf32 or fp8 (default: the best that the devices have).
+    schedule, solver, cost_model
+        By name.
+    profile
+        Measurements of ``uniap profile``, or their file.
+    executor
+        Narrow the plan to what this executor can run.
     pins
         What is fixed: ``"pp=4"``, ``"tp<=4"``, ``"layers.0-15:recompute=full"``, ``"uniform"``.
+    top
+        How many of the best candidates to solve to their own optimum.
+    time_limit
+        Wall seconds; what is open then is reported with its bound.
+    gap
+        Relative gap at which a candidate counts as solved.
+    workers
+        Processes that solve candidates side by side.
     emit
         A function that takes progress events.
-    **options
-        As on the command line: seq, precision, schedule, solver, cost_model, executor, top, time_limit, workers.
 
     Returns
     -------
@@ -67,59 +98,159 @@ def plan(
     """
     from uniap_core.events import silent
     from uniap_core.report.notebook import shown
-    from uniap_core.search import sweep
+    from uniap_core.search import make, sweep
 
-    return shown(sweep(_search(model, cluster, batch, pins=pins, **options), emit or silent))
+    search = make(
+        model,
+        cluster,
+        batch,
+        seq=seq,
+        precision=precision,
+        schedule=schedule,
+        solver=solver,
+        cost_model=cost_model,
+        profile=profile,
+        executor=executor,
+        pins=pins,
+        top=top,
+        time_limit=time_limit,
+        gap=gap,
+        workers=workers,
+    )
+    return shown(sweep(search, emit or silent))
 
 
 def problem(
-    model: str | ModelGraph, cluster: str | Cluster, batch: int, *, pp: int, micro_batches: int, **options: Any
+    model: str | ModelGraph,
+    cluster: str | Cluster,
+    batch: int,
+    *,
+    pp: int,
+    micro_batches: int,
+    seq: int | None = None,
+    precision: str | None = None,
+    schedule: str = "1f1b",
+    cost_model: str = "analytic",
+    profile: Profile | str | os.PathLike[str] | None = None,
+    executor: str | None = None,
+    pins: Sequence[str] = (),
 ) -> Problem:
-    """The cost tables of one candidate as a problem, for any solver (options as for :func:`plan`)."""
+    """The cost tables of one candidate as a problem, for any solver (parameters as for :func:`plan`)."""
     from uniap_core.costs import Candidate, check_candidate
-    from uniap_core.search import price
+    from uniap_core.search import make, price
 
-    search = _search(model, cluster, batch, **options)
+    search = make(
+        model,
+        cluster,
+        batch,
+        seq=seq,
+        precision=precision,
+        schedule=schedule,
+        cost_model=cost_model,
+        profile=profile,
+        executor=executor,
+        pins=pins,
+    )
     candidate = Candidate(pp, micro_batches, search.training)
     check_candidate(search.cluster, candidate)
     return price(search, candidate).problem
 
 
-def solve(posed: Problem | str, solver: str = "dp", **request: Any) -> Result:
-    """Solve one problem (or problem file) by any solver; ``request`` has the fields of SolveRequest."""
+def solve(
+    posed: Problem | str,
+    solver: str = "dp",
+    *,
+    time_limit_s: float | None = None,
+    gap: float = 1e-9,
+    threads: int = 1,
+    seed: int = 0,
+    memory_limit_bytes: int | None = None,
+    cutoff_s: float | None = None,
+    warm_start: Assignment | None = None,
+    log_path: str | None = None,
+    options: Mapping[str, bool | int | float | str] | None = None,
+) -> Result:
+    """Solve one problem (or problem file) by any solver.
+
+    Parameters
+    ----------
+    time_limit_s, gap, threads, seed, memory_limit_bytes, cutoff_s, warm_start, log_path, options
+        As in :class:`~uniap_core.solve.request.SolveRequest`.
+    """
     from uniap_core.solve import driver
     from uniap_core.solve.request import SolveRequest
 
-    return driver.solve(_posed(posed), solver, SolveRequest(**request))
+    request = SolveRequest(
+        time_limit_s=time_limit_s,
+        gap=gap,
+        threads=threads,
+        seed=seed,
+        memory_limit_bytes=memory_limit_bytes,
+        cutoff_s=cutoff_s,
+        warm_start=warm_start,
+        log_path=log_path,
+        options=dict(options or {}),
+    )
+    return driver.solve(_posed(posed), solver, request)
 
 
 def compare(
-    problems: Problem | str | Sequence[Problem | str], solvers: Sequence[str] = (), **request: Any
+    problems: Problem | str | Sequence[Problem | str],
+    solvers: Sequence[str] = (),
+    *,
+    time_limit_s: float | None = None,
+    gap: float = 1e-9,
+    threads: int = 1,
+    seed: int = 0,
+    memory_limit_bytes: int | None = None,
 ) -> Comparison:
-    """Solve the same problems by many solvers side by side (all installed ones by default)."""
+    """Solve the same problems by many solvers side by side (all installed ones by default).
+
+    Parameters
+    ----------
+    time_limit_s, gap, threads, seed, memory_limit_bytes
+        For each solve, as in :class:`~uniap_core.solve.request.SolveRequest`.
+    """
     from uniap_core import compare as comparison
+    from uniap_core.problem import Problem
     from uniap_core.solve.request import SolveRequest
 
-    many = [problems] if isinstance(problems, str) or not isinstance(problems, Sequence) else list(problems)
-    posed = [_posed(one) for one in many]
-    return comparison.compare(posed, tuple(solvers) or comparison.installed(), SolveRequest(**request))
+    many = [problems] if isinstance(problems, str | Problem) else list(problems)
+    request = SolveRequest(
+        time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, memory_limit_bytes=memory_limit_bytes
+    )
+    return comparison.compare([_posed(one) for one in many], tuple(solvers) or comparison.installed(), request)
 
 
-def verify(subject: Plan | str | os.PathLike[str], **options: Any) -> Verdict:
+def verify(
+    subject: Plan | str | os.PathLike[str],
+    *,
+    profile: Profile | None = None,
+    cross_check_by: str | None = None,
+    time_limit_s: float | None = None,
+    tolerance: float | None = None,
+) -> Verdict:
     """Judge a plan (or plan file) by code that is independent of every solver.
 
-    ``cross_check_by="highs"`` also solves it again; ``profile`` is the profile that it was priced from, if any.
+    Parameters
+    ----------
+    profile
+        The measurements that it was priced from, if any.
+    cross_check_by
+        A solver that must not find anything better, within ``time_limit_s``.
+    tolerance
+        Relative difference of closed form and simulation that may be; ``None`` allows what theory explains.
     """
     from uniap_core.plan import Plan, read
     from uniap_core.search import verify_plan
 
-    return verify_plan(subject if isinstance(subject, Plan) else read(subject), **options)
-
-
-def _search(model: str | ModelGraph, cluster: str | Cluster, batch: int, **options: Any) -> Search:
-    from uniap_core.search import make
-
-    return make(model, cluster, batch, **options)
+    return verify_plan(
+        subject if isinstance(subject, Plan) else read(subject),
+        profile=profile,
+        cross_check_by=cross_check_by,
+        time_limit_s=time_limit_s,
+        tolerance=tolerance,
+    )
 
 
 def _posed(posed: Problem | str) -> Problem:
@@ -128,3 +259,13 @@ def _posed(posed: Problem | str) -> Problem:
 
         return read(posed)
     return posed
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            from uniap_core.registry import version
+
+            return version()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
