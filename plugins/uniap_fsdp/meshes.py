@@ -86,6 +86,8 @@ def make(device: str, depth: int, widths: set[int], *, replicas: bool) -> Meshes
     width = dist.get_world_size() // depth
     sizes = {1} | widths | {math.lcm(a, b) for a, b in itertools.combinations(widths, 2)}
     meshes = {}
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
     for tp in sorted(sizes):
         shape, names = (depth, width // tp, tp), ("pp", "dp", "tp")
         if replicas:
