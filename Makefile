@@ -13,7 +13,7 @@ plan: $(VENV)/core.stamp
 	@echo
 	$(BIN)/uniap plan llama-7b --cluster 8xA100-40G --batch 32
 
-test: $(VENV)/test.stamp lint types arch
+test: $(VENV)/test.stamp lint types arch docs
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/test.stamp

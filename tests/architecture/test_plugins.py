@@ -117,3 +117,15 @@ def test_the_gpu_job_solves_then_verifies_then_executes():
     assert [step.split(",")[0].split("-")[0] for step in steps] == ["solver", "verifier", "executor"]
     assert "self-hosted" in job
     assert set(steps[0].split(",")) == {*(f"solver-{name}" for name in EXACT), "solver-all"}
+
+
+def test_the_gate_runs_the_checks_of_the_workflow_before_the_tests():
+    """``make test`` is the gate (.ci/run); what CI runs without a solver or a device, it runs too."""
+    makefile = (ROOT / "Makefile").read_text()
+    needs = re.search(r"^test: (.*)$", makefile, re.MULTILINE)[1].split()
+    assert {"lint", "types", "arch", "docs"} <= set(needs) & environments()
+    for check in ("lint", "types", "arch", "docs"):
+        recipe = re.search(rf"^{check}: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+        commands = [line.split("/", 1)[1].split() for line in recipe.splitlines()]
+        table = re.search(rf"^\[testenv:{check}\]\n(.*?)(?=^\[|\Z)", (ROOT / "tox.ini").read_text(), re.M | re.S)[1]
+        assert all(" ".join(command) in " ".join(table.split()) for command in commands)
