@@ -50,6 +50,20 @@ def test_every_folder_has_an_entry_point_and_every_entry_point_a_folder():
     assert targets == FOLDERS - {"uniap"}
 
 
+def test_every_package_is_typed_layered_and_counted():
+    """Each tool lists packages in its own way; none of the lists may forget one."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    packages = FOLDERS | {"uniap_core"}
+    assert set(tools["mypy"]["packages"]) == packages
+    assert set(tools["importlinter"]["root_packages"]) == packages
+    assert set(tools["coverage"]["run"]["source_pkgs"]) == packages
+    contracts = {contract["name"]: contract for contract in tools["importlinter"]["contracts"]}
+    plugins = packages - {"uniap", "uniap_core"}
+    assert plugins <= set(contracts["the core knows no plugin, no solver, no torch and no numba"]["forbidden_modules"])
+    assert plugins == set(contracts["plugins do not know each other"]["modules"])
+    assert plugins - {"uniap_zoo"} == set(contracts["plugins see the public face alone"]["source_modules"])
+
+
 def test_the_core_names_no_package_of_a_plugin():
     """What plugins do is declared in their descriptors; a module path in the core would be an import in disguise."""
     names = re.compile(rf"\b({'|'.join(sorted(FOLDERS - {'uniap'}))}|model_zoo)\b")
