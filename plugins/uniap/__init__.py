@@ -151,7 +151,7 @@ def problem(
         executor=executor,
         pins=pins,
     )
-    candidate = Candidate(pp, micro_batches, search.training)
+    candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, candidate)
     return price(search, candidate).problem
 
