@@ -186,7 +186,7 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 # --- dry run ----------------------------------------------------------------------------------------------------
 
 
-def rank_layout(plan: Proposal) -> RankLayout:
+def rank_layout(plan: Plan | Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
     known: dict[tuple[int, Grids], dict[str, Groups]] = {}

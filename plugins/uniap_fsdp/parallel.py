@@ -57,7 +57,7 @@ class Parallel:
             This rank's share of the loss: zero but on the last stage, equal on ranks of a tensor-parallel group
             there, so that ``shares / tp`` sum to the mean loss.
         """
-        kwargs = dict(inputs)
+        kwargs: dict[str, Any] = dict(inputs)
         losses: list[torch.Tensor] = []
         if self.stage.last:
             kwargs |= {f"{TARGET}{i}": target for i, target in enumerate(targets)}
@@ -320,6 +320,7 @@ def _ties(copies: Mapping[str, Mapping[str, str]], route: Route, world: Meshes, 
                 group = dist.new_group([peers[stage] for stage in stages])
                 if dist.get_rank() in (peers[stage] for stage in stages):
                     groups[stages] = group
+            assert dist.group.WORLD is not None
             groups.setdefault(stages, dist.group.WORLD)
         mine = tuple(one for one in held if one.name == name)
         alike = len({cuts[alias] for alias in found}) == 1
