@@ -69,7 +69,8 @@ def plan(
     from uniap_core.report.notebook import shown
     from uniap_core.search import sweep
 
-    return shown(sweep(_search(model, cluster, batch, pins=pins, **options), emit or silent))
+    tell = emit or silent
+    return shown(sweep(_search(model, cluster, batch, pins=pins, emit=tell, **options), tell))
 
 
 def problem(

@@ -22,11 +22,16 @@ def check(plan: Proposal) -> None:
     Inexpressible
         With every reason, and the remedy of the first.
     """
-    reasons = list(dict.fromkeys([*_job(plan), *_stages(plan), *_layers(plan)]))
+    reasons = refusals(plan)
     if reasons:
         shown = [cause for cause, _ in reasons[:4]]
         more = f"; and {len(reasons) - 4} more like these" if len(reasons) > 4 else ""
         raise Inexpressible(f"the fsdp executor cannot run this plan: {'; '.join(shown)}{more}", reasons[0][1])
+
+
+def refusals(plan: Proposal) -> list[Refusal]:
+    """Everything that is wrong with a plan's text."""
+    return list(dict.fromkeys([*_job(plan), *_stages(plan), *_layers(plan)]))
 
 
 def _job(plan: Proposal) -> Iterator[Refusal]:
