@@ -68,7 +68,7 @@ class Considered:
     def values(self, pin: Pin) -> list[Value]:
         """The values of a pin's key that are considered where the pin applies, in order."""
         if pin.key in CANDIDATE_KEYS:
-            return sorted({pp if pin.key == "pp" else c for pp, c in self.candidates()})
+            return sorted({pp if pin.key == "pp" else c for pp, c in self.candidates() if self.strategies(pp, c)})
         mine = Pins((pin,)).of_layers(self.names)
         found: set[Value] = set()
         for _, on in self.regimes:
@@ -110,26 +110,38 @@ def check_pins(search: Search) -> None:
         if pin.key != "max_strategies" and not any(pin.holds(value) for value in known.values(pin)):
             raise _refusal(known, pin)
     if not any(_agree(known, asked, pp, c) for pp, c in known.candidates() if search.pins.allows(pp, c)):
-        values = {pin.key: _list(known.values(pin)) for pin in search.pins.pins if pin.key != "max_strategies"}
         raise UsageError(
-            f"nothing satisfies the pins {', '.join(search.pins.texts)} together; considered are "
-            + "; ".join(f"{key} {listed}" for key, listed in values.items()),
+            f"nothing satisfies the pins {', '.join(search.pins.texts)} together; considered are {listing(search)}",
             f"loosen one of them: pp x tp x cp x dp are the {search.cluster.devices} devices, dp divides a micro-batch",
         )
 
 
+def listing(search: Search) -> str:
+    """The values that are considered of every key that is pinned, in words."""
+    known = Considered(search)
+    values = {pin.key: _list(known.values(pin)) for pin in search.pins.pins if pin.key != "max_strategies"}
+    return "; ".join(f"{key} {listed}" for key, listed in values.items()) or "all strategies"
+
+
 def _agree(known: Considered, asked: list[tuple[Pin, ...]], pp: int, micro_batches: int) -> bool:
-    """True if a candidate has a strategy for every layer; one for all of them where the plan must be uniform."""
-    strategies = known.strategies(pp, micro_batches)
+    """True if a candidate has a strategy for every layer, and these are no more than may differ."""
+    most, strategies = known.search.space.max_strategies, known.strategies(pp, micro_batches)
     for regime, on in known.regimes:
         if not regime.allows(pp, micro_batches):
             continue
         groups = {_bare((*mine, *theirs)) for mine, theirs in zip(asked, on, strict=True)}
-        if known.search.space.uniform:
-            groups = {_bare(pin for group in groups for pin in group)}
-        if all(any(satisfies(s, group) for s in strategies) for group in groups):
+        served = {frozenset(group for group in groups if satisfies(s, group)) for s in strategies}
+        if groups <= frozenset().union(*served) and (most is None or _cover(groups, served, most)):
             return True
     return False
+
+
+def _cover(left: set[tuple[Pin, ...]], served: set[frozenset[tuple[Pin, ...]]], most: int) -> bool:
+    """True if at most so many strategies serve all that is left."""
+    if not left:
+        return True
+    first = min(left, key=repr)
+    return most > 0 and any(_cover(left - s, served, most - 1) for s in served if first in s)
 
 
 def _bare(pins: Iterable[Pin]) -> tuple[Pin, ...]:
@@ -156,13 +168,15 @@ def _reason(search: Search, pin: Pin) -> str:
         return ""
     value, cluster, batch = pin.value, search.cluster, search.training.global_batch
     if pin.key == "micro_batches":
-        return f"{value} does not divide the batch of {batch}"
+        if batch % value:
+            return f"{value} does not divide the batch of {batch}"
+        return f"no data parallel degree divides micro-batches of {batch // value}"
     if pin.key in ("cp", "ep"):
         kind = {"cp": "context", "ep": "expert"}[pin.key]
         return f"{kind} parallel degrees are searched only where the space says so"
     if cluster.devices % value:
         return f"{value} does not divide the {cluster.devices} devices"
-    if pin.key == "pp":
+    if pin.key == "pp" and value > len(search.graph.layers):
         return f"{len(search.graph.layers)} layers do not fill {value} stages"
     if pin.key == "dp" and batch % value:
         return f"{value} does not divide the batch of {batch}"

@@ -20,7 +20,7 @@ from ..plan import Plan, seal
 from ..proposal import CandidateProof, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
-from .considered import candidates
+from .considered import candidates, listing
 from .pricing import Priced, bounded, price
 from .request import TIE, Search
 
@@ -202,8 +202,9 @@ def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> Unia
     reasons = list(dict.fromkeys(a.note for a in attempts if a.note))
     if all(a.outcome == "impossible" for a in attempts):
         pinned = next((reason for reason in reasons if any(pin in reason for pin in search.pins.texts)), "")
-        asked = f" with the pins {', '.join(search.pins.texts)}" if search.pins.pins and not pinned else ""
-        cause = f"{title}: no candidate is possible{asked}: {pinned or reasons[0]}"
+        cause = f"{title}: no candidate is possible: {pinned or reasons[0]}"
+        if search.pins.pins and not pinned:
+            cause += f"; with the pins {', '.join(search.pins.texts)}; considered are {listing(search)}"
         return BadValue(cause, "change the batch, the devices or the pins")
     return Infeasible(f"{title}: no plan fits: {'; '.join(reasons[:2])}", "more memory, devices, or fewer pins")
 
