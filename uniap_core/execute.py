@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from . import artifact, registry
+from .costs import identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
@@ -78,9 +79,9 @@ class ExecutorPlugin:
     ``layout(plan) -> RankLayout`` is a dry run on CPU; ``launch(plan, job, emit) -> RunReport`` trains;
     ``export(plan, folder) -> list of files written``. An empty string means that it cannot.
     ``express(plan) -> list of reasons`` says why it could not run a plan as it stands; without it the capability
-    decides. ``fit(graph, cluster, training) -> sets of pins`` says before the search what it can run of this very
-    model: alternative sets, each of them added to each of the capability's regimes. It raises ``Inexpressible`` if it
-    can run nothing of it.
+    decides. ``fit(graph, cluster, training, schedule) -> sets of pins`` says before the search what it can run of this
+    very model: alternative sets, each of them added to each of the capability's regimes. It raises ``Inexpressible``
+    if it can run nothing of it.
     """
 
     name: str
@@ -289,7 +290,7 @@ def _stale(plan: Plan, graph: ModelGraph | None, cluster: Cluster | None) -> Ite
         yield f"it was verified by {plan.verdict.verifier}, and this is {VERIFIER}"
     name = plan.cost_model.partition("/")[0]
     if name in registry.names("cost model"):
-        now = f"{name}/{registry.load('cost model', name).version}"
+        now = identity(registry.load("cost model", name))
         if now != plan.cost_model:
             yield f"it was priced by {plan.cost_model}, and {now} is installed"
     for word, given, hashed in (("model", graph, plan.hashes.graph), ("cluster", cluster, plan.hashes.cluster)):

@@ -143,21 +143,21 @@ def _best(
 ) -> tuple[Plan, ...]:
     """The best plans of the job that an executor can run, fastest first; none if nothing fits."""
     capability, training = executor.capability, plan.training
-    if training.schedule not in capability.schedules:
-        training = msgspec.structs.replace(training, schedule=capability.schedules[0])
+    schedule = plan.schedule if plan.schedule in capability.schedules else capability.schedules[0]
     try:
         if training.precision not in capability.precisions:
             training = msgspec.structs.replace(training, precision=best_precision(executor, plan.cluster))
-        check_ability(executor, plan.model, plan.cluster, training)
+        check_ability(executor, plan.model, plan.cluster, training, schedule)
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
         search = Search(
             graph=plan.model,
             cluster=plan.cluster,
             training=training,
+            schedule=schedule,
             space=parsed.narrow(space),
             free_space=space,
             pins=parsed,
-            regimes=regimes_of(executor, plan.model, plan.cluster, training),
+            regimes=regimes_of(executor, plan.model, plan.cluster, training, schedule),
             executor=executor,
             profile=profile,
             cost_model=plan.cost_model.partition("/")[0],
@@ -171,7 +171,7 @@ def _best(
 def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
     """What of a plan is outside a capability."""
     capability = executor.capability
-    yield from (cause for cause, _ in refusals(executor, plan.model, plan.cluster, plan.training))
+    yield from (cause for cause, _ in refusals(executor, plan.model, plan.cluster, plan.training, plan.schedule))
     if capability.uniform and len({layer.strategy for layer in plan.layers}) > 1:
         yield f"{executor.name} takes one strategy for the whole model"
     for key in ("sharding", "recompute", "cp", "ep"):
@@ -184,7 +184,7 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
     sp = capability.sequence_parallel
     if sp is not None and any(layer.tp > 1 and layer.sequence_parallel != sp for layer in plan.layers):
         yield f"{executor.name} runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"
-    regimes = regimes_of(executor, plan.model, plan.cluster, plan.training)
+    regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedule)
     if not any(_under(plan, regime) for regime in regimes):
         sets = "; or ".join(", ".join(regime.texts) for regime in regimes[:4])
         yield f"{executor.name} runs plans only with {sets}"

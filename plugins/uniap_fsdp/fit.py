@@ -27,7 +27,7 @@ def express(plan: Plan) -> list[str]:
     return []
 
 
-def fit(graph: ModelGraph, cluster: Cluster, training: Training) -> tuple[tuple[str, ...], ...]:
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The pins under which a model can be run: no tensor parallelism in layers that are not known how to split.
 
     Raises

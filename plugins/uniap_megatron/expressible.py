@@ -15,7 +15,7 @@ BLOCKS = ("decoder", "encoder")
 ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
 
 
-def fit(graph: ModelGraph, cluster: Cluster, training: Training) -> tuple[tuple[str, ...], ...]:
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The pins under which a model can be run: tensor parallel degrees that divide the sequence.
 
     Raises

@@ -11,7 +11,7 @@ from . import FAMILIES, GENERATIONS, PRECISIONS, TORCHTITAN
 ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
 
 
-def fit(graph: ModelGraph, cluster: Cluster, training: Training) -> tuple[tuple[str, ...], ...]:
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The alternative sets of pins under which a model can be run.
 
     No pipeline for a tied model, in one by 1f1b a micro-batch for every stage, sharding as :func:`_sharding` says,
@@ -31,7 +31,7 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training) -> tuple[tuple[
     piped: list[tuple[str, ...]] = []
     if graph.architecture["tied"]:
         pass
-    elif training.schedule == "1f1b":
+    elif schedule == "1f1b":
         piped = [(f"pp={pp}", f"micro_batches>={pp}", *kept) for pp in range(2, len(graph.layers) + 1)]
     else:
         piped = [("pp>=2", "micro_batches=1"), ("pp>=2", *kept)]

@@ -47,7 +47,9 @@ def _common(capability: Capability, cluster: Cluster) -> list[str]:
     return [p for p in shared if p in USUAL] or shared
 
 
-def check_ability(executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training) -> None:
+def check_ability(
+    executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
+) -> None:
     """Refuse a job that an executor cannot run under any plan.
 
     Raises
@@ -55,21 +57,21 @@ def check_ability(executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster,
     UsageError
         With everything that it lacks, and the remedy of each.
     """
-    found = list(refusals(executor, graph, cluster, training))
+    found = list(refusals(executor, graph, cluster, training, schedule))
     if found:
         raise UsageError("; ".join(cause for cause, _ in found), "; ".join(fix for _, fix in found))
 
 
 def refusals(
-    executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training
+    executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
 ) -> Iterator[tuple[str, str]]:
     """What a job asks for that an executor's capability lacks, each with its remedy."""
     name, able = executor.name, executor.capability
     if able.families is not None and graph.family not in able.families:
         yield f"{name} does not run models of the family {graph.family}", f"it runs {', '.join(able.families)}"
-    if training.schedule not in able.schedules:
+    if schedule not in able.schedules:
         fix = f"it runs --schedule {_either(able.schedules)}"
-        yield f"{name} does not run the schedule {training.schedule}", fix
+        yield f"{name} does not run the schedule {schedule}", fix
     if training.precision not in able.precisions:
         here = tuple(_common(able, cluster))
         fix = (
@@ -126,7 +128,7 @@ def _shared(asked: tuple[int, ...], able: tuple[int, ...] | None) -> tuple[int, 
 
 
 def regimes_of(
-    executor: ExecutorPlugin | None, graph: ModelGraph, cluster: Cluster, training: Training
+    executor: ExecutorPlugin | None, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
 ) -> tuple[Pins, ...]:
     """The alternative sets of pins under which an executor runs a job: its regimes, each with each that fits the model.
 
@@ -140,7 +142,7 @@ def regimes_of(
     fits: tuple[tuple[str, ...], ...] = ((),)
     if executor.fit:
         try:
-            fits = registry.resolve(executor.fit)(graph, cluster, training)
+            fits = registry.resolve(executor.fit)(graph, cluster, training, schedule)
         except Inexpressible as error:
             raise UsageError(error.cause, error.fix) from None
     return tuple(Pins.of((*regime, *fit)) for regime in executor.capability.regimes for fit in fits)

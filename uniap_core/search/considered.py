@@ -91,7 +91,7 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
     """
     check_pins(search)
     found = Considered(replace(search, regimes=(Pins(),))).candidates()
-    return tuple(Candidate(pp, c, search.training) for pp, c in found if search.pins.allows(pp, c))
+    return tuple(Candidate.of(pp, c, search.training, search.schedule) for pp, c in found if search.pins.allows(pp, c))
 
 
 def check_pins(search: Search) -> None:

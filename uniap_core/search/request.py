@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .. import artifact, models, registry
+from .. import artifact, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
 from ..costs import Training
@@ -15,7 +15,6 @@ from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
 from ..pins import Pins
 from ..profile import Profile
-from ..schedule import in_flight
 from ..strategy import StrategySpace
 from .ability import best_precision, check_ability, narrow, regimes_of
 
@@ -31,6 +30,8 @@ class Search:
     ----------
     space, pins
         The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
+    schedule
+        A name of :mod:`uniap_core.schedules`.
     free_space
         The space without what pins took from it, for pricing them.
     regimes
@@ -49,6 +50,7 @@ class Search:
     graph: ModelGraph
     cluster: Cluster
     training: Training
+    schedule: str = schedules.DEFAULT
     space: StrategySpace = field(default_factory=StrategySpace)
     free_space: StrategySpace = field(default_factory=StrategySpace)
     pins: Pins = field(default_factory=Pins)
@@ -70,7 +72,7 @@ def make(
     *,
     seq: int | None = None,
     precision: str | None = None,
-    schedule: str = "1f1b",
+    schedule: str = schedules.DEFAULT,
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -92,7 +94,7 @@ def make(
     UniapError
         If a name is unknown or a value makes no sense.
     """
-    in_flight(schedule, 0, 1, 1)
+    schedules.find(schedule)
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
@@ -101,19 +103,20 @@ def make(
         node.device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
-    training = Training(global_batch=batch, precision=precision, schedule=schedule)
+    training = Training(global_batch=batch, precision=precision)
     space = StrategySpace()
     if plugin is not None:
-        check_ability(plugin, graph, machine, training)
+        check_ability(plugin, graph, machine, training, schedule)
         space = narrow(space, plugin.capability)
     return Search(
         graph=graph,
         cluster=machine,
         training=training,
+        schedule=schedule,
         space=parsed.narrow(space),
         free_space=space,
         pins=parsed,
-        regimes=regimes_of(plugin, graph, machine, training),
+        regimes=regimes_of(plugin, graph, machine, training, schedule),
         executor=plugin,
         profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
@@ -146,6 +149,6 @@ def moved(search: Search, cluster: Cluster, training: Training) -> Search:
     """
     if search.executor is None:
         return replace(search, cluster=cluster, training=training)
-    check_ability(search.executor, search.graph, cluster, training)
-    regimes = regimes_of(search.executor, search.graph, cluster, training)
+    check_ability(search.executor, search.graph, cluster, training, search.schedule)
+    regimes = regimes_of(search.executor, search.graph, cluster, training, search.schedule)
     return replace(search, cluster=cluster, training=training, regimes=regimes)
