@@ -29,6 +29,8 @@ def layout(plan: Proposal) -> RankLayout:
     Inexpressible
         If the executor cannot run the plan.
     """
+    from . import parallel, source  # noqa: F401, here once: otherwise every child imports half of torch again
+
     check(plan)
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     with warnings.catch_warnings(), ProcessPoolExecutor(1, mp_context=context) as apart:
