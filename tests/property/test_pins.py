@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -121,6 +123,15 @@ def test_what_is_considered_is_what_is_priced():
     for key in ("tp", "dp", "cp", "ep", "sharding", "recompute"):
         pin = Pins.of([f"{key}!=full" if key == "recompute" else f"{key}!=none" if key == "sharding" else f"{key}>=1"])
         assert set(known.values(pin.pins[0])) == {getattr(s, key) for s in strategies}
+
+
+def test_a_pin_on_all_layers_needs_a_value_that_all_of_them_have():
+    """What an executor runs may differ between layers."""
+    search = replace(make(GRAPH, CLUSTER, BATCH, pins=["tp=2"]), regimes=(Pins.of(["layers.0:tp=1"]),))
+    with pytest.raises(UsageError, match="pin 'tp=2': the search considers tp 1"):
+        candidates(search)
+    assert Considered(search).excludes(Pins.of(["tp=1"]).pins[0])
+    assert candidates(replace(search, pins=Pins.of(["layers.1:tp=2"])))
 
 
 def test_a_limit_on_strategies_is_a_limit():

@@ -66,19 +66,26 @@ class Considered:
         return {(pins, key): {getattr(s, key) for s in known} for pins, known in self._offered.items() for key in keys}
 
     def values(self, pin: Pin) -> list[Value]:
-        """The values of a pin's key that are considered where the pin applies, in order."""
+        """The values of a pin's key that are considered for all layers that it names, in order."""
         if pin.key in CANDIDATE_KEYS:
             return sorted({pp if pin.key == "pp" else c for pp, c in self.candidates() if self.strategies(pp, c)})
-        mine = Pins((pin,)).of_layers(self.names)
-        found: set[Value] = set()
-        for _, on in self.regimes:
-            for pins in {pins for pins, asked in zip(on, mine, strict=True) if asked}:
-                found |= self._values.get((pins, pin.key), set())
+        found = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
         return sorted(found, key=lambda value: (str(type(value)), value))
 
     def excludes(self, pin: Pin) -> bool:
         """True if a pin takes anything away."""
-        return pin.key == "max_strategies" or not all(pin.holds(value) for value in self.values(pin))
+        if pin.key in CANDIDATE_KEYS:
+            return not all(pin.holds(value) for value in self.values(pin))
+        if pin.key == "max_strategies":
+            return True
+        return not all(pin.holds(value) for sets in self._where(pin) for values in sets for value in values)
+
+    def _where(self, pin: Pin) -> Iterator[list[set[Value]]]:
+        """By regime, the values of a pin's key for each kind of layer that it names."""
+        named = Pins((pin,)).of_layers(self.names)
+        for _, on in self.regimes:
+            kinds = dict.fromkeys(pins for pins, asked in zip(on, named, strict=True) if asked)
+            yield [self._values.get((pins, pin.key), set()) for pins in kinds]
 
 
 def candidates(search: Search) -> tuple[Candidate, ...]:
@@ -112,7 +119,8 @@ def check_pins(search: Search) -> None:
     if not any(_agree(known, asked, pp, c) for pp, c in known.candidates() if search.pins.allows(pp, c)):
         raise UsageError(
             f"nothing satisfies the pins {', '.join(search.pins.texts)} together; considered are {listing(search)}",
-            f"loosen one of them: pp x tp x cp x dp are the {search.cluster.devices} devices, dp divides a micro-batch",
+            f"loosen one of them: pp x tp x cp x dp are the {search.cluster.devices} devices, dp divides a micro-batch"
+            + (f"; or choose another executor than {search.executor.name}" if search.executor else ""),
         )
 
 
