@@ -37,6 +37,8 @@ from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .models import ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
+from .plan import read as read_plan
+from .plan import write as write_plan
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -135,9 +137,11 @@ __all__ = [
     "encode",
     "identity",
     "read",
+    "read_plan",
     "silent",
     "numbered",
     "pipeline_ranks",
     "write",
+    "write_plan",
     "write_text",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -62,7 +63,7 @@ def export(
         executor = load(executor)
     reasons = obstacles(plan, executor)
     if reasons:
-        raise refusal(plan, executor, reasons, nearest(plan, executor, profile, emit))
+        raise refusal(plan, executor, reasons, profile, emit)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -110,6 +111,11 @@ def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None
     -------
     Plan or None
         ``None`` if the executor cannot run the model at all, or nothing that it can run fits the memory.
+
+    Raises
+    ------
+    UsageError
+        If the plan was priced from measurements and none are given.
     """
     for pins in dict.fromkeys((plan.pins, ())):
         able = (other for other in _best(plan, executor, pins, profile, emit) if not obstacles(other, executor))
@@ -119,9 +125,15 @@ def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None
     return None
 
 
-def refusal(plan: Plan, executor: ExecutorPlugin, reasons: list[str], other: Plan | None) -> Inexpressible:
+def refusal(
+    plan: Plan, executor: ExecutorPlugin, reasons: list[str], profile: Profile | None, emit: Emit
+) -> Inexpressible:
     """The error that names the obstacles, the nearest plan and what it costs."""
     cause = f"{executor.name} cannot run this plan: {'; '.join(reasons)}"
+    try:
+        other = nearest(plan, executor, profile, emit)
+    except UsageError as error:
+        return Inexpressible(cause, f"the nearest plan that it can run is not known: {error.cause}; {error.fix}")
     if other is None:
         return Inexpressible(cause, "no plan of this job can be run by it; choose another executor")
     slower = other.predicted.iteration_time_s / plan.predicted.iteration_time_s - 1
@@ -142,16 +154,15 @@ def _best(
     plan: Plan, executor: ExecutorPlugin, pins: tuple[str, ...], profile: Profile | None, emit: Emit
 ) -> tuple[Plan, ...]:
     """The best plans of the job that an executor can run, fastest first; none if nothing fits."""
-    capability, training = executor.capability, plan.training
-    schedule = plan.schedule if plan.schedule in capability.schedules else capability.schedules[0]
+    own, capability, training = Search.of(plan, profile), executor.capability, plan.training
+    schedule = own.schedule if own.schedule in capability.schedules else capability.schedules[0]
     try:
         if training.precision not in capability.precisions:
             training = msgspec.structs.replace(training, precision=best_precision(executor, plan.cluster))
         check_ability(executor, plan.model, plan.cluster, training, schedule)
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
-        search = Search(
-            graph=plan.model,
-            cluster=plan.cluster,
+        search = replace(
+            own,
             training=training,
             schedule=schedule,
             space=parsed.narrow(space),
@@ -159,8 +170,6 @@ def _best(
             pins=parsed,
             regimes=regimes_of(executor, plan.model, plan.cluster, training, schedule),
             executor=executor,
-            profile=profile,
-            cost_model=plan.cost_model.partition("/")[0],
             top=TRIED,
         )
         return sweep(search, emit).plans
@@ -177,12 +186,14 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
     for key in ("sharding", "recompute", "cp", "ep"):
         known = getattr(capability, {"sharding": "shardings", "recompute": "recomputes"}.get(key, key))
         for layer in plan.layers:
-            value = getattr(layer, key)
+            value = getattr(layer.strategy, key)
             if known is not None and value not in known:
                 yield f"layer {layer.name} has {key} {value}; {executor.name} runs {', '.join(map(str, known))}"
                 break
     sp = capability.sequence_parallel
-    if sp is not None and any(layer.tp > 1 and layer.sequence_parallel != sp for layer in plan.layers):
+    if sp is not None and any(
+        s.tp > 1 and s.sequence_parallel != sp for s in {layer.strategy for layer in plan.layers}
+    ):
         yield f"{executor.name} runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"
     regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedule)
     if not any(_under(plan, regime) for regime in regimes):

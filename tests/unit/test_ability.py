@@ -11,6 +11,7 @@ from uniap_core import registry
 from uniap_core.cluster import Cluster, Node, preset
 from uniap_core.costs import Training
 from uniap_core.errors import UsageError
+from uniap_core.events import silent
 from uniap_core.execute import Capability, ExecutorPlugin
 from uniap_core.export import nearest, obstacles, refusal
 from uniap_core.models import load
@@ -152,4 +153,4 @@ def test_the_nearest_plan_may_be_in_another_precision_and_says_so():
     other = nearest(plan, runner)
     assert other is not None
     assert other.precision == "fp32"
-    assert "in fp32" in refusal(plan, runner, obstacles(plan, runner), other).fix
+    assert "in fp32" in refusal(plan, runner, obstacles(plan, runner), None, silent).fix

@@ -4,11 +4,12 @@ from .ability import best_precision, check_ability, narrow, refusals, regimes_of
 from .again import check_again, check_properties, verify_plan
 from .considered import Considered, candidates
 from .pricing import price, tables_of
-from .request import Search, make, moved
+from .request import TIE, Search, make, moved
 from .sweep import Sweep, sweep
 
 __all__ = [
     "Considered",
+    "TIE",
     "Search",
     "Sweep",
     "best_precision",
