@@ -306,7 +306,7 @@ def at_sequence(graph: ModelGraph, sequence: int) -> ModelGraph:
     """
     if sequence == graph.sequence:
         return graph
-    if not graph.holds_at(sequence):
+    if graph.sequences is not msgspec.UNSET and not graph.holds_at(sequence):
         known = " to ".join(map(str, dict.fromkeys(graph.sequences)))
         again = (
             f"uniap trace {graph.source} --seq {sequence} -o {graph.name}.json" if graph.source else "trace it again"
