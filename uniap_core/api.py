@@ -44,6 +44,7 @@ from .pipeline import Pipeline
 from .plan import Plan, check_seal
 from .plan import read as read_plan
 from .plan import write as write_plan
+from .posing import pose
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -159,6 +160,7 @@ __all__ = [
     "read_plan",
     "silent",
     "numbered",
+    "pose",
     "pipeline_ranks",
     "write",
     "write_plan",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..posing import pose
 from . import Json, command, print_json
 from .progress import progress
 
@@ -196,7 +197,7 @@ def candidate(
     )
     chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, chosen)
-    posed = price(search, chosen).problem
+    posed = pose(price(search, chosen))
     if output:
         problems.write(output, posed)
     if json:

@@ -12,6 +12,7 @@ from uniap_baselines import ALPA, BASELINES, GALVATRON, INTER_ONLY, INTRA_ONLY, 
 from uniap_baselines.clock import Clock
 from uniap_baselines.line import Line
 
+from uniap_core.posing import pose
 from uniap_core.problem import Problem
 from uniap_core.solve.driver import solve
 from uniap_core.solve.request import SolveRequest
@@ -170,6 +171,6 @@ def test_even_stages_count_repeated_layers():
 
     graph = load("gpt:layers=8,hidden=256,heads=8,seq=128")
     candidate = Candidate.of(4, 4, Training(global_batch=16))
-    line = Line(tables(graph, preset("8xA100-80G"), StrategySpace(), candidate).problem)
+    line = Line(pose(tables(graph, preset("8xA100-80G"), StrategySpace(), candidate)))
     assert cuts.even(line) == (3, 5, 7, 10)
     assert [line.layers[at].name for at in line.blocks] == [f"layers.{i}" for i in range(8)]
