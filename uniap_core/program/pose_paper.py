@@ -49,7 +49,7 @@ def pose_paper(problem: Problem, limit_s: float = math.inf) -> Posed:
     """
     builder, reduced, unit_s = Builder(), domains(problem, limit_s), unit(problem)
     placement = place(builder, reduced, integer=False)
-    stage_columns, stage_members = _factor(builder, placement, placement.stage, problem.depth)
+    stage_columns, stage_members = _factor(builder, placement, placement.chunk, problem.depth)
     strategies = max(len(layer.strategies) for layer in problem.layers)
     _, strategy_members = _factor(builder, placement, placement.strategy, strategies)
     add_contiguity(builder, problem, stage_columns, reduced.edges)

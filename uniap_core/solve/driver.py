@@ -39,7 +39,8 @@ def solve(
     """Solve a problem and check the answer.
 
     A plugin's crash, hang or memory kill ends as a result with that stop reason, its ``failure`` set, and the best
-    incumbent that was reported before.
+    incumbent that was reported before. A pipeline that the plugin does not know (its ``weights`` and ``chunks``) ends
+    as ``unsupported``, unless it accepts a program, which says all of it.
 
     Parameters
     ----------
@@ -73,7 +74,8 @@ def solve(
     session = _Session(problem, plugin, request, emit, time.monotonic())
     while True:
         result = session.run(chosen, pose)
-        lower_form = next_lower(chosen, plugin.forms) if form is None and result.stop is Stop.LICENSE else None
+        refused = result.stop is Stop.LICENSE or plugin.refusal(problem, chosen)
+        lower_form = next_lower(chosen, plugin.forms) if form is None and refused else None
         if lower_form is None:
             return result
         emit(Note(session.elapsed(), f"{plugin.name}: {result.raw_status}; solving the {lower_form} form instead"))
@@ -118,6 +120,9 @@ class _Session:
 
     def run(self, form: Form, pose: str) -> Result:
         """Lower to a form, run, judge."""
+        refusal = self.plugin.refusal(self.problem, form)
+        if refusal:
+            return self._result(form, None, Finished(stop=Stop.UNSUPPORTED, raw_status=refusal), None, 0.0, 0.0)
         worker = None if self.plugin.inline else process.hire(self.plugin.solve)
         try:
             began, lowered = time.monotonic(), None
@@ -239,7 +244,7 @@ class _Session:
         self.emit(point)
 
     def _memory_cut(self, lowered: Lowered, outcome: Finished | process.Death) -> Lowered | None:
-        """The program without a point that exceeds some stage's memory by less than a solver's tolerance."""
+        """The program without a point that exceeds some rank's memory by less than a solver's tolerance."""
         if isinstance(outcome, process.Death) or outcome.values is None:
             return None
         program, point = lowered.program, unpack(outcome.values)
@@ -247,9 +252,9 @@ class _Session:
             return None
         assignment = lowered.up(point)
         evaluation = self.problem.evaluate(assignment)
-        for i, (stage, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
-            if stage.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= stage.memory_bytes * (1 + 1e-5):
-                here = [g for g, s in enumerate(assignment.stage) if s == i]
+        for i, (rank, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
+            if rank.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= rank.memory_bytes * (1 + 1e-5):
+                here = [g for g, j in enumerate(assignment.stage) if self.problem.chunks[j] == i]
                 choice = lowered.posed.choose(assignment)
                 columns = program.group_column[program.group_start[here] + choice[here]]
                 self.statistics["memory_cuts"] = int(self.statistics.get("memory_cuts", 0)) + 1
