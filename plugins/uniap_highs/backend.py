@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from highspy import HighsModelStatus
 
-from uniap_core.api import Emit, Found, Incumbent, Note, Program, RawResult, SolveRequest, Stop
+from uniap_core.api import Emit, Found, Incumbent, Note, Program, RawResult, SolveRequest, Stop, UsageError
 
 from .options import HighsOptions
 
@@ -104,7 +104,8 @@ def _configure(highs: Any, request: SolveRequest, options: HighsOptions) -> None
         "mip_heuristic_effort": options.heuristic_effort,
     }
     for name, value in settings.items():
-        highs.setOptionValue(name, value)
+        if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
+            raise UsageError(f"HiGHS refuses {name} = {value!r}", "give a value that this version of it takes")
 
 
 def _model(program: Program) -> highspy.HighsLp:

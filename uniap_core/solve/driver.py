@@ -63,7 +63,7 @@ def solve(
     UnknownName, PluginError
         If the plugin does not exist, does not load, or lacks its library.
     UsageError, BadValue
-        For a form it does not take, an option it does not have, or a warm start that is not feasible.
+        For a form it does not take, an option or a value that it refuses, or a warm start that is not feasible.
     SolverLied
         If a claim does not survive the check; each kind of claim has its own subclass.
     """
