@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +10,7 @@ import numpy as np
 from ..problem import MEMORY_TOLERANCE, Assignment, Problem
 from . import pipe
 from .domains import ROUNDING, Domains, peak_limit
-from .ir import Array, Builder, Coupling, Program, summed
-
-
-@dataclass(frozen=True, eq=False)
-class Posed:
-    """A program posed from a problem, with its two maps.
-
-    ``choose`` is the down map: the member of each group that an assignment chooses, or one that dominates it; it
-    raises ``ValueError`` for an assignment that is not feasible. ``assign`` is the up map: the assignment of a choice.
-    """
-
-    program: Program
-    choose: Callable[[Assignment], Array]
-    assign: Callable[[Array], Assignment]
+from .ir import Array, Builder, Coupling, summed
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def solve(
     request: SolveRequest = SolveRequest(),  # noqa: B008 - frozen
     emit: Emit = silent,
     form: Form | str | None = None,
-    pose: str = "joint",
+    pose: str | None = None,
 ) -> Result:
     """Solve a problem and check the answer.
 
@@ -56,7 +56,7 @@ def solve(
         A form that the plugin accepts; its native one by default. If that one is larger than the solver's licence
         allows, the next lower form is tried, with a note; a form that is asked for here is not replaced.
     pose
-        The formulation for plugins that take a program: ``"joint"`` or ``"paper"``.
+        The formulation for plugins that take a program, ``"joint"`` or ``"paper"``; the cheaper one by default.
 
     Raises
     ------
@@ -118,7 +118,7 @@ class _Session:
     def deadline(self) -> float | None:
         return None if self.request.time_limit_s is None else self.began + self.request.time_limit_s
 
-    def run(self, form: Form, pose: str) -> Result:
+    def run(self, form: Form, pose: str | None) -> Result:
         """Lower to a form, run, judge."""
         refusal = self.plugin.refusal(self.problem, form)
         if refusal:
@@ -156,7 +156,7 @@ class _Session:
         self.statistics["startup_s"] = round(max(0.0, seconds - outcome.seconds), 6)
         return self._result(form, lowered, outcome, None, build_s, outcome.seconds)
 
-    def _lower(self, form: Form, pose: str) -> Lowered:
+    def _lower(self, form: Form, pose: str | None) -> Lowered:
         request, limit_s = self.request, math.inf if self.request.cutoff_s is None else self.request.cutoff_s
         first = self._first()
         if first is not None:
@@ -255,7 +255,7 @@ class _Session:
         for i, (rank, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
             if rank.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= rank.memory_bytes * (1 + 1e-5):
                 here = [g for g, j in enumerate(assignment.stage) if self.problem.chunks[j] == i]
-                choice = lowered.posed.choose(assignment)
+                choice = lowered.choose(assignment)
                 columns = program.group_column[program.group_start[here] + choice[here]]
                 self.statistics["memory_cuts"] = int(self.statistics.get("memory_cuts", 0)) + 1
                 return replace(lowered, program=with_row(program, columns, 1.0, len(here) - 1.0))

@@ -38,7 +38,7 @@ class LoweringSuite:
 
     module: ClassVar[str]
     form: ClassVar[Form]
-    pose: ClassVar[str] = "joint"
+    pose: ClassVar[str | None] = None
     examples: ClassVar[int] = 40
     sampled: ClassVar[int] = 60
     limits: ClassVar[Limits] = Limits(layers=(1, 5), stages=(1, 3), strategies=(1, 3))

@@ -30,7 +30,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .ir import Array, Program, Rows
+from ..form import Form
+from ..ir import Array, Program, Rows
+from .contract import Rung, Step
 
 OBJECTIVE_BITS = 44
 ROW_BITS = 50
@@ -144,3 +146,12 @@ def _blocks(program: Program) -> Array:
     for p, pair in enumerate(program.pairings):
         block[pair.column[pair.column >= 0]] = len(program.cost) + len(program.groups) + p
     return block
+
+
+RUNG = Rung(
+    name="integers",
+    takes=Form.MILP,
+    gives=Form.INTEGER,
+    cost=1.0,
+    lower=lambda program, limit_s: Step.same_groups(to_integers(program)),
+)
