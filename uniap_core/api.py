@@ -14,6 +14,7 @@ from .costs import (
     Training,
     check_candidate,
     divide_batch,
+    identity,
     pipeline_ranks,
 )
 from .errors import (
@@ -36,6 +37,8 @@ from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .models import ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
+from .plan import read as read_plan
+from .plan import write as write_plan
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -132,10 +135,13 @@ __all__ = [
     "divide_batch",
     "divisors",
     "encode",
+    "identity",
     "read",
+    "read_plan",
     "silent",
     "numbered",
     "pipeline_ranks",
     "write",
+    "write_plan",
     "write_text",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from . import artifact
+from . import artifact, registry
 from .errors import BadValue
 from .pipeline import Pipeline
 from .problem import Problem
@@ -154,7 +154,7 @@ class CostTables:
     Attributes
     ----------
     model
-        ``name/version`` of the cost model, so that a stale plan can be told.
+        Who priced (:func:`identity`), so that a stale plan can be told.
     ranks
         Memory and reserve of each pipeline rank, with the in-flight counts of the schedule.
     edges
@@ -260,18 +260,26 @@ class Price(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CostModelPlugin:
-    """Descriptor of a cost model: plain data; ``price`` is a ``module:function`` string, resolved late.
+    """Descriptor of a cost model: plain data; functions are ``module:function`` strings, resolved late.
 
-    ``version`` changes whenever its numbers may.
+    ``version`` goes up whenever prices move. ``constants() -> str`` is a digest of what prices depend on besides code
+    and request (a file of constants, an environment variable); without it there is nothing of the kind.
     """
 
     name: str
     summary: str
     version: str
     price: str
+    constants: str = ""
     needs_profile: bool = False
     modules: tuple[str, ...] = ()
     install: str = ""
+
+
+def identity(plugin: CostModelPlugin) -> str:
+    """Who prices, as plans name it: ``name/version``, and a digest of the constants where a model has any."""
+    name = f"{plugin.name}/{plugin.version}"
+    return f"{name}+{registry.resolve(plugin.constants)()}" if plugin.constants else name
 
 
 def divide_batch(candidate: Candidate, strategy: Strategy) -> float | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from . import artifact, registry
+from .costs import identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
-from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
+from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding, Strategy
 from .verify import layout
 from .verify.verdict import VERIFIER, Check
 
@@ -187,15 +188,15 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def rank_layout(plan: Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
-    known: dict[tuple[int, ...], dict[str, layout.Groups]] = {}
+    known: dict[tuple[int, Strategy], dict[str, layout.Groups]] = {}
     for layer in plan.layers:
-        key = layer.stage, layer.tp, layer.cp, layer.dp, layer.ep
+        key = layer.stage, layer.strategy
         if key not in known:
-            known[key] = layout.groups(stages[layer.stage], layer)
+            known[key] = layout.groups(stages[layer.stage], layer.strategy)
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,
-        groups={row.name: known[row.stage, row.tp, row.cp, row.dp, row.ep] for row in plan.layers},
+        groups={row.name: known[row.stage, row.strategy] for row in plan.layers},
         parameters={},
         pipelines=layout.pipelines(stages),
     )
@@ -212,8 +213,8 @@ def dry_run(plan: Plan, executor: ExecutorPlugin) -> tuple[RankLayout, list[Chec
         If the executor cannot run it.
     """
     admit(plan)
-    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan)
-    return built, layout.checks(plan, world=built.world, stages=built.stages, built=built.groups)
+    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan.proposal)
+    return built, layout.checks(plan.proposal, world=built.world, stages=built.stages, built=built.groups)
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------
@@ -250,7 +251,9 @@ def admit(
     stale = list(_stale(plan, graph, cluster))
     if stale:
         raise Unverified(f"the plan is stale: {'; '.join(stale)}", "plan again with what you have now")
-    checks = standing(plan) if tables is None else verify(plan, tables).checks
+    checks: Sequence[Check] = standing(plan.proposal, plan.proof)
+    if tables is not None:
+        checks = verify(plan.proposal, tables, plan.proof).checks
     failed = [check for check in checks if not check.passed]
     if failed:
         raise Unverified(
@@ -264,7 +267,7 @@ def _stale(plan: Plan, graph: ModelGraph | None, cluster: Cluster | None) -> Ite
         yield f"it was verified by {plan.verdict.verifier}, and this is {VERIFIER}"
     name = plan.cost_model.partition("/")[0]
     if name in registry.names("cost model"):
-        now = f"{name}/{registry.load('cost model', name).version}"
+        now = identity(registry.load("cost model", name))
         if now != plan.cost_model:
             yield f"it was priced by {plan.cost_model}, and {now} is installed"
     for word, given, hashed in (("model", graph, plan.hashes.graph), ("cluster", cluster, plan.hashes.cluster)):

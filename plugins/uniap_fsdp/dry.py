@@ -86,7 +86,7 @@ def _build(
         ) from error
     for layer in plan.layers:
         if layer.stage == stage:
-            mesh = built.meshes.by_tp[layer.tp].mesh[stage].reshape(-1, layer.tp)
+            mesh = built.meshes.by_tp[layer.strategy.tp].mesh[stage].reshape(-1, layer.strategy.tp)
             groups[layer.name] = {
                 "tp": tuple(tuple(row) for row in mesh.tolist()),
                 "dp": tuple(tuple(row) for row in mesh.T.tolist()),

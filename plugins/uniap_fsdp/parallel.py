@@ -170,7 +170,8 @@ def apply(
     model, sites = source.model, source.sites
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     wiring = wiring or wire(source, example)
-    world = mesh_module.make(kind, plan.pp, {layer.tp for layer in plan.layers}, replicas=plan.precision == "bf16")
+    degrees = {layer.strategy.tp for layer in plan.layers}
+    world = mesh_module.make(kind, plan.pp, degrees, replicas=plan.precision == "bf16")
     first = aliases(model)
     modules = {path: model.get_submodule(path) for path in sites}
     layers = {layer.name: layer for layer in plan.model.layers}
@@ -209,9 +210,8 @@ def _notes(plan: Proposal, route: Route, sites: Mapping[str, str]) -> tuple[str,
     """Where the run deviates from the plan's letter."""
     blocks = {layer.name for layer in plan.model.layers if any(op.kind == "attention" for op in layer.operators)}
     sliced = {layer for path, layer in sites.items() if route.layouts[layer].split and route.borders[path].inputs[0]}
-    whole = [
-        x.name for x in plan.layers if x.name in blocks and x.sequence_parallel and x.tp > 1 and x.name not in sliced
-    ]
+    halved = [x.name for x in plan.layers if x.strategy.sequence_parallel and x.strategy.tp > 1]
+    whole = [name for name in halved if name in blocks and name not in sliced]
     if not whole:
         return ()
     more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
@@ -254,8 +254,9 @@ def route_of(plan: Proposal, wiring: Wiring, splits: Mapping[str, Splitting]) ->
     }
     layouts = {}
     for layer in plan.layers:
-        split = layer.sequence_parallel and layer.tp > 1 and rows.get(layer.name, 1) % layer.tp == 0
-        layouts[layer.name] = Layout(width, layer.tp, split)
+        tp = layer.strategy.tp
+        split = layer.strategy.sequence_parallel and tp > 1 and rows.get(layer.name, 1) % tp == 0
+        layouts[layer.name] = Layout(width, tp, split)
     stage_of = {layer.name: layer.stage for layer in plan.layers}
     route = Route(
         wiring=wiring,

@@ -36,6 +36,8 @@ class Strategy:
     sharding: str
     recompute: str
     sequence_parallel: bool
+    cp: int = 1
+    ep: int = 1
 
     @property
     def name(self) -> str:
@@ -49,18 +51,7 @@ class LayerPlan:
 
     name: str
     stage: int
-    tp: int
-    dp: int
-    sharding: str
-    recompute: str
-    sequence_parallel: bool
-    cp: int = 1
-    ep: int = 1
-
-    @property
-    def strategy(self) -> Strategy:
-        """The row without the place."""
-        return Strategy(self.tp, self.dp, self.sharding, self.recompute, self.sequence_parallel)
+    strategy: Strategy
 
 
 @dataclass(frozen=True)
@@ -137,6 +128,6 @@ def plan(
     family: str, architecture: Mapping[str, Any], sequence: int, rows: Sequence[Sequence[Any]], **rest: Any
 ) -> Proposal:
     """A plan from its table: one row (layer, stage, tp, dp, sharding, recompute, sequence parallel) per layer."""
-    layers = tuple(LayerPlan(*row) for row in rows)
+    layers = tuple(LayerPlan(name, stage, Strategy(*fields)) for name, stage, *fields in rows)
     graph = ModelGraph(family, sequence, architecture, tuple(Layer(layer.name) for layer in layers))
     return Proposal(model=graph, layers=layers, **rest)

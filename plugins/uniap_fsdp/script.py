@@ -145,7 +145,8 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
 def script(plan: Proposal) -> str:
     """The text of ``train.py``."""
     rows = [
-        (row.name, row.stage, row.tp, row.dp, row.sharding, row.recompute, row.sequence_parallel) for row in plan.layers
+        (row.name, row.stage, s.tp, s.dp, s.sharding, s.recompute, s.sequence_parallel)
+        for row, s in ((row, row.strategy) for row in plan.layers)
     ]
     family = family_of(plan.model)
     note = NOTES.get(family, NOTES[""]).format(family=family, source=plan.model.source)

@@ -57,10 +57,10 @@ def _strategies(plan: Plan) -> Iterator[str]:
         ("sharding", "sharding"),
         ("sequence_parallel", "choice of sequence parallelism"),
     ):
-        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+        values = dict.fromkeys(getattr(layer.strategy, field) for layer in plan.layers)
         if len(values) > 1:
             yield f"Megatron-LM takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
-    first = plan.layers[0]
+    first = plan.layers[0].strategy
     if first.sharding not in ("none", "zero1"):
         yield f"Megatron-LM's distributed optimizer is zero1; the plan shards by {first.sharding}"
     if first.ep > 1 and plan.model.family != "mixtral":
@@ -88,7 +88,8 @@ def _schedule(plan: Plan) -> Iterator[str]:
 def _training(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"Megatron-LM has no switch for {plan.precision}"
-    if plan.layers[0].tp == 1 or plan.layers[0].sequence_parallel:
+    first = plan.layers[0].strategy
+    if first.tp == 1 or first.sequence_parallel:
         return
     if plan.training.tensor_overlap == "all":
         yield "Megatron-LM puts all of tensor parallelism behind products under sequence parallelism alone"

@@ -28,7 +28,8 @@ def layout(plan: Plan) -> RankLayout:
         world=plan.cluster.devices,
         stages=stages,
         groups={
-            layer.name: groups(stages[layer.stage], layer.tp, layer.cp, layer.dp, layer.ep) for layer in plan.layers
+            layer.name: groups(stages[layer.stage], s.tp, s.cp, s.dp, s.ep)
+            for layer, s in ((layer, layer.strategy) for layer in plan.layers)
         },
         parameters={},
     )

@@ -51,7 +51,7 @@ def _strategies(plan: Plan) -> Iterator[str]:
         ("sharding", "sharding"),
         ("sequence_parallel", "choice of sequence parallelism"),
     ):
-        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+        values = dict.fromkeys(getattr(layer.strategy, field) for layer in plan.layers)
         if len(values) > 1:
             yield f"torchtitan takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
 
@@ -65,7 +65,7 @@ def _sharding(plan: Plan) -> Iterator[str]:
     (torchtitan.trainer, ``train_step``): with ``"always"`` that is zero3. With one micro-batch all four agree with
     what a plan means by them, or need less memory.
     """
-    strategy = plan.layers[0]
+    strategy = plan.layers[0].strategy
     if strategy.dp * strategy.cp == 1 or plan.micro_batches == 1:
         return
     if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
@@ -76,7 +76,7 @@ def _sharding(plan: Plan) -> Iterator[str]:
 
 
 def _recompute(plan: Plan) -> Iterator[str]:
-    modes = dict.fromkeys(layer.recompute for layer in blocks(plan))
+    modes = dict.fromkeys(layer.strategy.recompute for layer in blocks(plan))
     if len(modes) > 1:
         yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
     if "selective" in modes:

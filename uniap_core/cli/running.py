@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import Json, command, print_json
-from .advice import PlanFile
+from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -90,18 +90,15 @@ def export(
     plan: PlanFile,
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
-    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    profile: PricedFrom = None,
     json: Json = False,
 ) -> None:
     """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
-    from .. import artifact
     from .. import plan as plans
     from ..export import export as write
-    from ..profile import Profile
 
-    measured = None if profile is None else artifact.read(profile, Profile)
     with progress("exporting", quiet=json) as emit:
-        files = write(plans.read(plan), to, output, measured, emit)
+        files = write(plans.read(plan), to, output, measured(profile), emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))

@@ -266,23 +266,25 @@ def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, l
 
 
 def even_split(graph: ModelGraph, depth: int) -> tuple[int, ...]:
-    """Stage of each layer: blocks in equal numbers, what comes before them first, what comes after last.
+    """Chunk of each layer: blocks in equal numbers, what comes before them first, what comes after last.
+
+    Where there are more chunks than blocks, what comes before and after counts like a block (Megatron-LM
+    ``--account-for-embedding-in-pipeline-split`` and ``--account-for-loss-in-pipeline-split``).
 
     Raises
     ------
     BadValue
-        If there are fewer blocks than stages.
+        If there are fewer layers than chunks.
     """
     ends = ("embedding", "head", "patch")
     blocks = [u for u, layer in enumerate(graph.layers) if layer.kind not in ends]
     if len(blocks) < depth:
-        raise BadValue(f"{len(blocks)} blocks do not fill {depth} stages", "use fewer stages")
+        blocks = list(range(len(graph.layers)))
+    if len(blocks) < depth:
+        raise BadValue(f"{len(blocks)} layers do not fill {depth} stages", "use fewer stages or chunks")
     place = {u: position * depth // len(blocks) for position, u in enumerate(blocks)}
-    stages = []
-    for u, layer in enumerate(graph.layers):
-        at_end = depth - 1 if layer.kind == "head" else 0
-        stages.append(place.get(u, at_end))
-    return tuple(stages)
+    at_end = {u: depth - 1 if layer.kind == "head" else 0 for u, layer in enumerate(graph.layers)}
+    return tuple(place.get(u, at_end[u]) for u in at_end)
 
 
 def _number(row: Mapping[str, Any], name: str) -> int | None:

@@ -88,6 +88,6 @@ def test_configuration(core, plan):
         values |= {"pipeline_model_parallel_layout": layout(plan), "pipeline_dtype": torch.bfloat16}
     config = core[1].TransformerConfig(**values)
     assert config.num_layers == 6
-    assert config.tensor_model_parallel_size == plan.layers[0].tp
-    assert config.sequence_parallel == plan.layers[0].sequence_parallel
+    assert config.tensor_model_parallel_size == plan.layers[0].strategy.tp
+    assert config.sequence_parallel == plan.layers[0].strategy.sequence_parallel
     assert len(values) > 10
