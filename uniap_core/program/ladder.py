@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import reduce
+from typing import Any
+
+import numpy as np
 
 from ..errors import UsageError
 from ..problem import Assignment, Problem
@@ -40,13 +42,18 @@ class Lowered:
         ValueError
             If the assignment is not feasible.
         """
-        choice: Array = reduce(lambda choice, step: step.down(choice), self.steps, assignment)
-        return choice
+        choice: Any = assignment
+        for step in self.steps:
+            choice = step.down(choice)
+        return np.asarray(choice)
 
     def assign(self, choice: Array) -> Assignment:
         """The assignment of a choice of members."""
-        assignment: Assignment = reduce(lambda choice, step: step.up(choice), reversed(self.steps), choice)
-        return assignment
+        above: Any = choice
+        for step in reversed(self.steps):
+            above = step.up(above)
+        assert isinstance(above, Assignment)
+        return above
 
     def down(self, assignment: Assignment) -> Array:
         """The point of a feasible assignment; raises ``ValueError`` if the assignment is not feasible."""

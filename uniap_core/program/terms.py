@@ -144,7 +144,8 @@ def add_times(
     if weights.peak:
         slowest = builder.add_columns(1, upper=max(bounds.rank, bounds.link), cost=weights.peak)[0]
         links = [[crossing.column[j] for j in link if j in crossing.column] for link in pipe.links(problem)]
-        for columns in [*([c] for c in rank_column), *filter(None, links)]:
+        terms = [[int(column)] for column in rank_column] + [link for link in links if link]
+        for columns in terms:
             builder.add_row([slowest, *columns], [1.0] + [-1.0] * len(columns), lower=0.0, defines=int(slowest))
     builder.couplings += _couplings(problem, placement, domains, rank_row, crossing, unit_s, bounds)
 
