@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .artifact import decode, digest, encode, read, write, write_text
+from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
@@ -51,10 +52,18 @@ from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
-from .strategy import Strategy, StrategySpace, divisors
+from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 
 __all__ = [
+    "AXES",
+    "Axis",
+    "Grid",
+    "Grids",
+    "Groups",
+    "Layout",
+    "Span",
+    "arrange",
     "MEMORY_PARTS",
     "MEMORY_TOLERANCE",
     "TIME_PARTS",

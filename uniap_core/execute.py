@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from . import artifact, registry
+from .axes import Grids, Groups
 from .costs import identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
-from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding, Strategy
+from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
 from .verify import layout
 from .verify.verdict import VERIFIER, Check
 
@@ -176,10 +177,10 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     world: int
     stages: tuple[tuple[int, ...], ...]
-    groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]]
+    groups: dict[str, dict[str, Groups]]
     parameters: dict[int, int]
     notes: tuple[str, ...] = ()
-    pipelines: tuple[tuple[int, ...], ...] = ()
+    pipelines: Groups = ()
 
 
 # --- dry run ----------------------------------------------------------------------------------------------------
@@ -188,17 +189,19 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def rank_layout(plan: Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
-    known: dict[tuple[int, Strategy], dict[str, layout.Groups]] = {}
+    known: dict[tuple[int, Grids], dict[str, Groups]] = {}
+    groups = {}
     for layer in plan.layers:
-        key = layer.stage, layer.strategy
-        if key not in known:
-            known[key] = layout.groups(stages[layer.stage], layer.strategy)
+        grids = layer.strategy.grids
+        if (layer.stage, grids) not in known:
+            known[layer.stage, grids] = grids.groups(stages[layer.stage])
+        groups[layer.name] = known[layer.stage, grids]
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,
-        groups={row.name: known[row.stage, row.strategy] for row in plan.layers},
+        groups=groups,
         parameters={},
-        pipelines=layout.pipelines(stages),
+        pipelines=tuple(zip(*stages, strict=True)),
     )
 
 

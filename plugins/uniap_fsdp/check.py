@@ -66,17 +66,17 @@ def _layers(plan: Proposal) -> Iterator[Refusal]:
     micro_batch = plan.global_batch // plan.micro_batches
     layers = {layer.name: layer for layer in plan.model.layers}
     for planned in plan.layers:
-        name, s = planned.name, planned.strategy
-        for degree, text in ((s.cp, "context"), (s.ep, "expert")):
+        name, strategy = planned.name, planned.strategy
+        for degree, text in ((strategy.cp, "context"), (strategy.ep, "expert")):
             if degree > 1:
                 yield f"{text} parallelism (layer {name})", f"plan with {text[0]}p=1"
-        if s.tp * s.dp * s.cp != width:
-            yield f"layer {name} has tp {s.tp} x dp {s.dp} on {width} devices", "their product must fit"
-        if micro_batch % s.dp:
-            cause = f"layer {name} shares a micro-batch of {micro_batch} among {s.dp} ranks"
+        if strategy.devices != width:
+            yield f"layer {name} has tp {strategy.tp} x dp {strategy.dp} on {width} devices", "their product must fit"
+        if micro_batch % strategy.dp:
+            cause = f"layer {name} shares a micro-batch of {micro_batch} among {strategy.dp} ranks"
             yield cause, "choose fewer micro-batches, a larger batch, or pin a smaller dp"
-        if s.tp > 1 and name in layers:
-            yield from _split(s.tp, layers[name])
+        if strategy.tp > 1 and name in layers:
+            yield from _split(strategy.tp, layers[name])
 
 
 def _split(tp: int, layer: Layer) -> Iterator[Refusal]:

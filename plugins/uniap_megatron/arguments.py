@@ -107,7 +107,7 @@ def _data_parallel(plan: Plan) -> Pairs:
     strategy = plan.layers[0].strategy
     if strategy.sharding == "zero1":
         yield "use-distributed-optimizer", ""
-    if strategy.dp * strategy.cp > 1:
+    if strategy.grids.data.size > 1:
         yield "overlap-grad-reduce", ""
         if strategy.sharding == "zero1":
             yield "overlap-param-gather", ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import LayerPlan, Plan
+from uniap_core.api import AXES, LayerPlan, Plan
 
 from . import FAMILIES, TORCHTITAN
 
@@ -44,16 +44,10 @@ def _model(plan: Plan) -> Iterator[str]:
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
-    for field, name in (
-        ("tp", "tensor-parallel degree"),
-        ("dp", "data-parallel degree"),
-        ("cp", "context-parallel degree"),
-        ("sharding", "sharding"),
-        ("sequence_parallel", "choice of sequence parallelism"),
-    ):
-        values = dict.fromkeys(getattr(layer.strategy, field) for layer in plan.layers)
+    for axis in (axis for axis in AXES if axis.name != "recompute"):
+        values = dict.fromkeys(layer.strategy[axis.name] for layer in plan.layers)
         if len(values) > 1:
-            yield f"torchtitan takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
+            yield f"torchtitan takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
 
 
 def _sharding(plan: Plan) -> Iterator[str]:
@@ -66,7 +60,7 @@ def _sharding(plan: Plan) -> Iterator[str]:
     what a plan means by them, or need less memory.
     """
     strategy = plan.layers[0].strategy
-    if strategy.dp * strategy.cp == 1 or plan.micro_batches == 1:
+    if strategy.grids.data.size == 1 or plan.micro_batches == 1:
         return
     if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
         yield f"torchtitan keeps gradients whole between micro-batches of a pipeline, which is not {strategy.sharding}"

@@ -1,7 +1,8 @@
 """Groups of ranks: what a plan means, and whether an executor's dry run builds exactly that.
 
 Ranks of a stage are laid out with tensor parallel innermost, then context, then data parallel
-(:mod:`uniap_core.strategy`); experts are spread over data and context parallel ranks together.
+(:mod:`uniap_core.axes`, which is held to this account of it); experts are spread over data and context parallel ranks
+together.
 """
 
 from __future__ import annotations
