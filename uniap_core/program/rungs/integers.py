@@ -1,9 +1,11 @@
 """Linear rows with float coefficients -> linear rows with integers, with a stated error.
 
 Reformulation
-    Epigraph columns (times) are counted in ticks, a power of two of the program's unit, such that the largest
-    value the objective can take is about 2**44 ticks; coefficients in their rows are rounded to whole ticks, and
-    the columns become integer. Rows of pure 0-1 columns (memory, cutoffs aside) are scaled to a right-hand side of
+    The objective's weights are multiplied by their common denominator (interleaved schedules have ``1 / v`` and
+    ``c - 1 / v``), or rounded after ``WEIGHT_BITS`` bits where they have no small one. Epigraph columns (times) are
+    counted in ticks, a power of two of the program's unit, such that the largest value the objective can take is
+    about 2**44 (rounded weights: 2**60); coefficients in their rows are rounded to whole ticks, and the columns
+    become integer. Rows of pure 0-1 columns (memory, cutoffs aside) are scaled to a right-hand side of
     about 2**50 and rounded outwards. Product columns become 0-1: one-hot groups force them to 0 or 1 anyway.
 Accepts
     Programs without couplings whose continuous columns are 0-1 in some optimum, or defined by epigraph rows.
@@ -13,7 +15,8 @@ Size
     Unchanged.
 Exactness
     Every feasible choice stays feasible. ``error_s`` bounds the change of any choice's objective: rounding errors
-    of a row, with one member per group, add up along the epigraph rows. A bound b on the integer program is the
+    of a row, with one member per group, add up along the epigraph rows, those of weights with the largest values of
+    their columns. A bound b on the integer program is the
     bound ``unit_s * b - error_s`` on the problem.
 Reference
     Standard fixed-point scaling; compare MPSolver's and CP-SAT's own scaling of float objectives, which state no
@@ -27,17 +30,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from .ir import Array, Program, Rows
+from ..form import Form
+from ..ir import Array, Program, Rows
+from .contract import Rung, Step
 
 OBJECTIVE_BITS = 44
 ROW_BITS = 50
+
+DENOMINATOR = 1024
+"""Weights with a common denominator up to this one are exact."""
+
+WEIGHT_BITS = 26
+"""Bits after the point of weights that have none; the objective then has 60 bits, and columns what is left."""
 
 
 def to_integers(program: Program) -> Program:
     """Round a linear program to integers; the module's docstring states how, and what it costs."""
     timed = _timed(program)
-    largest = float(program.cost @ np.where(timed, program.upper, 0.0))
-    scale = 2.0 ** (OBJECTIVE_BITS - math.ceil(math.log2(largest))) if largest > 0 else 1.0
+    factor, bits = _denominator(program.cost)
+    cost = np.rint(program.cost * factor)
+    largest = float(cost @ np.where(timed, program.upper, 0.0))
+    scale = 2.0 ** (bits - math.ceil(math.log2(largest))) if largest > 0 else 1.0
     rows = program.rows
     row, is_timed = rows.row, timed[rows.column]
     epigraph = np.zeros(len(rows), dtype=bool)
@@ -48,10 +61,14 @@ def to_integers(program: Program) -> Program:
     value = np.where(epigraph[row], np.rint(exact), np.floor(exact))
     rounding = np.where(epigraph[row], np.abs(value - exact), 0.0)
     upper = np.where(timed, np.ceil(program.upper * scale) + len(rows.value), program.upper)
+    unit_s = program.unit_s / scale / factor
+    # A tick of weight that was rounded away, for every tick that its column can count.
+    reweighed = float(np.abs(cost - program.cost * factor) @ np.where(timed, upper, 0.0))
     return replace(
         program,
-        unit_s=program.unit_s / scale,
-        error_s=_error(program, rounding, timed) * program.unit_s / scale,
+        unit_s=unit_s,
+        error_s=(_error(program, rounding, timed) * factor + reweighed) * unit_s,
+        cost=cost,
         lower=np.ceil(program.lower),
         upper=upper,
         integer=np.ones(len(program.cost), dtype=bool),
@@ -63,6 +80,15 @@ def to_integers(program: Program) -> Program:
             _outwards(rows.upper * row_scale, np.ceil, np.inf),
         ),
     )
+
+
+def _denominator(cost: Array) -> tuple[float, int]:
+    """What makes whole numbers of all weights, and the bits that the objective may then have."""
+    for factor in range(1, DENOMINATOR + 1):
+        whole = cost * factor
+        if (np.abs(whole - np.rint(whole)) <= 1e-12 * factor).all():
+            return float(factor), OBJECTIVE_BITS
+    return 2.0**WEIGHT_BITS, OBJECTIVE_BITS + 16
 
 
 def _timed(program: Program) -> Array:
@@ -120,3 +146,12 @@ def _blocks(program: Program) -> Array:
     for p, pair in enumerate(program.pairings):
         block[pair.column[pair.column >= 0]] = len(program.cost) + len(program.groups) + p
     return block
+
+
+RUNG = Rung(
+    name="integers",
+    takes=Form.MILP,
+    gives=Form.INTEGER,
+    cost=1.0,
+    lower=lambda program, limit_s: Step.same_groups(to_integers(program)),
+)

@@ -1,23 +1,23 @@
 """Problem -> quadratic rows in the variables of the UniAP paper: placement P, strategy S, contiguity Z.
 
 Reformulation
-    ``P[u][i]`` and ``S[u][k]`` are one-hot per layer. Their product ``x[u][i][k]``, which the paper leaves to the
-    solver (its costs ``P P S S`` have degree four), is spelled out by row and column sums, so that costs are the
-    quadratic rows of :mod:`~uniap_core.program.pose_joint` over ``x``::
+    ``P[u][i]`` (u is on chunk i) and ``S[u][k]`` are one-hot per layer. Their product ``x[u][i][k]``, which the
+    paper leaves to the solver (its costs ``P P S S`` have degree four), is spelled out by row and column sums, so
+    that costs are the quadratic rows of :mod:`~uniap_core.program.rungs.pose_joint` over ``x``::
 
         sum_k x[u][i][k] = P[u][i]        sum_i x[u][i][k] = S[u][k]
         Z[v][i] >= P[v][i]    Z[v][i] <= Z[u][i]    Z[v][i] <= P[v][i] - P[u][i] + 1    for each edge (u, v)
         sum_{i' <= i} P[v][i'] <= sum_{i' <= i} P[u][i']                                for each edge (u, v)
 
-    The Z rows say that every stage is a contiguous set. The last row is not the paper's: contiguity alone does not
-    order the stages (docs/problem.md), and implies nothing that the last row does not.
+    The Z rows say that every chunk is a contiguous set. The last row is not the paper's: contiguity alone does not
+    order them (docs/problem.md), and implies nothing that the last row does not.
 Accepts
     Any :class:`~uniap_core.problem.Problem`.
 Produces
     A program with groups P, S and x of every layer; P and S are integer, x and Z continuous.
 Size
-    That of the joint pose, and per layer P + K columns, at most P + K rows; per layer and stage one Z and one row;
-    per edge and stage two rows.
+    That of the joint pose, and per layer a column and at most a row per chunk and per strategy; per layer and
+    chunk one Z and one row; per edge and chunk two rows.
 Exactness
     Exact. For research comparison; the joint pose is smaller and not weaker.
 Reference
@@ -31,13 +31,15 @@ import math
 
 import numpy as np
 
-from ..problem import Assignment, Problem
-from .domains import domains
-from .ir import Array, Builder
-from .terms import Placement, Posed, add_filled, add_memory, add_order, add_times, place, unit
+from ...problem import Assignment, Problem
+from ..domains import domains
+from ..form import Form
+from ..ir import Array, Builder
+from ..terms import Placement, add_filled, add_memory, add_order, add_times, place, unit
+from .contract import Rung, Step
 
 
-def pose_paper(problem: Problem, limit_s: float = math.inf) -> Posed:
+def pose_paper(problem: Problem, limit_s: float = math.inf) -> Step:
     """Lower a problem to the paper's variables; the module's docstring states the reformulation.
 
     Parameters
@@ -49,7 +51,7 @@ def pose_paper(problem: Problem, limit_s: float = math.inf) -> Posed:
     """
     builder, reduced, unit_s = Builder(), domains(problem, limit_s), unit(problem)
     placement = place(builder, reduced, integer=False)
-    stage_columns, stage_members = _factor(builder, placement, placement.stage, problem.depth)
+    stage_columns, stage_members = _factor(builder, placement, placement.chunk, problem.depth)
     strategies = max(len(layer.strategies) for layer in problem.layers)
     _, strategy_members = _factor(builder, placement, placement.strategy, strategies)
     add_contiguity(builder, problem, stage_columns, reduced.edges)
@@ -68,7 +70,7 @@ def pose_paper(problem: Problem, limit_s: float = math.inf) -> Posed:
     def assign(choice: Array) -> Assignment:
         return placement.assign(choice[: len(problem.layers)])
 
-    return Posed(builder.build(problem.name, unit_s), choose, assign)
+    return Step(builder.build(problem.name, unit_s), choose, assign)
 
 
 def _factor(
@@ -110,3 +112,6 @@ def add_contiguity(builder: Builder, problem: Problem, stage: list[Array], edges
                 terms = [(int(reach[v][i]), 1.0), (int(stage[v][i]), -1.0), (int(stage[u][i]), 1.0)]
                 column, value = zip(*((c, a) for c, a in terms if c >= 0), strict=True)
                 builder.add_row(list(column), list(value), upper=1.0)
+
+
+RUNG = Rung(name="paper", takes=Form.PROBLEM, gives=Form.QUADRATIC, cost=2.0, lower=pose_paper)

@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ir import Array, Builder, Coupling, Pairing, Program
+from ..form import Form
+from ..ir import Array, Builder, Coupling, Pairing, Program
+from .contract import Rung, Step
 
 
 def linearize(program: Program) -> Program:
@@ -105,3 +107,12 @@ def _equal(tables: Array) -> Array:
 def _first(classes: Array) -> Array:
     """The first member of each class."""
     return np.unique(classes, return_index=True)[1]
+
+
+RUNG = Rung(
+    name="linearize",
+    takes=Form.QUADRATIC,
+    gives=Form.MILP,
+    cost=1.0,
+    lower=lambda program, limit_s: Step.same_groups(linearize(program)),
+)
