@@ -15,6 +15,7 @@ import numpy as np
 
 from . import paths, sweeps
 from .codes import TooLarge
+from .dense import WeightsOf
 from .lattice import Clock, Lattice, Tree, idle
 
 Array = np.ndarray
@@ -185,8 +186,8 @@ class Fronts:
     size: Array
 
 
-def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
-    """Run the program over cuts on stage times ``value``; ``weight`` is ``c - 1``."""
+def fronts(cuts: Cuts, value: Array, weights: WeightsOf, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
+    """Run the program over cuts on stage times ``value``."""
     depth, nodes = cuts.base.shape
     dims = (depth + 1, nodes, WIDTH)
     total, peak, origin = np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64)
@@ -197,7 +198,7 @@ def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: 
         cuts.target,
         value,
         cuts.border,
-        weight,
+        weights,
         cutoff,
         backward,
         relax,
@@ -209,21 +210,21 @@ def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: 
     return Fronts(total, peak, origin, size)
 
 
-def least(found: Fronts, weight: float, at: tuple[int, int]) -> float:
-    """The least ``total + weight * peak`` of a front; ``inf`` if it is empty."""
+def least(found: Fronts, peak: float, at: tuple[int, int]) -> float:
+    """The least ``sum + peak * longest`` of a front; ``inf`` if it is empty."""
     size = found.size[at]
     if not size:
         return math.inf
-    return float((found.total[at][:size] + weight * found.peak[at][:size]).min())
+    return float((found.total[at][:size] + peak * found.peak[at][:size]).min())
 
 
-def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | None:
+def walk(cuts: Cuts, found: Fronts, peak: float) -> list[tuple[int, int]] | None:
     """(first downset, stage number) of every stage of the best plan of forward fronts; ``None`` if there is none."""
     depth, nodes = cuts.base.shape
     at = (depth, nodes - 1)
     if not found.size[at]:
         return None
-    label = int(np.argmin(found.total[at][: found.size[at]] + weight * found.peak[at][: found.size[at]]))
+    label = int(np.argmin(found.total[at][: found.size[at]] + peak * found.peak[at][: found.size[at]]))
     stages = []
     node = nodes - 1
     for i in range(depth, 0, -1):
@@ -235,22 +236,23 @@ def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | No
     return stages[::-1]
 
 
-def stage_limits(cuts: Cuts, weight: float, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
+def stage_limits(cuts: Cuts, weights: WeightsOf, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
     """The most each stage may take in a plan of at most ``cutoff``; -1 where no such plan has that stage."""
     out = np.full(len(cuts.low), -1.0)
     sweeps.stage_limits(
-        cuts.base, cuts.count, cuts.target, cuts.border, weight, cutoff,
+        cuts.base, cuts.count, cuts.target, cuts.border, weights, cutoff,
         ahead.total, ahead.peak, ahead.size, behind.total, behind.peak, behind.size, out,
     )  # fmt: skip
     out[out < cuts.low] = -1.0
-    return out
+    return np.minimum(out, cuts.limit)
 
 
-def peak_limit(cutoff: float, least_sum: float, micro_batches: int) -> float:
+def peak_limit(cutoff: float, least_sum: float, weights: WeightsOf) -> float:
     """The longest that any stage can take in a plan of at most ``cutoff`` whose stages sum to ``least_sum`` or more."""
-    if micro_batches == 1:
-        return cutoff
-    return min((cutoff - least_sum) / (micro_batches - 1), cutoff / micro_batches)
+    share, _, peak = weights
+    beside = (cutoff - share * least_sum) / peak if peak else math.inf
+    alone = cutoff / (share + peak) if share + peak else math.inf
+    return min(beside, alone)
 
 
 def first_limit(lattice: Lattice, least_s: Array) -> float:
@@ -267,7 +269,8 @@ def longest(lattice: Lattice) -> float:
 
 def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
     """Bound a problem: widen the limit on stages until the bound no longer depends on it."""
-    weight = lattice.problem.micro_batches - 1.0
+    weights = lattice.weights
+    share, _, peak = weights
     least_s = least_times(lattice)
     total = float(least_s.sum())
     if not math.isfinite(total):
@@ -276,13 +279,13 @@ def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
     limit = min(first_limit(lattice, least_s), ceiling)
     while True:
         cuts = cut(lattice, limit, least_s)
-        ahead = fronts(cuts, cuts.low, weight, math.inf, backward=False, relax=True)
-        bound = least(ahead, weight, (lattice.depth, lattice.size - 1))
+        ahead = fronts(cuts, cuts.low, weights, math.inf, backward=False, relax=True)
+        bound = least(ahead, peak, (lattice.depth, lattice.size - 1))
         # A plan outside has a stage longer than the limit.
-        outside = max(total, limit) + weight * limit if limit < ceiling else math.inf
+        outside = share * max(total, limit) + peak * limit if limit < ceiling else math.inf
         if bound <= outside or outside == math.inf:
             return bound * (1 - 1e-12) - lattice.rounding_s if bound < math.inf else bound, cuts
         if bound == math.inf:
             limit = min(limit * 1.6, ceiling)
         else:
-            limit = min(max(limit * 1.2, peak_limit(bound, total, lattice.problem.micro_batches)), ceiling)
+            limit = min(max(limit * 1.2, peak_limit(bound, total, weights)), ceiling)

@@ -1,7 +1,7 @@
 """Small graphs of any shape by depth-first search: what is left when the lattice is too large.
 
 Layers are placed in topological order, stage and strategy at once. A partial assignment is dropped when its sum so
-far, plus the least time of every layer to come, plus ``c - 1`` times the peak that follows from both, cannot meet the
+far, plus the least time of every layer to come, plus the weighted peak that follows from both, cannot meet the
 cutoff. Exact, and hopeless beyond a dozen layers; ``most`` nodes are the budget.
 """
 
@@ -16,8 +16,9 @@ import numpy as np
 from uniap_core.api import Assignment, Problem
 
 from .codes import TooLarge
-from .dense import assignment, dense, edge_tables
+from .dense import assignment, dense, edge_tables, weights
 from .jit import compiled
+from .signatures import WEIGHTS
 
 Array = np.ndarray
 
@@ -45,7 +46,7 @@ def search(problem: Problem, cutoff: float, most: int, clock: Callable[[], None]
     while level >= 0:
         clock()
         nodes = min(SLICE, most - used)
-        level = descend(level, nodes, problem.micro_batches - 1.0, *tables, path, time, memory, cross, best, best_path)
+        level = descend(level, nodes, weights(problem), *tables, path, time, memory, cross, best, best_path)
         used += nodes
         if used >= most and level >= 0:
             raise TooLarge(f"more than {most} nodes of depth-first search")
@@ -67,12 +68,15 @@ def _tables(problem: Problem) -> tuple[Array, ...]:
 
 
 @compiled(
-    "i8(i8, i8, f8, f8[::1], i8[::1], f8[:, :, ::1], f8[:, :, ::1], f8[::1], i8[:, ::1], f8[:, :, :, ::1],"
+    f"i8(i8, i8, {WEIGHTS}, f8[::1], i8[::1], f8[:, :, ::1], f8[:, :, ::1], f8[::1], i8[:, ::1], f8[:, :, :, ::1],"
     "i8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, :, ::1], f8[::1], i8[:, ::1])"
 )
-def descend(level, nodes, weight, caps, sizes, times, bytes_, least, ends, costs, path, time, memory, cross, best, out):
+def descend(
+    level, nodes, weights, caps, sizes, times, bytes_, least, ends, costs, path, time, memory, cross, best, out
+):
     """Visit up to ``nodes`` nodes from where ``path`` stands; returns the level to go on from, -1 when all are done."""
     count, depth = len(sizes), len(caps)
+    weight_p, weight_o, weight_t = weights
     for _ in range(nodes):
         if level < 0:
             return level
@@ -113,7 +117,7 @@ def descend(level, nodes, weight, caps, sizes, times, bytes_, least, ends, costs
             o = 0.0
             for t in range(cross.shape[2]):
                 o += cross[level + 1, s, t]
-            total += o + time[level + 1, s]
+            total += weight_o * o + weight_p * time[level + 1, s]
             stage_s += time[level + 1, s]
             peak = max(peak, o, time[level + 1, s])
             used = False
@@ -122,7 +126,7 @@ def descend(level, nodes, weight, caps, sizes, times, bytes_, least, ends, costs
             empty += 0 if used else 1
         if empty > count - level - 1:
             continue
-        bound = total + least[level + 1] + weight * max(peak, stage_s / depth)
+        bound = total + weight_p * least[level + 1] + weight_t * max(peak, stage_s / depth)
         if bound * (1 - 1e-13) >= best[0]:
             continue
         if level == count - 1:

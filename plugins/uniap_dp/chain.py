@@ -22,7 +22,7 @@ from uniap_core.api import Assignment, EdgeTable, Problem
 
 from . import jit, skips
 from .codes import TooLarge
-from .dense import assignment, dense, edge_tables
+from .dense import WeightsOf, assignment, dense, edge_tables, weights
 
 Array = np.ndarray
 
@@ -114,11 +114,11 @@ class _Priced:
     low: Array
     fronts: tuple[Array, Array]
 
-    def bound(self, goal: float, weight: float) -> float:
+    def bound(self, goal: float, weights: WeightsOf) -> float:
         """Fill ``fronts`` with all that can end below a goal; returns a bound on the whole chain."""
         from .chain_bounds import bound_cuts
 
-        return float(bound_cuts(goal, weight, self.tables[2], self.low, self.fronts))
+        return float(bound_cuts(goal, weights, self.tables[2], self.low, self.fronts))
 
 
 def _price(tables: tuple[Array, Array, Array, Array]) -> _Priced | None:
@@ -144,17 +144,17 @@ def _climb(problem: Problem, priced: _Priced, carried: skips.Skips, goal: float,
     from .chain_labels import extend
 
     count, depth, widest, _ = priced.tables[0].shape
-    weight = problem.micro_batches - 1.0
+    rates = weights(problem)
     at = np.zeros((count + 1, depth, widest + 1), dtype=np.int64)
     label, trail = np.empty((max(2, most), 4)), np.empty((max(2, most), 4), dtype=np.int64)
     label[0], trail[0] = 0.0, 0
-    root = priced.bound(goal, weight)
+    root = priced.bound(goal, rates)
     proven, used, gap = min(root, goal), 0, FIRST_GAP * min(depth, 4) / count
     while proven < goal:
         below = goal if gap > 1.0 else min(goal, root * (1.0 + gap))
-        priced.bound(below, weight)
+        priced.bound(below, rates)
         used, steps = extend(
-            below, weight, steps, priced.tables, priced.rows, priced.prices, priced.fronts, carried.arrays, at,
+            below, rates, steps, priced.tables, priced.rows, priced.prices, priced.fronts, carried.arrays, at,
             (label, trail),
         )  # fmt: skip
         if steps < 0:
@@ -164,7 +164,7 @@ def _climb(problem: Problem, priced: _Priced, carried: skips.Skips, goal: float,
         begin, stop = at[count, depth - 1, :2].tolist()
         if begin < stop:
             total, peak, time_s, _ = label[begin:stop].T
-            objective = total + weight * np.maximum(peak, time_s)
+            objective = total + rates[2] * np.maximum(peak, time_s)
             best = int(objective.argmin())
             path = _trace(trail, begin + best, count)
             return Outcome(assignment(problem, path), float(objective[best]) - carried.rounding_s, True, used)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import compiled
-from .signatures import FRONTS, PRICED, ROWS, TABLES
+from .signatures import FRONTS, PRICED, ROWS, TABLES, WEIGHTS
 
 INF = np.inf
 
@@ -166,10 +166,11 @@ def put(front, n, s, t, weight):
     return n + 1
 
 
-@compiled(f"f8(f8, f8, f8[::1], f8[:, :, ::1], {FRONTS})")
-def bound_cuts(goal, weight, border, low, fronts):
+@compiled(f"f8(f8, {WEIGHTS}, f8[::1], f8[:, :, ::1], {FRONTS})")
+def bound_cuts(goal, weights, border, low, fronts):
     """The program over cuts on ``low``, backward and below a goal; returns the bound on the whole chain."""
     front, size = fronts
+    weight_p, weight_o, weight_t = weights
     depth, layers, _ = low.shape
     for a in range(layers + 1):
         size[depth, a] = 0
@@ -179,13 +180,16 @@ def bound_cuts(goal, weight, border, low, fronts):
             n = 0
             if i <= a < layers - (depth - 1 - i) and (i > 0 or a == 0):
                 for b in range(a, layers - (depth - 1 - i)):
+                    if low[i, a, b] == INF:
+                        continue
+                    more = weight_o * border[a] + weight_p * low[i, a, b]
                     for y in range(size[i + 1, b + 1]):
-                        s = border[a] + low[i, a, b] + front[i + 1, b + 1, y, 0]
+                        s = more + front[i + 1, b + 1, y, 0]
                         t = max(border[a], low[i, a, b], front[i + 1, b + 1, y, 1])
-                        if s + weight * t < goal:
-                            n = put(front[i, a], n, s, t, weight)
+                        if s + weight_t * t < goal:
+                            n = put(front[i, a], n, s, t, weight_t)
             size[i, a] = n
     best = INF
     for y in range(size[0, 0]):
-        best = min(best, front[0, 0, y, 0] + weight * front[0, 0, y, 1])
+        best = min(best, front[0, 0, y, 0] + weight_t * front[0, 0, y, 1])
     return best

@@ -1,8 +1,8 @@
 """Compiled, of short chains: partial plans that can end below a goal, layer by layer.
 
-A label is a partial plan (total, peak, time, memory): seconds of all that is placed, of the longest closed stage or
-boundary, of the open stage, and bytes of the open stage. ``L`` layers, ``P`` stages and ``K`` strategies are the sizes
-of arrays.
+A label is a partial plan (total, peak, time, memory): weighted seconds of all that is placed, seconds of the longest
+closed stage or boundary, seconds and bytes of the open stage. ``L`` layers, ``P`` stages and ``K`` strategies are the
+sizes of arrays.
 """
 
 # mypy: allow-untyped-defs
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import compiled
-from .signatures import FRONTS, PRICED, ROWS, TABLES
+from .signatures import FRONTS, PRICED, ROWS, TABLES, WEIGHTS
 
 INF = np.inf
 
@@ -26,10 +26,11 @@ AHEAD = "Tuple((f8, f8[::1], i8, i8, f8[:, ::1], f8[:, :, ::1], i8[::1]))"
 nearest layer that can be the last of the stage."""
 
 
-@compiled(f"b1(f8, f8, f8, f8, f8, f8, {AHEAD})", inner=True)
-def promising(goal, weight, total, peak, time, memory, ahead):
+@compiled(f"b1(f8, {WEIGHTS}, f8, f8, f8, f8, {AHEAD})", inner=True)
+def promising(goal, weights, total, peak, time, memory, ahead):
     """Whether a label can end below the goal, whatever the last layer of its stage."""
     cap, price, count, nearest, to_go, front, size = ahead
+    weight_p, _, weight_t = weights
     spare = to_go.shape[1] - 1
     for b in range(nearest, len(to_go)):
         if size[b + 1] == 0:
@@ -40,10 +41,11 @@ def promising(goal, weight, total, peak, time, memory, ahead):
         for r in range(count):
             more = max(more, to_go[b, r] + price[r] * memory)
             longest = max(peak, time + more)
-            if total + more + weight * longest >= goal:
+            if total + weight_p * more + weight_t * longest >= goal:
                 return False
         for y in range(size[b + 1]):
-            if total + more + front[b + 1, y, 0] + weight * max(longest, front[b + 1, y, 1]) < goal:
+            least = total + weight_p * more + front[b + 1, y, 0] + weight_t * max(longest, front[b + 1, y, 1])
+            if least < goal:
                 return True
     return False
 
@@ -69,15 +71,17 @@ def make_room(labels, begin, used, total, peak, time, memory, signature):
 
 
 @compiled(
-    f"Tuple((i8, i8))({LABELS}, i8, i8, i8, i8, i8, i8, i8, b1, f8, f8, f8, f8, f8, i8, {AHEAD}, {SKIPS})", inner=True
+    f"Tuple((i8, i8))({LABELS}, i8, i8, i8, i8, i8, i8, i8, b1, f8, f8, f8, f8, {WEIGHTS}, i8, {AHEAD}, {SKIPS})",
+    inner=True,
 )
-def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, goal, weight, steps, ahead, skips):
+def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, goal, weights, steps, ahead, skips):
     """Extend labels ``start .. stop`` by strategy ``k`` of layer ``u`` on stage ``i``, which it may open.
 
     New labels go behind those from ``begin`` on. Returns (labels, steps left); steps are -1 if there is no room.
     """
     label, trail = labels
     first, extra, after, arc, into, toll = skips
+    weight_p, weight_o, _ = weights
     base = first[u]
     for x in range(start, stop):
         signature, z, beyond = base + trail[x, 3], 0, 1
@@ -89,13 +93,15 @@ def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, 
                 signature, border_s = base + into[z], link_s + toll[z]
             z += 1
             own = own_s + extra[signature, k]
-            total, peak, time, memory = label[x, 0] + border_s + own, label[x, 1], own, own_b
+            total, peak, time, memory = label[x, 0], label[x, 1], own, own_b
             if opens:
+                total += weight_o * border_s + weight_p * own
                 peak = max(peak, label[x, 2], border_s)
             else:
+                total += weight_p * (border_s + own)
                 time, memory = label[x, 2] + border_s + own, label[x, 3] + own_b
             steps -= 8
-            if memory > ahead[0] or not promising(goal, weight, total, peak, time, memory, ahead):
+            if memory > ahead[0] or not promising(goal, weights, total, peak, time, memory, ahead):
                 continue
             steps -= used - begin
             left = make_room(labels, begin, used, total, peak, time, memory, after[signature, k])
@@ -110,8 +116,8 @@ def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, 
     return used, steps
 
 
-@compiled(f"Tuple((i8, i8))(f8, f8, i8, {TABLES}, {ROWS}, {PRICED}, {FRONTS}, {SKIPS}, i8[:, :, ::1], {LABELS})")
-def extend(goal, weight, steps, tables, rows, priced, fronts, skips, at, labels):
+@compiled(f"Tuple((i8, i8))(f8, {WEIGHTS}, i8, {TABLES}, {ROWS}, {PRICED}, {FRONTS}, {SKIPS}, i8[:, :, ::1], {LABELS})")
+def extend(goal, weights, steps, tables, rows, priced, fronts, skips, at, labels):
     """One pass: all labels that matter below a goal, and steps left; steps are -1 if the pass ended early.
 
     Labels of row ``q`` of layer ``u - 1`` on stage ``i`` are ``at[u, i, q] .. at[u, i, q + 1]``; ``at`` comes in as 0.
@@ -141,7 +147,7 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, skips, at, labels)
                             link_s = link[opens, u - 1, first[u - 1, p], k] if u > 0 else 0.0
                             used, steps = add(
                                 labels, begin, used, start, stop, u, i, k, opens > 0, link_s,
-                                own[u, i, k, 0], own[u, i, k, 1], goal, weight, steps, ahead, skips,
+                                own[u, i, k, 0], own[u, i, k, 1], goal, weights, steps, ahead, skips,
                             )  # fmt: skip
                             if steps < 0:
                                 return used, -1

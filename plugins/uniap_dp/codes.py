@@ -193,7 +193,9 @@ class CodeBook:
     @property
     def rounding_s(self) -> float:
         """Most that the objective can be off through the grid, seconds."""
-        return self.step_s * (2 * len(self.edges) + len(self.layers)) * (self.problem.micro_batches + 1)
+        weights = self.problem.objective
+        terms = 2 * len(self.edges) + len(self.layers)
+        return self.step_s * terms * (max(weights.sum, weights.cross) + weights.peak)
 
     def split(self, edges: tuple[int, ...], u: int) -> tuple[list[tuple[int, int]], list[int]]:
         """Edges still to come as layer ``u`` is placed: (edge, kind) of those that end there, kinds of the others."""

@@ -12,6 +12,15 @@ from uniap_core.api import MEMORY_TOLERANCE, Assignment, EdgeTable, Problem
 Array = np.ndarray
 
 
+WeightsOf = tuple[float, float, float]
+"""What the objective multiplies: the sum of stage times, the sum of boundary times, the longest of all."""
+
+
+def weights(problem: Problem) -> WeightsOf:
+    """The weights of an objective as compiled loops take them."""
+    return float(problem.objective.sum), float(problem.objective.cross), float(problem.objective.peak)
+
+
 @dataclass(frozen=True, eq=False)
 class Dense:
     """Tables of all layers.

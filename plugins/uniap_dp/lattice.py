@@ -21,6 +21,7 @@ import numpy as np
 from uniap_core.api import Problem
 
 from .codes import CodeBook, Codes, TooLarge, ways_over
+from .dense import WeightsOf, weights
 from .steps import Live, StageClass, StepTypes
 
 Array = np.ndarray
@@ -81,6 +82,11 @@ class Lattice:
     def size(self) -> int:
         """Number of downsets."""
         return len(self.states)
+
+    @property
+    def weights(self) -> WeightsOf:
+        """The weights of the objective, as kernels take them."""
+        return weights(self.problem)
 
     @property
     def depth(self) -> int:

@@ -31,8 +31,7 @@ Key = tuple[int, int]
 
 def prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
     """Raise the bound until it meets the goal."""
-    weight = lattice.problem.micro_batches - 1.0
-    cuts = _first_plan(lattice, ledger, weight)
+    cuts = _first_plan(lattice, ledger)
     if cuts is None:
         return
     if _prune(lattice, cuts, ledger, arena, ledger.goal, BEAM):
@@ -52,11 +51,11 @@ def prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
 
 def _prune(lattice: Lattice, cuts: Cuts, ledger: Ledger, arena: Arena, goal: float, width: int) -> bool:
     """One round: search all plans of at most ``goal`` (with a beam: some); True if nothing is left to prove."""
-    weight = lattice.problem.micro_batches - 1.0
+    weights = lattice.weights
     reach = _reach(lattice, goal)
-    ahead = bounds.fronts(cuts, cuts.low, weight, reach, backward=False, relax=True)
-    behind = bounds.fronts(cuts, cuts.low, weight, reach, backward=True, relax=True)
-    bound = bounds.least(ahead, weight, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
+    ahead = bounds.fronts(cuts, cuts.low, weights, reach, backward=False, relax=True)
+    behind = bounds.fronts(cuts, cuts.low, weights, reach, backward=True, relax=True)
+    bound = bounds.least(ahead, weights[2], (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
     ledger.prove(min(goal, bound))
     if ledger.bound >= goal:
         return goal >= ledger.goal
@@ -71,7 +70,7 @@ def _reach(lattice: Lattice, goal: float) -> float:
     return goal * (1 + 1e-12) + lattice.rounding_s
 
 
-def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
+def _first_plan(lattice: Lattice, ledger: Ledger) -> Cuts | None:
     """Stage bounds that are enough for every plan of interest, and an incumbent; ``None`` if there is no such plan."""
     least = bounds.least_times(lattice)
     total = float(least.sum())
@@ -82,13 +81,13 @@ def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
     while True:
         ledger.check()
         cuts = bounds.cut(lattice, limit, least, ledger.check)
-        found = bounds.fronts(cuts, cuts.high, weight, math.inf, backward=False, relax=False)
-        legs = bounds.walk(cuts, found, weight)
+        found = bounds.fronts(cuts, cuts.high, lattice.weights, math.inf, backward=False, relax=False)
+        legs = bounds.walk(cuts, found, lattice.weights[2])
         if legs is not None:
             ledger.offer(_assemble(lattice, _recipes(lattice, cuts, legs)))
         if ledger.goal < math.inf:
             reach = _reach(lattice, ledger.goal)
-            enough = min(bounds.peak_limit(reach, total, lattice.problem.micro_batches), ceiling)
+            enough = min(bounds.peak_limit(reach, total, lattice.weights), ceiling)
             if enough <= cuts.limit:
                 return cuts
             limit = enough if legs is not None or limit * 2 > enough else limit * 2
@@ -115,8 +114,8 @@ def _round(
     lattice: Lattice, cuts: Cuts, goal: float, ahead: Fronts, behind: Fronts, ledger: Ledger, arena: Arena, width: int
 ) -> float:
     """Search all plans of at most ``goal`` (with a beam: some); returns a bound on them."""
-    weight = lattice.problem.micro_batches - 1.0
-    limits = bounds.stage_limits(cuts, weight, goal, ahead, behind)
+    weights = lattice.weights
+    limits = bounds.stage_limits(cuts, weights, goal, ahead, behind)
     asks: dict[Key, tuple[Array, list[float]]] = {}
     uses: list[list[tuple[int, int, int, Key]]] = []
     for i in range(lattice.depth):

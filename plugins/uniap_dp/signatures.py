@@ -1,5 +1,7 @@
 """Tuples of arrays that several compiled loops take, as numba spells their types."""
 
+WEIGHTS = "UniTuple(f8, 3)"
+"""What the objective multiplies: (sum of stage times, sum of boundary times, the longest of all)."""
 STEPS = "Tuple((i8[::1], i8[::1], i8[::1], i8[::1], f8[::1]))"
 """``Lattice.arcs``: (residuals, first, group, source, cost)."""
 COSTS = "Tuple((f8, i8[::1], i8[::1], i8[::1], f8[::1], f8[::1]))"

@@ -48,6 +48,8 @@ def lower_bound(problem: Problem) -> float:
     """
     if problem.depth > len(problem.layers):
         return math.inf
+    if not problem.plain_placement:
+        return _bound_of_layers(problem)
     from . import chain
 
     found = chain.search(problem, math.inf, 2, 0)
@@ -59,9 +61,17 @@ def lower_bound(problem: Problem) -> float:
     try:
         return bounds.lattice_bound(lattice.build(problem, FEW_STATES))[0]
     except TooLarge:
-        least_s = [float(layer.time_s.min()) for layer in problem.layers]
-        total = math.fsum(least_s)
-        return (total + (problem.micro_batches - 1) * max(total / problem.depth, *least_s)) * (1 - 1e-12)
+        return _bound_of_layers(problem)
+
+
+def _bound_of_layers(problem: Problem) -> float:
+    """A bound from the least time of every layer alone, for any pipeline."""
+    least_s = [float(layer.time_s.min()) for layer in problem.layers]
+    total = math.fsum(least_s)
+    if total == math.inf:
+        return math.inf
+    longest = max(total / len(problem.ranks), *least_s)
+    return (problem.objective.sum * total + problem.objective.peak * longest) * (1 - 1e-12)
 
 
 def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
@@ -91,6 +101,10 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         ledger.offer(request.warm_start)
     if problem.depth > len(problem.layers):
         return _answer(ledger, Stop.INFEASIBLE, "more stages than layers", arena)
+    if not problem.plain_placement:
+        ledger.prove(_bound_of_layers(problem))
+        words = f"{problem.depth} chunks on {len(problem.ranks)} ranks: dp solves one chunk per rank, in order"
+        return _answer(ledger, Stop.UNSUPPORTED, words, arena)
     try:
         _any_graph(problem, ledger, arena, options)
     except TooLarge as error:

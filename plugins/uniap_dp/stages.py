@@ -48,7 +48,7 @@ def join(
     behind
         Backward fronts over cuts; they drop labels that cannot meet the cutoff.
     """
-    weight = lattice.problem.micro_batches - 1.0
+    weights = lattice.weights
     starts = np.diff(lattice.out_start)
     leave_base = np.concatenate([[0], np.cumsum(lattice.states)])
     at, many = np.zeros(lattice.out_start[-1], dtype=np.int64), np.zeros(lattice.out_start[-1], dtype=np.int64)
@@ -62,12 +62,12 @@ def join(
         blocks = [choice.table.value[choice.item].ravel() for choice in choices]
         tables = np.concatenate([[0], np.cumsum([len(block) for block in blocks])]).astype(np.int64)
         value = np.concatenate([*blocks, np.zeros(1)])
-        tail_s, tail_t, tails = _tails(cuts, behind, i)
+        tail_s, tail_t, tails = _tails(cuts, behind, i, weights[1])
         while True:
             leave_at, leave_many = np.zeros((2, leave_base[-1]), dtype=np.int64)
             next_at, next_many = np.zeros((2, lattice.out_start[-1]), dtype=np.int64)
             got = totals.join_stage(
-                heads, ends, tables, value, starts, lattice.states, lattice.border, weight, cutoff,
+                heads, ends, tables, value, starts, lattice.states, lattice.border, weights, cutoff,
                 tail_s, tail_t, tails, lattice.out_start, at, many, leave_base, leave_at, leave_many,
                 next_at, next_many, arena.time, arena.memory, used, arena.aside_time, arena.aside_memory,
             )  # fmt: skip
@@ -77,27 +77,26 @@ def join(
         steps.append(_Step(choices, at, many, leave_at, leave_many))
         arena.most, arena.total = max(arena.most, got), arena.total + got - used
         used, at, many = got, next_at, next_many
-    return _trace(lattice, steps, leave_base, arena, weight)
+    return _trace(lattice, steps, leave_base, arena)
 
 
-def _tails(cuts: Cuts, behind: Fronts, i: int) -> tuple[Array, Array, Array]:
+def _tails(cuts: Cuts, behind: Fronts, i: int, weight_o: float) -> tuple[Array, Array, Array]:
     """What must follow stage ``i`` ending at each downset: boundary and later stages."""
     border = np.where(np.arange(len(cuts.border)) < len(cuts.border) - 1, cuts.border, 0.0)[:, None]
     border = np.where(np.isfinite(border), border, 0.0)
-    return behind.total[i + 1] + border, np.maximum(behind.peak[i + 1], border), behind.size[i + 1].copy()
+    return behind.total[i + 1] + weight_o * border, np.maximum(behind.peak[i + 1], border), behind.size[i + 1].copy()
 
 
-def _trace(
-    lattice: Lattice, steps: list[_Step], leave_base: Array, arena: Arena, weight: float
-) -> tuple[float, list[Leg]] | None:
+def _trace(lattice: Lattice, steps: list[_Step], leave_base: Array, arena: Arena) -> tuple[float, list[Leg]] | None:
     end = int(leave_base[lattice.size - 1])
     at, many = steps[-1].leave_at[end], steps[-1].leave_many[end]
     if not many:
         return None
     sums, peaks = arena.time[at : at + many], arena.memory[at : at + many]
-    best = int(np.argmin(sums + weight * peaks))
+    peak = lattice.weights[2]
+    best = int(np.argmin(sums + peak * peaks))
     s, t = float(sums[best]), float(peaks[best])
-    objective = s + weight * t
+    objective = s + peak * t
     node, state = lattice.size - 1, 0
     legs: list[Leg] = []
     for i in range(lattice.depth - 1, -1, -1):
@@ -112,13 +111,13 @@ def _trace(
 def _leg(
     lattice: Lattice, step: _Step, arena: Arena, i: int, node: int, state: int, s: float, t: float
 ) -> tuple[Leg, float, float]:
-    """The stage behind a label: sums on the grid are exact, so equality finds it."""
+    """The stage behind a label: the same sum of the same numbers, so equality finds it."""
     for choice in step.choices:
         if choice.target != node:
             continue
         for f, p in enumerate(choice.table.value[choice.item][:, state].tolist()):
             number = int(lattice.out_start[choice.node]) + f
-            found = _label(arena, step.enter_at[number], step.enter_many[number], p, s, t)
+            found = _label(arena, step.enter_at[number], step.enter_many[number], lattice.weights[0], p, s, t)
             if found is not None:
                 return Leg(i, choice.node, choice.item, f, state, p), *found
     raise AssertionError("a label has no predecessor")
@@ -130,13 +129,15 @@ def _boundary(
     first, group, source, cost = lattice.border
     for z in range(group[first[node] + f], group[first[node] + f + 1]):
         number = int(leave_base[node] + source[z])
-        found = _label(arena, step.leave_at[number], step.leave_many[number], float(cost[z]), s, t)
+        found = _label(arena, step.leave_at[number], step.leave_many[number], lattice.weights[1], float(cost[z]), s, t)
         if found is not None:
             return int(source[z]), *found
     raise AssertionError("a label has no predecessor")
 
 
-def _label(arena: Arena, at: int, many: int, term: float, s: float, t: float) -> tuple[float, float] | None:
+def _label(
+    arena: Arena, at: int, many: int, weight: float, term: float, s: float, t: float
+) -> tuple[float, float] | None:
     sums, peaks = arena.time[at : at + many], arena.memory[at : at + many]
-    hits = np.flatnonzero((sums + term == s) & (np.maximum(peaks, term) == t))
+    hits = np.flatnonzero((sums + weight * term == s) & (np.maximum(peaks, term) == t))
     return (float(sums[hits[0]]), float(peaks[hits[0]])) if len(hits) else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import compiled
+from .signatures import WEIGHTS
 
 INF = np.inf
 
@@ -53,11 +54,11 @@ def insert(total, peak, origin, count, s, t, where, weight, relax):
 
 
 @compiled(
-    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8[::1], f8, f8, b1, b1,"
+    f"void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8[::1], {WEIGHTS}, f8, b1, b1,"
     "f8[:, :, ::1], f8[:, :, ::1], i8[:, :, ::1], i8[:, ::1])"
 )
-def sweep(base, count, target, value, border, weight, limit, backward, relax, total, peak, origin, size):
-    """Fronts of (sum, peak) over all chains of downsets, with stage times ``value`` and boundary times ``border``.
+def sweep(base, count, target, value, border, weights, limit, backward, relax, total, peak, origin, size):
+    """Fronts of (weighted sum, peak) over all chains of downsets: stages take ``value``, boundaries ``border`` seconds.
 
     Stages ``i`` from downset ``d`` are numbers ``base[i, d] + j`` with ``j < count[i, d]``; each ends at downset
     ``target`` and takes ``value``; ``border[d]`` is the time of a boundary at ``d``. Forward, ``total[i, d]`` and
@@ -65,6 +66,7 @@ def sweep(base, count, target, value, border, weight, limit, backward, relax, to
     ``i`` and downset ``d`` on. ``origin`` is stage number * 64 + label of the predecessor (forward).
     """
     depth, nodes = base.shape
+    weight_p, weight_o, weight_t = weights
     for i in range(depth + 1):
         for a in range(nodes):
             size[i, a] = 0
@@ -80,30 +82,33 @@ def sweep(base, count, target, value, border, weight, limit, backward, relax, to
             for at in range(base[i, a], base[i, a] + count[i, a]):
                 b, p = target[at], value[at]
                 final = b == nodes - 1
-                if final != (i == depth - 1) or p == INF:
-                    continue
                 o = 0.0 if final else border[b]
-                high = max(p, o)
+                if final != (i == depth - 1) or p == INF or o == INF:
+                    continue
+                high, more = max(p, o), weight_p * p + weight_o * o
                 # From where labels come and to where they go.
                 j, c, k, d = (i + 1, b, i, a) if backward else (i, a, i + 1, b)
                 for g in range(size[j, c]):
-                    s, t = p + o + total[j, c, g], max(high, peak[j, c, g])
-                    if s + weight * t <= limit:
+                    s, t = more + total[j, c, g], max(high, peak[j, c, g])
+                    if s + weight_t * t <= limit:
                         size[k, d] = insert(
-                            total[k, d], peak[k, d], origin[k, d], size[k, d], s, t, at * 64 + g, weight, relax
+                            total[k, d], peak[k, d], origin[k, d], size[k, d], s, t, at * 64 + g, weight_t, relax
                         )
 
 
 @compiled(
-    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8, f8, f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1],"
+    f"void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], {WEIGHTS}, f8, f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1],"
     "f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1], f8[::1])"
 )
-def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp, bn, out):
+def stage_limits(base, count, target, border, weights, cutoff, ft, fp, fn, bt, bp, bn, out):
     """The most that each stage may take in a plan of at most ``cutoff``: ``-1`` if no such plan uses it.
 
-    With ``rest`` what the cutoff leaves when all else is at its bound (s, t): ``p + weight * max(p, t) <= rest``.
+    With ``rest`` what the cutoff leaves when all else is at its bound (s, t): ``weight_p * p + weight_t * max(p, t)
+    <= rest``, that is, both with ``p`` and with ``t`` in place of the maximum. What has no weight has no limit: ``inf``.
     """
     depth, nodes = base.shape
+    weight_p, weight_o, weight_t = weights
+    both = weight_p + weight_t
     for i in range(depth):
         for a in range(nodes):
             for at in range(base[i, a], base[i, a] + count[i, a]):
@@ -113,7 +118,10 @@ def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp
                     o = 0.0 if b == nodes - 1 else border[b]
                     for f in range(fn[i, a]):
                         for g in range(bn[i + 1, b]):
-                            rest = cutoff - ft[i, a, f] - bt[i + 1, b, g] - o
+                            rest = cutoff - ft[i, a, f] - bt[i + 1, b, g] - weight_o * o
                             t = max(fp[i, a, f], bp[i + 1, b, g], o)
-                            best = max(best, min(rest / (1 + weight), rest - weight * t))
+                            left = rest - weight_t * t
+                            if left >= 0.0:
+                                own = left / weight_p if weight_p > 0.0 else INF
+                                best = max(best, min(rest / both if both > 0.0 else INF, own))
                 out[at] = best

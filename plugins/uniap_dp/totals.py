@@ -7,25 +7,29 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import compiled
+from .signatures import WEIGHTS
 
 INF = np.inf
 
 
 @compiled(
-    "i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[:, ::1], i8, i8)", inner=True
+    "i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8, f8[:, ::1], f8[:, ::1], i8, i8)",
+    inner=True,
 )
-def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, step, weight, cutoff, tail_s, tail_t, d, tails):
+def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, add, term, peak, cutoff, tail_s, tail_t, d, tails):
     """Merge ``n`` labels (sum, peak) from ``begin`` with ``x .. stop`` extended by a term, if that can meet the cutoff.
+
+    The term lasts ``term`` seconds and adds ``add`` to the sum; ``peak`` is the weight of the longest.
 
     The first ones are in ``own_s``, ``own_t``, where the result goes too, from ``out`` on; returns its length.
     """
     i, end, k, best = begin, begin + n, out, INF
     while x < stop:
-        s, t = lab_s[x] + step, max(lab_t[x], step)
+        s, t = lab_s[x] + add, max(lab_t[x], term)
         x += 1
         least = INF
         for y in range(tails):
-            least = min(least, s + tail_s[d, y] + weight * max(t, tail_t[d, y]))
+            least = min(least, s + tail_s[d, y] + peak * max(t, tail_t[d, y]))
         if least > cutoff:
             continue
         while i < end and (own_s[i] < s or (own_s[i] == s and own_t[i] <= t)):
@@ -48,12 +52,12 @@ def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, step, weight
 
 
 @compiled(
-    "i8(i8[::1], i8[::1], i8[::1], f8[::1], i8[::1], i8[::1], Tuple((i8[::1], i8[::1], i8[::1], f8[::1])), f8, f8,"
-    "f8[:, ::1], f8[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1],"
+    f"i8(i8[::1], i8[::1], i8[::1], f8[::1], i8[::1], i8[::1], Tuple((i8[::1], i8[::1], i8[::1], f8[::1])), {WEIGHTS},"
+    "f8, f8[:, ::1], f8[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1],"
     "f8[::1], f8[::1], i8, f8[::1], f8[::1])"
 )
 def join_stage(
-    heads, ends, tables, value, starts, states, border, weight, cutoff, tail_s, tail_t, tails,
+    heads, ends, tables, value, starts, states, border, weights, cutoff, tail_s, tail_t, tails,
     enter_base, enter_at, enter_many, leave_base, leave_at, leave_many, next_at, next_many, lab_s, lab_t, used,
     tmp_s, tmp_t,
 ):  # fmt: skip
@@ -65,6 +69,7 @@ def join_stage(
     ``tmp_s`` and ``tmp_t`` are room for the two sides of a merge.
     """
     first, group, source, cross = border
+    weight_p, weight_o, weight_t = weights
     x = 0
     while x < len(heads):
         b = ends[x]
@@ -88,7 +93,7 @@ def join_stage(
                         count = absorb_peak(
                             tmp_s, tmp_t, side, count, room - side, lab_s, lab_t,
                             enter_at[state], enter_at[state] + enter_many[state],
-                            p, weight, cutoff, tail_s, tail_t, b, tails[b],
+                            weight_p * p, p, weight_t, cutoff, tail_s, tail_t, b, tails[b],
                         )  # fmt: skip
                         side = room - side
             if used + count > len(lab_s):
@@ -111,7 +116,7 @@ def join_stage(
                     count = absorb_peak(
                         tmp_s, tmp_t, side, count, total - side, lab_s, lab_t,
                         leave_at[state], leave_at[state] + leave_many[state],
-                        cross[z], weight, INF, tail_s, tail_t, b, 0,
+                        weight_o * cross[z], cross[z], weight_t, INF, tail_s, tail_t, b, 0,
                     )  # fmt: skip
                     side = total - side
             if used + count > len(lab_s):
