@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from uniap_core.api import Assignment, EdgeTable, Problem
+from uniap_core.api import Assignment, Problem
 
 from . import jit, skips
 from .codes import TooLarge
@@ -90,7 +90,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
         except TooLarge:
             return None
     layers = dense(problem)
-    link, border = edge_tables(links, widest), np.zeros(count)
+    link, border = edge_tables([problem.edges[number] for number in links], widest), np.zeros(count)
     if plain:
         border[1:] = link[1].min(axis=(1, 2))
     else:
@@ -185,12 +185,13 @@ def sums(layers: int, depth: int) -> int:
     return layers + layers * layers * (depth - 1) // 2
 
 
-def _links(problem: Problem) -> list[EdgeTable] | None:
-    """An edge from each layer to the next, ``None`` if some are not joined."""
+def _links(problem: Problem) -> list[int] | None:
+    """The number of an edge from each layer to the next, ``None`` if some are not joined."""
     if len(problem.layers) > MOST_LAYERS:
         return None
     following = dict(pairwise(problem.order))
-    leaving = {e.source: e for e in reversed(problem.edges) if following.get(e.source) == e.target}
+    last_first = reversed(list(enumerate(problem.edges)))
+    leaving = {e.source: number for number, e in last_first if following.get(e.source) == e.target}
     if len(leaving) < len(problem.layers) - 1:
         return None
     return [leaving[u] for u in problem.order[:-1]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uniap_core.api import EdgeTable, Problem
+from uniap_core.api import Problem
 
 from .codes import CodeBook, Codes, TooLarge, ways_over
 
@@ -66,21 +66,22 @@ def none(layers: int, widest: int) -> Skips:
     return Skips(first, none_s, same, np.arange(2), zero, np.zeros(1), 0.0)
 
 
-def shared(problem: Problem, links: list[EdgeTable]) -> list[bool]:
-    """Whether the tensor of each link goes along a skip edge too."""
-    mine = {id(e) for e in links}
-    skipping = {e.tensor for e in problem.edges if id(e) not in mine}
-    return [e.tensor in skipping for e in links]
+def shared(problem: Problem, links: list[int]) -> list[bool]:
+    """Whether the tensor of each link (an edge number) goes along a skip edge too."""
+    mine = set(links)
+    skipping = {e.tensor for number, e in enumerate(problem.edges) if number not in mine}
+    return [problem.edges[number].tensor in skipping for number in links]
 
 
 def least_tolls(problem: Problem) -> Array:
     """At least so many seconds to send all tensors over a boundary before each layer (L,)."""
     at = {layer: position for position, layer in enumerate(problem.order)}
-    tables = {id(e.cross_s): e.cross_s for e in problem.edges}
-    cheapest = dict(zip(tables, (float(table.min()) for table in tables.values()), strict=True))
+    kinds = problem.kinds.edges
+    of_kind = dict(zip(kinds, problem.edges, strict=True))
+    cheapest = {kind: float(e.cross_s.min()) for kind, e in of_kind.items()}
     readers: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for e in problem.edges:
-        readers.setdefault((e.tensor, at[e.source]), []).append((at[e.target], cheapest[id(e.cross_s)]))
+    for kind, e in zip(kinds, problem.edges, strict=True):
+        readers.setdefault((e.tensor, at[e.source]), []).append((at[e.target], cheapest[kind]))
     total = [0.0] * len(at)
     for (_, source), targets in readers.items():
         targets.sort(reverse=True)
@@ -92,8 +93,8 @@ def least_tolls(problem: Problem) -> Array:
     return np.array(total)
 
 
-def build(problem: Problem, links: list[EdgeTable], both: list[bool], widest: int) -> Skips:
-    """Lay the signatures out; ``both`` as from :func:`shared`.
+def build(problem: Problem, links: list[int], both: list[bool], widest: int) -> Skips:
+    """Lay the signatures out; ``links`` are edge numbers, ``both`` as from :func:`shared`.
 
     Raises
     ------
@@ -101,9 +102,8 @@ def build(problem: Problem, links: list[EdgeTable], both: list[bool], widest: in
         If there are too many.
     """
     book, count = CodeBook(problem), len(problem.layers)
-    mine = {id(e) for e in links}
-    whole = {e.tensor for e, also in zip(links, both, strict=True) if also}
-    link = frozenset(number for number, e in enumerate(problem.edges) if id(e) in mine)
+    whole = {problem.edges[number].tensor for number, also in zip(links, both, strict=True) if also}
+    link = frozenset(links)
     carried = [
         tuple(e for e in book.leaving[p] if e not in link or book.edges[e].tensor in whole) for p in range(count)
     ]
@@ -142,10 +142,15 @@ class _Layout:
             moves.append((codes[p], used, kept, then.get(p)))
         key: Hashable = (
             tuple(
-                (id(code), tuple((self._reshard(e), kind) for e, kind in used), tuple(kept), id(new))
+                (
+                    code.number,
+                    tuple((self._reshard(e), kind) for e, kind in used),
+                    tuple(kept),
+                    None if new is None else new.number,
+                )
                 for code, used, kept, new in moves
             ),
-            id(then.get(u)),
+            then[u].number if u in then else None,
             len(b.layers[u].strategies),
         )
         if key not in self.known:
@@ -155,7 +160,8 @@ class _Layout:
         self.first.append(self.known[key])
 
     def _reshard(self, e: int) -> int:
-        return 0 if e in self.link else id(self.book.edges[e].reshard_s)
+        """Number of the table by which an edge is resharded here; -1 for a link, which is priced apart."""
+        return -1 if e in self.link else self.book.resharding[e]
 
     def _steps(
         self, wide: int, moves: list[tuple[Codes, list[tuple[int, int]], list[int], Codes | None]], own: Codes | None

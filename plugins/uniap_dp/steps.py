@@ -79,7 +79,7 @@ class StepTypes:
         for (producer, edges), code in zip(live, codes, strict=True):
             used, kept = b.split(edges, u)
             new = after.get(producer)
-            tables = tuple((kind, id(b.edges[e].reshard_s)) for e, kind in used)
+            tables = tuple((kind, b.resharding[e]) for e, kind in used)
             parts.append((code.number, tables, None if new is None else (new[0], new[1].number), tuple(kept)))
             moves.append((code, used, kept, new))
         own = after.get(u)

@@ -104,7 +104,7 @@ def stage_limits(base, count, target, border, weights, cutoff, ft, fp, fn, bt, b
     """The most that each stage may take in a plan of at most ``cutoff``: ``-1`` if no such plan uses it.
 
     With ``rest`` what the cutoff leaves when all else is at its bound (s, t): ``weight_p * p + weight_t * max(p, t)
-    <= rest``, that is, both with ``p`` and with ``t`` in place of the maximum. What has no weight has no limit: ``inf``.
+    <= rest``, that is, both with ``p`` and with ``t`` in place of the maximum. Without weights: ``inf``.
     """
     depth, nodes = base.shape
     weight_p, weight_o, weight_t = weights
