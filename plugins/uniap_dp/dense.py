@@ -12,15 +12,6 @@ from uniap_core.api import MEMORY_TOLERANCE, Assignment, EdgeTable, Problem
 Array = np.ndarray
 
 
-WeightsOf = tuple[float, float, float]
-"""What the objective multiplies: the sum of stage times, the sum of boundary times, the longest of all."""
-
-
-def weights(problem: Problem) -> WeightsOf:
-    """The weights of an objective as compiled loops take them."""
-    return float(problem.objective.sum), float(problem.objective.cross), float(problem.objective.peak)
-
-
 @dataclass(frozen=True, eq=False)
 class Dense:
     """Tables of all layers.
@@ -77,5 +68,6 @@ def stack(tables: Sequence[Array], shape: tuple[int, ...], rest: float = 0.0) ->
         return np.array(tables)
     out = np.full((len(tables), *shape), rest)
     for at, table in enumerate(tables):
-        out[(at, *map(slice, table.shape))] = table
+        where: tuple[int | slice, ...] = (at, *map(slice, table.shape))
+        out[where] = table
     return out

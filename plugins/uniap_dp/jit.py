@@ -18,18 +18,42 @@ from subprocess import DEVNULL
 from typing import Any, Self
 
 import numba
+from numba import boolean, float64, int64, void
 from numba.core import event
 
+__all__ = ["boolean", "compiled", "float64", "int64", "load", "pair", "record", "void"]
 
-def compiled(signature: str, *, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+types: Any = numba.types
+events: Any = event
+
+
+def njit(*signature: Any, **options: Any) -> Any:
+    """``numba.njit``, whose annotations know half of its options."""
+    decorate: Any = numba.njit
+    return decorate(*signature, **options)
+
+
+def pair(kind: Any) -> Any:
+    """The type of a tuple of two."""
+    return types.UniTuple(kind, 2)
+
+
+def record(kind: type[tuple[Any, ...]], *fields: Any) -> Any:
+    """The type of a named tuple whose fields have these numba types."""
+    if len(set(fields)) == 1:
+        return types.NamedUniTuple(fields[0], len(fields), kind)
+    return types.NamedTuple(fields, kind)
+
+
+def compiled(signature: Any, *, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``numba.njit`` with an explicit signature and an on-disk cache that works wherever the package lies.
 
     What is not needed is not compiled either: rewriting of array expressions, an entry from C, and for an ``inner``
     loop, which other loops alone call, the entry from Python.
     """
-    decorate = numba.njit(
+    decorate: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(
         signature, cache=True, boundscheck=False, error_model="numpy",
-        no_rewrites=True, no_cfunc_wrapper=True, no_cpython_wrapper=inner,
+        no_rewrites=True, no_cfunc_wrapper=True, no_cpython_wrapper=inner, forceinline=inner,
     )  # fmt: skip
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,11 +100,11 @@ class _Second(event.Listener):
         self.wanted = bool(sys.executable) and not hasattr(sys, "frozen")
 
     def __enter__(self) -> Self:
-        event.register("numba:compile", self)
+        events.register("numba:compile", self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        event.unregister("numba:compile", self)
+        events.unregister("numba:compile", self)
         if self.process is not None:
             self.process.kill()
             self.process.wait()

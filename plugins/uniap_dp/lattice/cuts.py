@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import paths, sweeps
-from .codes import TooLarge
-from .dense import WeightsOf
-from .lattice import Clock, Lattice, Tree, idle
+from ..codes import TooLarge
+from ..objective import Objective
+from .downsets import Clock, Lattice, Tree, idle
+from .kernels import cut_fronts, stage_paths
+from .kernels.arrays import Duals, Fronts, PathEnds, PathRoom, Segment, Stages, TreeItems
 
 Array = np.ndarray
 
@@ -33,10 +34,9 @@ class Root:
     twin: int
     base: Array
 
-    @property
-    def arrays(self) -> tuple[Array, Array, Array]:
-        """The tuple that kernels take."""
-        return self.tree.parent, self.tree.type, self.base
+    def segment(self, lattice: Lattice, kind: int) -> Segment:
+        """All stages of a class from here."""
+        return Segment(TreeItems(self.tree.parent, self.tree.type, self.base), lattice.arcs, lattice.classes[kind])
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,11 @@ class Cuts:
     price: Array
     recipe: Array
     border: Array
+
+    @property
+    def stages(self) -> Stages:
+        """The stages as kernels take them."""
+        return Stages(self.base, self.count, self.target, self.border)
 
 
 def least_times(lattice: Lattice) -> Array:
@@ -164,50 +169,26 @@ def _roots(lattice: Lattice, nodes: Array, done: Array, limit: float, budget: in
 def _row(lattice: Lattice, kind: int, root: Root, limit: float, wanted: Array) -> tuple[Array, ...]:
     """Bounds for the stages of a class from one downset."""
     n = len(root.tree.parent)
-    alive = np.zeros(n, dtype=np.bool_)
-    low, high, price, recipe = np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2))
-    into, best = np.empty((2, lattice.most_residuals)), np.empty((2, int(root.base[-1])))
-    paths.segment_duals(
-        limit, root.arrays, lattice.arcs, lattice.classes[kind].arrays, lattice.starts(root.node),
-        wanted, alive, low, high, price, recipe, into, best, *np.empty((3, 2, n)),
+    duals = Duals(np.zeros(n, dtype=np.bool_), np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2)))
+    room = PathRoom(np.empty((2, lattice.most_residuals)), np.empty((2, int(root.base[-1]))))
+    stage_paths.segment_duals(
+        root.segment(lattice, kind), limit, lattice.starts(root.node), wanted, duals, room,
+        PathEnds(*np.empty((3, 2, n))),
     )  # fmt: skip
     wanted[0] = False
-    item = np.flatnonzero(alive & wanted)
-    return item, low[item], high[item], price[item], recipe[item]
+    item = np.flatnonzero(duals.alive & wanted)
+    return item, *(column[item] for column in duals[1:])
 
 
-@dataclass(frozen=True, eq=False)
-class Fronts:
-    """Fronts of (total, peak) at (stages done, layers done), and where each label came from (forward only)."""
-
-    total: Array
-    peak: Array
-    origin: Array
-    size: Array
-
-
-def fronts(cuts: Cuts, value: Array, weights: WeightsOf, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
+def fronts(cuts: Cuts, value: Array, objective: Objective, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
     """Run the program over cuts on stage times ``value``."""
     depth, nodes = cuts.base.shape
     dims = (depth + 1, nodes, WIDTH)
-    total, peak, origin = np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64)
-    size = np.zeros(dims[:2], dtype=np.int64)
-    sweeps.sweep(
-        cuts.base,
-        cuts.count,
-        cuts.target,
-        value,
-        cuts.border,
-        weights,
-        cutoff,
-        backward,
-        relax,
-        total,
-        peak,
-        origin,
-        size,
-    )
-    return Fronts(total, peak, origin, size)
+    found = Fronts(
+        np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64), np.zeros(dims[:2], dtype=np.int64)
+    )  # fmt: skip
+    cut_fronts.sweep(cuts.stages, value, objective, cutoff, backward, relax, found)
+    return found
 
 
 def least(found: Fronts, peak: float, at: tuple[int, int]) -> float:
@@ -236,20 +217,18 @@ def walk(cuts: Cuts, found: Fronts, peak: float) -> list[tuple[int, int]] | None
     return stages[::-1]
 
 
-def stage_limits(cuts: Cuts, weights: WeightsOf, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
+def stage_limits(cuts: Cuts, objective: Objective, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
     """The most each stage may take in a plan of at most ``cutoff``; -1 where no such plan has that stage."""
     out = np.full(len(cuts.low), -1.0)
-    sweeps.stage_limits(
-        cuts.base, cuts.count, cuts.target, cuts.border, weights, cutoff,
-        ahead.total, ahead.peak, ahead.size, behind.total, behind.peak, behind.size, out,
-    )  # fmt: skip
+    cut_fronts.stage_limits(cuts.stages, objective, cutoff, ahead, behind, out)
     out[out < cuts.low] = -1.0
-    return np.minimum(out, cuts.limit)
+    capped: Array = np.minimum(out, cuts.limit)
+    return capped
 
 
-def peak_limit(cutoff: float, least_sum: float, weights: WeightsOf) -> float:
+def peak_limit(cutoff: float, least_sum: float, objective: Objective) -> float:
     """The longest that any stage can take in a plan of at most ``cutoff`` whose stages sum to ``least_sum`` or more."""
-    share, _, peak = weights
+    share, _, peak = objective
     beside = (cutoff - share * least_sum) / peak if peak else math.inf
     alone = cutoff / (share + peak) if share + peak else math.inf
     return min(beside, alone)
@@ -269,8 +248,7 @@ def longest(lattice: Lattice) -> float:
 
 def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
     """Bound a problem: widen the limit on stages until the bound no longer depends on it."""
-    weights = lattice.weights
-    share, _, peak = weights
+    objective = lattice.objective
     least_s = least_times(lattice)
     total = float(least_s.sum())
     if not math.isfinite(total):
@@ -279,13 +257,13 @@ def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
     limit = min(first_limit(lattice, least_s), ceiling)
     while True:
         cuts = cut(lattice, limit, least_s)
-        ahead = fronts(cuts, cuts.low, weights, math.inf, backward=False, relax=True)
-        bound = least(ahead, peak, (lattice.depth, lattice.size - 1))
+        ahead = fronts(cuts, cuts.low, objective, math.inf, backward=False, relax=True)
+        bound = least(ahead, objective.peak, (lattice.depth, lattice.size - 1))
         # A plan outside has a stage longer than the limit.
-        outside = share * max(total, limit) + peak * limit if limit < ceiling else math.inf
+        outside = objective.sum * max(total, limit) + objective.peak * limit if limit < ceiling else math.inf
         if bound <= outside or outside == math.inf:
             return bound * (1 - 1e-12) - lattice.rounding_s if bound < math.inf else bound, cuts
         if bound == math.inf:
             limit = min(limit * 1.6, ceiling)
         else:
-            limit = min(max(limit * 1.2, peak_limit(bound, total, weights)), ceiling)
+            limit = min(max(limit * 1.2, peak_limit(bound, total, objective)), ceiling)

@@ -1,21 +1,21 @@
 """Skip edges over a chain: what a partial plan must know of producers whose consumers are not all placed.
 
 Where consecutive layers are joined by edges (*links*), any further edge is a skip edge. Its producer has a digit
-(:mod:`.codes`) until the last consumer is placed, and all digits together are the *signature* of a partial plan. A
-tensor that goes along a link and a skip edge is carried whole, for a boundary sends it once.
+(:mod:`uniap_dp.codes`) until the last consumer is placed, and all digits together are the *signature* of a partial
+plan. A tensor that goes along a link and a skip edge is carried whole, for a boundary sends it once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 import numpy as np
 
 from uniap_core.api import Problem
 
-from .codes import CodeBook, Codes, TooLarge, ways_over
+from ..codes import CodeBook, Codes, TooLarge, ways_over
+from .arrays import Skips
 
 Array = np.ndarray
 
@@ -24,38 +24,6 @@ MOST_SIGNATURES = 2000
 
 MOST_ARCS = 200_000
 """Ways over all boundaries."""
-
-
-@dataclass(frozen=True, eq=False)
-class Skips:
-    """Signatures as flat arrays; those before layer ``u`` are numbers ``first[u] ..``.
-
-    Attributes
-    ----------
-    first
-        Number of the first signature before each layer (L,).
-    extra, after
-        Seconds that strategy ``k`` of the layer adds under a signature, ``inf`` where a promise forbids it; and the
-        signature then, counted from the first one before the next layer. Both (S, K).
-    arc, into, toll
-        Ways over a boundary before the layer from signature ``s`` are ``arc[s] .. arc[s + 1]``: to which signature,
-        counted from ``first[u]``, and the seconds.
-    rounding_s
-        Most that the objective can be off through the grid of the tables, seconds.
-    """
-
-    first: Array
-    extra: Array
-    after: Array
-    arc: Array
-    into: Array
-    toll: Array
-    rounding_s: float
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        """The tuple that kernels take."""
-        return self.first, self.extra, self.after, self.arc, self.into, self.toll
 
 
 def none(layers: int, widest: int) -> Skips:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import totals
-from .arena import Arena
-from .bounds import Cuts, Fronts
-from .lattice import Lattice
-from .segments import Leg, StageTable
+from ..arena import Arena
+from .cuts import Cuts
+from .downsets import Lattice
+from .kernels import plan_labels
+from .kernels.arrays import Frame, Fronts, Numbered, StageTables, Tails
+from .stage_tables import Leg, StageTable
 
 Array = np.ndarray
 
@@ -30,10 +31,8 @@ class _Step:
     """Fronts into and out of one stage, for tracing back."""
 
     choices: list[Choice]
-    enter_at: Array
-    enter_many: Array
-    leave_at: Array
-    leave_many: Array
+    entering: Numbered
+    leaving: Numbered
 
 
 def join(
@@ -48,52 +47,60 @@ def join(
     behind
         Backward fronts over cuts; they drop labels that cannot meet the cutoff.
     """
-    weights = lattice.weights
-    starts = np.diff(lattice.out_start)
+    frame = Frame(np.diff(lattice.out_start), lattice.states, lattice.border)
     leave_base = np.concatenate([[0], np.cumsum(lattice.states)])
-    at, many = np.zeros(lattice.out_start[-1], dtype=np.int64), np.zeros(lattice.out_start[-1], dtype=np.int64)
-    arena.time[0] = arena.memory[0] = 0.0
-    many[0], used = 1, 1
+    entering = _numbered(lattice.out_start)
+    arena.labels.first[0] = arena.labels.second[0] = 0.0
+    entering.many[0], used = 1, 1
     steps = []
     for i, choices in enumerate(stages):
         choices = sorted(choices, key=lambda choice: choice.target)
-        heads = np.array([choice.node for choice in choices], dtype=np.int64)
-        ends = np.array([choice.target for choice in choices], dtype=np.int64)
-        blocks = [choice.table.value[choice.item].ravel() for choice in choices]
-        tables = np.concatenate([[0], np.cumsum([len(block) for block in blocks])]).astype(np.int64)
-        value = np.concatenate([*blocks, np.zeros(1)])
-        tail_s, tail_t, tails = _tails(cuts, behind, i, weights[1])
+        tables, tails = _tables(choices), _tails(cuts, behind, i, lattice.objective.cross, cutoff)
         while True:
-            leave_at, leave_many = np.zeros((2, leave_base[-1]), dtype=np.int64)
-            next_at, next_many = np.zeros((2, lattice.out_start[-1]), dtype=np.int64)
-            got = totals.join_stage(
-                heads, ends, tables, value, starts, lattice.states, lattice.border, weights, cutoff,
-                tail_s, tail_t, tails, lattice.out_start, at, many, leave_base, leave_at, leave_many,
-                next_at, next_many, arena.time, arena.memory, used, arena.aside_time, arena.aside_memory,
+            leaving, following = _numbered(leave_base), _numbered(lattice.out_start)
+            got = plan_labels.join_stage(
+                tables, frame, lattice.objective, tails, entering, leaving, following, arena.labels, used, arena.aside
             )  # fmt: skip
             if got >= 0:
                 break
             arena.grow(used)
-        steps.append(_Step(choices, at, many, leave_at, leave_many))
+        steps.append(_Step(choices, entering, leaving))
         arena.most, arena.total = max(arena.most, got), arena.total + got - used
-        used, at, many = got, next_at, next_many
-    return _trace(lattice, steps, leave_base, arena)
+        used, entering = got, following
+    return _trace(lattice, steps, arena)
 
 
-def _tails(cuts: Cuts, behind: Fronts, i: int, weight_o: float) -> tuple[Array, Array, Array]:
+def _numbered(base: Array) -> Numbered:
+    """Empty fronts."""
+    return Numbered(base, *np.zeros((2, int(base[-1])), dtype=np.int64))
+
+
+def _tables(choices: list[Choice]) -> StageTables:
+    blocks = [choice.table.value[choice.item].ravel() for choice in choices]
+    return StageTables(
+        np.array([choice.node for choice in choices], dtype=np.int64),
+        np.array([choice.target for choice in choices], dtype=np.int64),
+        np.concatenate([[0], np.cumsum([len(block) for block in blocks])]).astype(np.int64),
+        np.concatenate([*blocks, np.zeros(1)]),
+    )
+
+
+def _tails(cuts: Cuts, behind: Fronts, i: int, weight: float, cutoff: float) -> Tails:
     """What must follow stage ``i`` ending at each downset: boundary and later stages."""
     border = np.where(np.arange(len(cuts.border)) < len(cuts.border) - 1, cuts.border, 0.0)[:, None]
     border = np.where(np.isfinite(border), border, 0.0)
-    return behind.total[i + 1] + weight_o * border, np.maximum(behind.peak[i + 1], border), behind.size[i + 1].copy()
+    total, peak = behind.total[i + 1] + weight * border, np.maximum(behind.peak[i + 1], border)
+    return Tails(total, peak, behind.size[i + 1].copy(), cutoff)
 
 
-def _trace(lattice: Lattice, steps: list[_Step], leave_base: Array, arena: Arena) -> tuple[float, list[Leg]] | None:
-    end = int(leave_base[lattice.size - 1])
-    at, many = steps[-1].leave_at[end], steps[-1].leave_many[end]
+def _trace(lattice: Lattice, steps: list[_Step], arena: Arena) -> tuple[float, list[Leg]] | None:
+    leaving = steps[-1].leaving
+    end = int(leaving.base[lattice.size - 1])
+    at, many = leaving.at[end], leaving.many[end]
     if not many:
         return None
-    sums, peaks = arena.time[at : at + many], arena.memory[at : at + many]
-    peak = lattice.weights[2]
+    sums, peaks = (column[at : at + many] for column in arena.labels)
+    peak = lattice.objective.peak
     best = int(np.argmin(sums + peak * peaks))
     s, t = float(sums[best]), float(peaks[best])
     objective = s + peak * t
@@ -104,7 +111,7 @@ def _trace(lattice: Lattice, steps: list[_Step], leave_base: Array, arena: Arena
         legs.append(leg)
         if i:
             node = leg.node
-            state, s, t = _boundary(lattice, steps[i - 1], leave_base, arena, node, leg.start, s, t)
+            state, s, t = _boundary(lattice, steps[i - 1].leaving, arena, node, leg.start, s, t)
     return objective, legs[::-1]
 
 
@@ -117,27 +124,28 @@ def _leg(
             continue
         for f, p in enumerate(choice.table.value[choice.item][:, state].tolist()):
             number = int(lattice.out_start[choice.node]) + f
-            found = _label(arena, step.enter_at[number], step.enter_many[number], lattice.weights[0], p, s, t)
+            found = _label(arena, step.entering, number, lattice.objective.sum, p, s, t)
             if found is not None:
                 return Leg(i, choice.node, choice.item, f, state, p), *found
     raise AssertionError("a label has no predecessor")
 
 
 def _boundary(
-    lattice: Lattice, step: _Step, leave_base: Array, arena: Arena, node: int, f: int, s: float, t: float
+    lattice: Lattice, leaving: Numbered, arena: Arena, node: int, f: int, s: float, t: float
 ) -> tuple[int, float, float]:
     first, group, source, cost = lattice.border
     for z in range(group[first[node] + f], group[first[node] + f + 1]):
-        number = int(leave_base[node] + source[z])
-        found = _label(arena, step.leave_at[number], step.leave_many[number], lattice.weights[1], float(cost[z]), s, t)
+        number = int(leaving.base[node] + source[z])
+        found = _label(arena, leaving, number, lattice.objective.cross, float(cost[z]), s, t)
         if found is not None:
             return int(source[z]), *found
     raise AssertionError("a label has no predecessor")
 
 
 def _label(
-    arena: Arena, at: int, many: int, weight: float, term: float, s: float, t: float
+    arena: Arena, fronts: Numbered, number: int, weight: float, term: float, s: float, t: float
 ) -> tuple[float, float] | None:
-    sums, peaks = arena.time[at : at + many], arena.memory[at : at + many]
+    at, many = fronts.at[number], fronts.many[number]
+    sums, peaks = (column[at : at + many] for column in arena.labels)
     hits = np.flatnonzero((sums + weight * term == s) & (np.maximum(peaks, term) == t))
     return (float(sums[hits[0]]), float(peaks[hits[0]])) if len(hits) else None
