@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from .artifact import decode, digest, encode, read, write, write_text
+from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
     TIME_PARTS,
+    Calibration,
     Candidate,
     CostModelPlugin,
     CostTables,
+    Fit,
     LayerCosts,
+    MeasuredRun,
+    Price,
     Training,
     check_candidate,
     divide_batch,
+    identity,
     pipeline_ranks,
 )
 from .errors import (
@@ -33,9 +39,11 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
-from .models import ModelPlugin
+from .models import Hyperparameters, Kernels, ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
+from .plan import read as read_plan
+from .plan import write as write_plan
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -48,10 +56,18 @@ from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
-from .strategy import Strategy, StrategySpace, divisors
+from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 
 __all__ = [
+    "AXES",
+    "Axis",
+    "Grid",
+    "Grids",
+    "Groups",
+    "Layout",
+    "Span",
+    "arrange",
     "MEMORY_PARTS",
     "MEMORY_TOLERANCE",
     "TIME_PARTS",
@@ -70,6 +86,7 @@ __all__ = [
     "Assignment",
     "BadFile",
     "BadValue",
+    "Calibration",
     "Candidate",
     "Capability",
     "Cluster",
@@ -83,19 +100,23 @@ __all__ = [
     "Evaluation",
     "Event",
     "ExecutorPlugin",
+    "Fit",
     "Flow",
     "Found",
     "Form",
+    "Hyperparameters",
     "Incumbent",
     "Inexpressible",
     "Infeasible",
     "LaunchFailed",
+    "Kernels",
     "Layer",
     "LayerCosts",
     "LayerTable",
     "LayerTiming",
     "Length",
     "Link",
+    "MeasuredRun",
     "ModelGraph",
     "ModelPlugin",
     "Node",
@@ -103,6 +124,7 @@ __all__ = [
     "Note",
     "Operator",
     "PluginError",
+    "Price",
     "Problem",
     "Profile",
     "Program",
@@ -132,10 +154,13 @@ __all__ = [
     "divide_batch",
     "divisors",
     "encode",
+    "identity",
     "read",
+    "read_plan",
     "silent",
     "numbered",
     "pipeline_ranks",
     "write",
+    "write_plan",
     "write_text",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from . import artifact, registry
+from .axes import Grids, Groups
+from .costs import identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
@@ -22,30 +24,52 @@ if TYPE_CHECKING:
     from .graph import ModelGraph
 
 
+PRECISIONS = ("bf16", "fp16", "tf32", "fp32", "fp8")
+"""Precisions that a plan may be priced in (:class:`uniap_core.costs.Training`)."""
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+"""Optimizers that a plan may be priced with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """What an executor can launch; the search narrows its space to it.
+    """What an executor can launch; the search narrows its space to it before it prices anything.
+
+    What depends on the model or the cluster is said by the descriptor's function ``fit``.
 
     Attributes
     ----------
     uniform
         One strategy for all layers of the model.
-    even_stages
-        All stages must hold equally many repeated blocks.
+    sequence_parallel
+        Whether tensor parallelism runs with sequence parallelism only (True), without only (False), or either way.
+    cp, ep
+        Context and expert parallel degrees that it can run, or ``None`` for any.
+    schedules, precisions, optimizers
+        Those it trains by, in and with.
     families
         Model families it can build, or ``None`` for any traced model.
+    generations
+        Generations of devices that it runs on (:class:`uniap_core.cluster.Device`), or ``None`` for any.
+    equal_nodes
+        All nodes must hold equally many devices.
     regimes
         Alternative sets of pins; it can launch a plan that satisfies one of them (what it can shard may depend on
-        the number of stages).
+        the number of stages). Limits on tensor and data parallel degrees are pins too: ``tp<=8``.
     """
 
     uniform: bool = False
-    even_stages: bool = False
     sequence_parallel: bool | None = None
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    cp: tuple[int, ...] | None = None
+    ep: tuple[int, ...] | None = None
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
+    precisions: tuple[str, ...] = PRECISIONS
+    optimizers: tuple[str, ...] = OPTIMIZERS
     families: tuple[str, ...] | None = None
+    generations: tuple[str, ...] | None = None
+    equal_nodes: bool = False
     regimes: tuple[tuple[str, ...], ...] = ((),)
 
 
@@ -56,7 +80,9 @@ class ExecutorPlugin:
     ``layout(plan) -> RankLayout`` is a dry run on CPU; ``launch(plan, job, emit) -> RunReport`` trains;
     ``export(plan, folder) -> list of files written``. An empty string means that it cannot.
     ``express(plan) -> list of reasons`` says why it could not run a plan as it stands; without it the capability
-    decides.
+    decides. ``fit(graph, cluster, training, schedule) -> sets of pins`` says before the search what it can run of this
+    very model: alternative sets, each of them added to each of the capability's regimes. It raises ``Inexpressible``
+    if it can run nothing of it.
     """
 
     name: str
@@ -66,6 +92,7 @@ class ExecutorPlugin:
     launch: str = ""
     export: str = ""
     express: str = ""
+    fit: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 
@@ -175,29 +202,31 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     world: int
     stages: tuple[tuple[int, ...], ...]
-    groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]]
+    groups: dict[str, dict[str, Groups]]
     parameters: dict[int, int]
     notes: tuple[str, ...] = ()
-    pipelines: tuple[tuple[int, ...], ...] = ()
+    pipelines: Groups = ()
 
 
 # --- dry run ----------------------------------------------------------------------------------------------------
 
 
-def rank_layout(plan: Proposal) -> RankLayout:
+def rank_layout(plan: Plan | Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
-    known: dict[tuple[int, ...], dict[str, layout.Groups]] = {}
+    known: dict[tuple[int, Grids], dict[str, Groups]] = {}
+    groups = {}
     for layer in plan.layers:
-        key = layer.stage, layer.tp, layer.cp, layer.dp, layer.ep
-        if key not in known:
-            known[key] = layout.groups(stages[layer.stage], layer)
+        grids = layer.strategy.grids
+        if (layer.stage, grids) not in known:
+            known[layer.stage, grids] = grids.groups(stages[layer.stage])
+        groups[layer.name] = known[layer.stage, grids]
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,
-        groups={row.name: known[row.stage, row.tp, row.cp, row.dp, row.ep] for row in plan.layers},
+        groups=groups,
         parameters={},
-        pipelines=layout.pipelines(stages),
+        pipelines=tuple(zip(*stages, strict=True)),
     )
 
 
@@ -212,8 +241,8 @@ def dry_run(plan: Plan, executor: ExecutorPlugin) -> tuple[RankLayout, list[Chec
         If the executor cannot run it.
     """
     admit(plan)
-    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan)
-    return built, layout.checks(plan, world=built.world, stages=built.stages, built=built.groups)
+    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan.proposal)
+    return built, layout.checks(plan.proposal, world=built.world, stages=built.stages, built=built.groups)
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------
@@ -250,7 +279,9 @@ def admit(
     stale = list(_stale(plan, graph, cluster))
     if stale:
         raise Unverified(f"the plan is stale: {'; '.join(stale)}", "plan again with what you have now")
-    checks = standing(plan) if tables is None else verify(plan, tables).checks
+    checks: Sequence[Check] = standing(plan.proposal, plan.proof)
+    if tables is not None:
+        checks = verify(plan.proposal, tables, plan.proof).checks
     failed = [check for check in checks if not check.passed]
     if failed:
         raise Unverified(
@@ -264,7 +295,7 @@ def _stale(plan: Plan, graph: ModelGraph | None, cluster: Cluster | None) -> Ite
         yield f"it was verified by {plan.verdict.verifier}, and this is {VERIFIER}"
     name = plan.cost_model.partition("/")[0]
     if name in registry.names("cost model"):
-        now = f"{name}/{registry.load('cost model', name).version}"
+        now = identity(registry.load("cost model", name))
         if now != plan.cost_model:
             yield f"it was priced by {plan.cost_model}, and {now} is installed"
     for word, given, hashed in (("model", graph, plan.hashes.graph), ("cluster", cluster, plan.hashes.cluster)):

@@ -27,12 +27,6 @@ types: Any = numba.types
 events: Any = event
 
 
-def njit(*signature: Any, **options: Any) -> Any:
-    """``numba.njit``, whose annotations know half of its options."""
-    decorate: Any = numba.njit
-    return decorate(*signature, **options)
-
-
 def pair(kind: Any) -> Any:
     """The type of a tuple of two."""
     return types.UniTuple(kind, 2)
@@ -51,10 +45,10 @@ def compiled(signature: Any, *, inner: bool = False) -> Callable[[Callable[..., 
     What is not needed is not compiled either: rewriting of array expressions, an entry from C, and for an ``inner``
     loop, which other loops alone call, the entry from Python.
     """
-    decorate: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(
-        signature, cache=True, boundscheck=False, error_model="numpy",
-        no_rewrites=True, no_cfunc_wrapper=True, no_cpython_wrapper=inner, forceinline=inner,
-    )  # fmt: skip
+    # Options that numba's own types do not know.
+    less: dict[str, Any] = {"no_rewrites": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": inner}
+    decorate: Callable[[Callable[..., Any]], Callable[..., Any]]
+    decorate = numba.njit(signature, cache=True, boundscheck=False, error_model="numpy", forceinline=inner, **less)
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         try:

@@ -13,7 +13,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, write
+from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, read_plan, write
 
 from .machine import check_device_memory, device_kind
 from .train import Measured, train
@@ -30,7 +30,7 @@ def main() -> int:
     where = Where(folder / f"rank-{rank}.where")
     _redirect(folder / f"rank-{rank}.log")
     try:
-        plan, job = read(folder / "plan.json", Plan), read(folder / "job.json", Job)
+        plan, job = read_plan(folder / "plan.json"), read(folder / "job.json", Job)
         admit(plan)
         _run(plan, job, folder, rank, world, where)
     except BaseException as error:

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import LayerPlan, Plan
+from uniap_core.api import AXES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
 
-from . import FAMILIES, TORCHTITAN
+from . import FAMILIES, GENERATIONS, PRECISIONS, TORCHTITAN
 
 ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
 
-PRECISIONS = ("bf16", "fp32")
+
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
+    """The alternative sets of pins under which a model can be run.
+
+    No pipeline for a tied model, in one by 1f1b a micro-batch for every stage, sharding as :func:`_sharding` says,
+    tensor parallel degrees that divide the sequence.
+
+    Raises
+    ------
+    Inexpressible
+        If the model is none that is exported.
+    """
+    reasons = list(_model(graph))
+    if reasons:
+        raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
+    always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp)
+    alone = [("pp=1", "micro_batches=1"), ("pp=1", "dp=1"), ("pp=1", "sharding=zero3")]
+    kept = ("sharding!=zero2", "sharding!=zero3")
+    piped: list[tuple[str, ...]] = []
+    if graph.architecture["tied"]:
+        pass
+    elif schedule == "1f1b":
+        piped = [(f"pp={pp}", f"micro_batches>={pp}", *kept) for pp in range(2, len(graph.layers) + 1)]
+    else:
+        piped = [("pp>=2", "micro_batches=1"), ("pp>=2", *kept)]
+    return tuple((*regime, *always) for regime in (*alone, *piped))
 
 
 def express(plan: Plan) -> list[str]:
     """Every reason why stock torchtitan cannot run this plan; empty if it can."""
-    reasons = list(_model(plan))
+    reasons = list(_model(plan.model))
     if not reasons:
-        reasons += [*_strategies(plan), *_sharding(plan), *_recompute(plan), *_rest(plan)]
+        reasons += [*_pipeline(plan), *_strategies(plan), *_sharding(plan), *_recompute(plan), *_rest(plan)]
     return reasons
 
 
@@ -27,8 +52,7 @@ def blocks(plan: Plan) -> list[LayerPlan]:
     return [layer for layer in plan.layers if kinds[layer.name] == "decoder"]
 
 
-def _model(plan: Plan) -> Iterator[str]:
-    graph = plan.model
+def _model(graph: ModelGraph) -> Iterator[str]:
     if graph.family not in FAMILIES:
         yield f"torchtitan {TORCHTITAN} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
         return
@@ -39,21 +63,24 @@ def _model(plan: Plan) -> Iterator[str]:
     kinds = [layer.kind for layer in graph.layers]
     if kinds != ["embedding", *["decoder"] * int(graph.architecture["layers"]), "head"]:
         yield f"{graph.name} is not an embedding, {graph.architecture['layers']} blocks and a head in a row"
-    if graph.architecture["tied"] and plan.pp > 1:
+
+
+def _pipeline(plan: Plan) -> Iterator[str]:
+    if plan.pp > 1 and plan.model.architecture["tied"]:
         yield "torchtitan does not tie the embedding and the head across pipeline stages"
+    if plan.schedule == "1f1b" and plan.micro_batches < plan.pp:
+        # torch.distributed.pipelining.schedules, Schedule1F1B
+        yield f"torch's 1f1b needs a micro-batch for each of {plan.pp} stages, and the plan has {plan.micro_batches}"
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
-    for field, name in (
-        ("tp", "tensor-parallel degree"),
-        ("dp", "data-parallel degree"),
-        ("cp", "context-parallel degree"),
-        ("sharding", "sharding"),
-        ("sequence_parallel", "choice of sequence parallelism"),
-    ):
-        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+    for axis in (axis for axis in AXES if axis.name != "recompute"):
+        values = dict.fromkeys(layer.strategy[axis.name] for layer in plan.layers)
         if len(values) > 1:
-            yield f"torchtitan takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
+            yield f"torchtitan takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
+    first = plan.layers[0].strategy
+    if first.sequence_parallel and plan.sequence % first.tp:
+        yield f"the sequence of {plan.sequence} does not divide by tp {first.tp}, as its sequence parallelism needs"
 
 
 def _sharding(plan: Plan) -> Iterator[str]:
@@ -65,8 +92,8 @@ def _sharding(plan: Plan) -> Iterator[str]:
     (torchtitan.trainer, ``train_step``): with ``"always"`` that is zero3. With one micro-batch all four agree with
     what a plan means by them, or need less memory.
     """
-    strategy = plan.layers[0]
-    if strategy.dp * strategy.cp == 1 or plan.micro_batches == 1:
+    strategy = plan.layers[0].strategy
+    if strategy.grids.data.size == 1 or plan.micro_batches == 1:
         return
     if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
         yield f"torchtitan keeps gradients whole between micro-batches of a pipeline, which is not {strategy.sharding}"
@@ -76,7 +103,7 @@ def _sharding(plan: Plan) -> Iterator[str]:
 
 
 def _recompute(plan: Plan) -> Iterator[str]:
-    modes = dict.fromkeys(layer.recompute for layer in blocks(plan))
+    modes = dict.fromkeys(layer.strategy.recompute for layer in blocks(plan))
     if len(modes) > 1:
         yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
     if "selective" in modes:
@@ -86,6 +113,9 @@ def _recompute(plan: Plan) -> Iterator[str]:
 def _rest(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"torchtitan trains in {' or '.join(PRECISIONS)}, not in {plan.precision}"
+    for name, made in {node.device.name: node.device.generation for node in plan.cluster.nodes}.items():
+        if made and made not in GENERATIONS:
+            yield f"Triton, which compiles torchtitan's attention, does not run on {name} ({made})"
     if plan.training.optimizer == "sgd":
         yield "torchtitan has no SGD"
     if not plan.training.flash_attention:

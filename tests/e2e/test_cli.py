@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+OLD = Path(__file__).parents[1] / "data" / "v0_1"
 SMALL = "gpt:layers=4,hidden=256,heads=8,seq=128"
 
 
@@ -78,6 +80,38 @@ def test_names_complete_in_a_shell(uniap):
     assert "llama-7b" in done.stdout
 
 
+@pytest.mark.parametrize("field", ["global_batch", "sequence", "precision", "schedule"])
+def test_a_plan_file_that_contradicts_itself_does_not_verify(uniap, bert_plan, tmp_path, field):
+    document = json.loads(bert_plan.read_text())
+    document[field] = document[field] * 2
+    (edited := tmp_path / "edited.json").write_text(json.dumps(document))
+    done = uniap("verify", edited, "--json")
+    assert done.code == 1
+    assert {check["name"] for check in json.loads(done.out)["checks"] if not check["passed"]} == {"document", "seal"}
+    done = uniap("explain", edited)
+    assert done.code == 1
+    assert f"its {field} is {document[field]}" in done.err
+
+
+def test_a_measured_plan_is_asked_about_with_its_profile(uniap, tmp_path):
+    small, profile, plan = "gpt:layers=2,hidden=64,heads=4,vocab=128,seq=32", OLD / "profile.json", tmp_path / "p.json"
+    options = ("-c", "4xA100-80G", "-b", 8, "--precision", "fp32", "--cost-model", "profiled", "--profile", profile)
+    assert uniap("plan", small, *options, "-o", plan).code == 0
+    done = uniap("explain", plan, "--why-not", "dp=2")
+    assert done.code == 2
+    assert "priced from measurements" in done.err
+    assert "--profile" in done.err
+    done = uniap("explain", plan, "--why-not", "dp=2", "--profile", profile)
+    assert done.code == 0
+    assert "slower" in done.out
+    page = tmp_path / "report.html"
+    assert uniap("report", plan, "-o", page).code == 0
+    assert "alternatives were not priced" in page.read_text()
+    assert uniap("report", plan, "--profile", profile, "-o", page).code == 0
+    assert "alternatives were not priced" not in page.read_text()
+    assert "pp=2: " in page.read_text()
+
+
 def test_explain_diff_timeline_report(uniap, bert_plan, tmp_path):
     done = uniap("explain", bert_plan, "--layer", "layers.3", "--why-not", "pp=4")
     assert done.code == 0
@@ -126,11 +160,25 @@ def test_lists(uniap, what):
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--solver", "dq"), 2, ("no solver named", "dp")),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--cost-model", "x"), 2, ("no cost model", "analytic")),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--executor", "x"), 2, ("no executor", "fsdp")),
-        (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--pin", "pp=3"), 2, ("leave no candidate", "1, 2, 4, 8")),
+        (
+            ("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--pin", "pp=3"),
+            2,
+            ("considers pp 1, 2, 4, 8",),
+        ),
+        (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--pin", "cp=2"), 2, ("the search considers cp 1",)),
+        (
+            ("plan", "bert-huge", "-c", "8xV100-32G", "-b", 32, "--executor", "fsdp", "--precision", "fp16"),
+            2,
+            ("fp32",),
+        ),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--pin", "speed=3"), 2, ("is not a pin",)),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--schedule", "x"), 2, ("no schedule", "1f1b")),
         (("plan", "llama-7b", "-c", "8xV100-32G", "-b", 32, "--precision", "fp8"), 2, ("fp8", "fp16")),
-        (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 7, "--pin", "pp=1", "--pin", "tp=1"), 2, ("no candidate is",)),
+        (
+            ("plan", "llama-7b", "-c", "8xA100-40G", "-b", 7, "--pin", "pp=1", "--pin", "tp=1"),
+            2,
+            ("considered are pp",),
+        ),
         (("plan", "llama2-70b", "-c", "8xA100-40G", "-b", 8), 1, ("no plan fits", "GiB", "verified by a solve")),
         (("candidate", SMALL, "-c", "8xA100-40G", "-b", 32, "--pp", 3, "--micro-batches", 2), 2, ("do not divide",)),
         (("candidate", SMALL, "-c", "8xA100-40G", "-b", 32, "--pp", 2, "--micro-batches", 5), 2, ("do not divide",)),

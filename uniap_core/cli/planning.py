@@ -89,24 +89,25 @@ def plan(
     from ..errors import Infeasible
     from ..search import make
 
-    search = make(
-        model,
-        cluster,
-        batch,
-        seq=seq,
-        precision=precision,
-        schedule=schedule,
-        solver=solver,
-        cost_model=cost_model,
-        profile=profile,
-        executor=executor,
-        pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
-        top=top,
-        time_limit=time_limit,
-        gap=gap,
-        workers=workers,
-    )
     with progress("planning", quiet=json) as emit:
+        search = make(
+            model,
+            cluster,
+            batch,
+            seq=seq,
+            precision=precision,
+            schedule=schedule,
+            solver=solver,
+            cost_model=cost_model,
+            profile=profile,
+            executor=executor,
+            pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
+            top=top,
+            time_limit=time_limit,
+            gap=gap,
+            workers=workers,
+            emit=emit,
+        )
         try:
             found, kept = _plan(search, old, emit)
         except Infeasible as error:
@@ -115,7 +116,8 @@ def plan(
     if output:
         plans.write(output, found.plan)
     if json:
-        return print_json(found.plan if top == 1 else found.plans)
+        documents = [plans.to_file(each) for each in found.plans]
+        return print_json(documents[0] if top == 1 else documents)
     from rich.console import Console
 
     from ..report.terminal import print_plan

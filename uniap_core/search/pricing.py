@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
+import msgspec
 import numpy as np
 
 from .. import diagnose, registry
 from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue
-from ..pins import Pins, select
+from ..pins import Pins, satisfies, select
+from ..plan import Plan
 from ..problem import Problem
 from ..profile import Profile
-from ..proposal import Proposal
 from ..solve.plugin import SolverPlugin
 from ..strategy import Strategy
 from .request import Search
@@ -81,16 +82,45 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     tables: CostTables = registry.resolve(plugin.price)(
         search.graph, search.cluster, search.space, candidate, search.profile
     )
-    return search.pins.restrict(tables)
+    try:
+        return search.pins.restrict(tables)
+    except BadValue as error:
+        raise BadValue(error.cause + _misfits(search, candidate, plugin, tables), error.fix) from None
 
 
-def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
+def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tables: CostTables) -> str:
+    """Why the cost model has no price for what pins ask of the first layer that they leave nothing; often empty.
+
+    It is asked for that layer alone, under that alone: then it says what does not divide.
+    """
+    ranks, node = search.cluster.devices // candidate.pp, search.cluster.node_size
+    asked = search.pins.of_layers([layer.name for layer in tables.layers])
+    both = zip(search.graph.layers, tables.layers, asked, strict=True)
+    layer, pins = next((g, p) for g, t, p in both if not any(satisfies(s, p) for s in t.strategies))
+    wanted = [s for s in search.space.strategies(ranks, node) if satisfies(s, pins)]
+    if not wanted:
+        return ""
+    alone = msgspec.structs.replace(search.graph, layers=(layer,), edges=())
+    space = msgspec.structs.replace(
+        search.space,
+        **{key: tuple(dict.fromkeys(getattr(s, key) for s in wanted)) for key in ("tp", "dp", "cp", "ep")},
+        shardings=tuple(dict.fromkeys(s.sharding for s in wanted)),
+        recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
+    )
+    try:
+        registry.resolve(plugin.price)(alone, search.cluster, space, candidate, search.profile)
+    except BadValue as error:
+        return f"; {error.cause}"
+    return ""
+
+
+def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     """Price a plan's candidate again, as it was priced when it was planned: for verification.
 
     Parameters
     ----------
     plan
-        A plan or a proposal; its model, cluster, space and pins are in it.
+        A plan; its model, cluster, space, pins and regime are in it.
     profile
         The measurements it was priced from, if any.
 
@@ -98,24 +128,16 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
     ------
     UnknownName, PluginError
         If its cost model is not installed.
+    UsageError
+        If it was priced from measurements and none are given.
     BadValue
         If the candidate cannot be priced (any more).
     """
-    search = Search(
-        graph=plan.model,
-        cluster=plan.cluster,
-        training=plan.training,
-        schedule=plan.schedule,
-        space=plan.space,
-        pins=Pins.of((*plan.pins, *plan.regime)),
-        profile=profile,
-        cost_model=plan.cost_model.partition("/")[0],
-    )
-    tables = price(search, plan.candidate)
+    tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
-    return next((t for t in restricted if t.hash == plan.hashes.tables), tables)
+    return next((t for t in restricted if t.problem.hash == plan.hashes.problem), tables)
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:

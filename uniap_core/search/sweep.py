@@ -20,8 +20,9 @@ from ..plan import Plan, seal
 from ..proposal import CandidateProof, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
+from .considered import candidates, listing
 from .pricing import Priced, bounded, price
-from .request import TIE, Search, candidates
+from .request import TIE, Search
 
 NOT_PRICED = "interrupted before it was priced"
 
@@ -44,6 +45,10 @@ class Sweep:
     def proven(self) -> bool:
         """True if no candidate is open."""
         return all(record.outcome != "limit" for record in self.proof)
+
+    def __repr__(self) -> str:
+        known = "proven" if self.proven else "not proven"
+        return f"<Sweep of {len(self.proof)} candidates, {known}, {self.seconds:.2f} s: {self.plan!r}>"
 
 
 def sweep(search: Search, emit: Emit = silent) -> Sweep:
@@ -179,7 +184,7 @@ def _plans(search: Search, attempts: list[Attempt], proof: tuple[CandidateProof,
             pins=search.pins.texts,
             regime=tried.variant.regime.texts,
         )
-        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables)))
+        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables, proof)))
     return tuple(plans)
 
 
@@ -200,7 +205,11 @@ def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> Unia
         return Infeasible(f"{title}: no plan fits the memory; {closest.sentence()}", helps)
     reasons = list(dict.fromkeys(a.note for a in attempts if a.note))
     if all(a.outcome == "impossible" for a in attempts):
-        return BadValue(f"{title}: no candidate is possible: {reasons[0]}", "change the batch, the devices or the pins")
+        pinned = next((reason for reason in reasons if any(pin in reason for pin in search.pins.texts)), "")
+        cause = f"{title}: no candidate is possible: {pinned or reasons[0]}"
+        if search.pins.pins and not pinned:
+            cause += f"; with the pins {', '.join(search.pins.texts)}; considered are {listing(search)}"
+        return BadValue(cause, "change the batch, the devices or the pins")
     return Infeasible(f"{title}: no plan fits: {'; '.join(reasons[:2])}", "more memory, devices, or fewer pins")
 
 

@@ -16,7 +16,7 @@ import pytest
 from uniap_core import cluster as clusters
 from uniap_core import models, registry
 from uniap_core.cluster import Cluster, Link
-from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training
+from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training, identity
 from uniap_core.errors import BadValue
 from uniap_core.graph import ModelGraph
 from uniap_core.profile import Profile
@@ -136,7 +136,7 @@ class CostModelSuite:
                 assert set(layer.strategies) <= possible
             assert tables.problem.depth == case.pp
             assert tables.candidate == case.candidate
-            assert tables.model == f"{self.plugin.name}/{self.plugin.version}"
+            assert tables.model == identity(self.plugin)
 
     def test_parts_add_up(self) -> None:
         """Every total is the sum of its parts, where parts are given."""
@@ -205,7 +205,7 @@ class CostModelSuite:
             priced = _by_strategy(self.price(case))
             for (layer, strategy), (_, state, stash) in priced.items():
                 for field, order in (("sharding", SHARDINGS), ("recompute", RECOMPUTES)):
-                    position = order.index(getattr(strategy, field))
+                    position = order.index(strategy[field])
                     if position:
                         less = msgspec.structs.replace(strategy, **{field: order[position - 1]})
                         if (layer, less) in priced:

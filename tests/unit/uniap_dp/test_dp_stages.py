@@ -45,10 +45,6 @@ def of_stage(problem, chosen, rank=0):
     time_s = sum(float(t.time_s[rank, k]) for t, k in tables)
     inside = [e for e in problem.edges if e.source in chosen and e.target in chosen]
     time_s += sum(float(e.reshard_s[chosen[e.source], chosen[e.target]]) for e in inside)
-        float(e.reshard_s[chosen[e.source], chosen[e.target]])
-        for e in problem.edges
-        if e.target in chosen and e.source in chosen
-    )
     return time_s, sum(float(t.state_bytes[k] + held * t.stash_bytes[k]) for t, k in tables)
 
 
