@@ -1,13 +1,16 @@
 """The compiled inner loops: flat arrays in, flat arrays out, no Python objects, no allocation that grows with labels.
 
 Every function has one explicit signature and is cached on disk; where neither the package folder nor the user's
-cache can be written, a temporary folder serves.
+cache can be written, a temporary folder serves that belongs to this user alone. Cached code is believed only with its
+digest: what is damaged is compiled again.
 """
 
 from __future__ import annotations
 
-import getpass
+import hashlib
 import os
+import pickle
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,12 +22,14 @@ from typing import Any, Self
 
 import numba
 from numba import boolean, float64, int64, void
-from numba.core import event
+from numba.core import event, typeinfer
+from numba.core.caching import IndexDataCacheFile
 
 __all__ = ["boolean", "compiled", "float64", "int64", "load", "pair", "record", "void"]
 
 types: Any = numba.types
 events: Any = event
+types_of: Any = typeinfer.register_dispatcher
 
 
 def pair(kind: Any) -> Any:
@@ -47,18 +52,74 @@ def compiled(signature: Any, *, inner: bool = False) -> Callable[[Callable[..., 
     """
     # Options that numba's own types do not know.
     less: dict[str, Any] = {"no_rewrites": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": inner}
-    decorate: Callable[[Callable[..., Any]], Callable[..., Any]]
-    decorate = numba.njit(signature, cache=True, boundscheck=False, error_model="numpy", forceinline=inner, **less)
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+        loop: Any = numba.njit(boundscheck=False, error_model="numpy", forceinline=inner, **less)(function)
+        if numba.config.DISABLE_JIT:
+            return function
         try:
-            return decorate(function)
+            loop.enable_caching()
         except RuntimeError:  # numba: no locator, that is, no writable cache folder
-            own = f"uniap-numba-{getpass.getuser()}"
-            setattr(numba.config, "CACHE_DIR", os.path.join(tempfile.gettempdir(), own))  # noqa: B010
-            return decorate(function)
+            setattr(numba.config, "CACHE_DIR", private_folder())  # noqa: B010
+            loop.enable_caching()
+        cache = loop._cache
+        cache._cache_file = _Sealed(cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp())
+        with types_of(loop):
+            loop.compile(signature)
+            loop.disable_compile()
+        compiled_loop: Callable[..., Any] = loop
+        return compiled_loop
 
     return compile_
+
+
+def private_folder() -> str:
+    """A folder for temporary files that nobody else can write; the same one each time unless somebody took its name."""
+    if hasattr(os, "getuid"):
+        folder = os.path.join(tempfile.gettempdir(), f"uniap-numba-{os.getuid()}")
+        with suppress(OSError):
+            os.mkdir(folder, 0o700)
+        with suppress(OSError):
+            found = os.lstat(folder)
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                return folder
+    return tempfile.mkdtemp(prefix="uniap-numba-")
+
+
+class _Sealed(IndexDataCacheFile):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    """Numba's cache of one function, each file behind its digest: damaged machine code ends the process when loaded."""
+
+    def _sealed(self, content: object) -> bytes:
+        data: bytes = self._dump(content)
+        return hashlib.sha256(data).digest() + data
+
+    @staticmethod
+    def _opened(path: str) -> Any:
+        """The content of a file; raises OSError if it is not what was written."""
+        with open(path, "rb") as file:
+            seal, data = file.read(32), file.read()
+        if hashlib.sha256(data).digest() != seal:
+            raise OSError(f"{path} is damaged")
+        return pickle.loads(data)
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            version, stamp, names = self._opened(self._index_path)
+        except OSError:
+            return {}
+        known: dict[Any, str] = names if (version, stamp) == (self._version, self._source_stamp) else {}
+        return known
+
+    def _save_index(self, overloads: dict[Any, str]) -> None:
+        with self._open_for_write(self._index_path) as file:
+            file.write(self._sealed((self._version, self._source_stamp, overloads)))
+
+    def _load_data(self, name: str) -> Any:
+        return self._opened(self._data_path(name))
+
+    def _save_data(self, name: str, data: object) -> None:
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(self._sealed(data))
 
 
 def load(here: Sequence[str], there: Sequence[str]) -> None:
