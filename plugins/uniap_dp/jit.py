@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from subprocess import DEVNULL
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numba
 from numba import boolean, float64, int64, void
@@ -55,15 +55,15 @@ def compiled(signature: Any, *, inner: bool = False) -> Callable[[Callable[..., 
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         loop: Any = numba.njit(boundscheck=False, error_model="numpy", forceinline=inner, **less)(function)
-        if numba.config.DISABLE_JIT:
+        if not hasattr(loop, "enable_caching"):  # NUMBA_DISABLE_JIT
             return function
         try:
             loop.enable_caching()
         except RuntimeError:  # numba: no locator, that is, no writable cache folder
             setattr(numba.config, "CACHE_DIR", private_folder())  # noqa: B010
             loop.enable_caching()
-        cache = loop._cache
-        cache._cache_file = _Sealed(cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp())
+        cache, sealed = loop._cache, cast(Any, _Sealed)
+        cache._cache_file = sealed(cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp())
         with types_of(loop):
             loop.compile(signature)
             loop.disable_compile()
@@ -86,10 +86,10 @@ def private_folder() -> str:
     return tempfile.mkdtemp(prefix="uniap-numba-")
 
 
-class _Sealed(IndexDataCacheFile):  # type: ignore[misc, no-any-unimported, unused-ignore]
+class _Sealed(IndexDataCacheFile):
     """Numba's cache of one function, each file behind its digest: damaged machine code ends the process when loaded."""
 
-    def _sealed(self, content: object) -> bytes:
+    def _sealed(self: Any, content: object) -> bytes:
         data: bytes = self._dump(content)
         return hashlib.sha256(data).digest() + data
 
@@ -102,7 +102,7 @@ class _Sealed(IndexDataCacheFile):  # type: ignore[misc, no-any-unimported, unus
             raise OSError(f"{path} is damaged")
         return pickle.loads(data)
 
-    def _load_index(self) -> dict[Any, str]:
+    def _load_index(self: Any) -> dict[Any, str]:
         try:
             version, stamp, names = self._opened(self._index_path)
         except OSError:
@@ -110,14 +110,14 @@ class _Sealed(IndexDataCacheFile):  # type: ignore[misc, no-any-unimported, unus
         known: dict[Any, str] = names if (version, stamp) == (self._version, self._source_stamp) else {}
         return known
 
-    def _save_index(self, overloads: dict[Any, str]) -> None:
+    def _save_index(self: Any, overloads: dict[Any, str]) -> None:
         with self._open_for_write(self._index_path) as file:
             file.write(self._sealed((self._version, self._source_stamp, overloads)))
 
-    def _load_data(self, name: str) -> Any:
+    def _load_data(self: Any, name: str) -> Any:
         return self._opened(self._data_path(name))
 
-    def _save_data(self, name: str, data: object) -> None:
+    def _save_data(self: Any, name: str, data: object) -> None:
         with self._open_for_write(self._data_path(name)) as file:
             file.write(self._sealed(data))
 
