@@ -6,27 +6,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
+from ...jit import compiled, float64, int64
+from .arrays import FRAME, MERGE, NUMBERED, OBJECTIVE, PAIRS, RUN, TABLES, TAILS, Merge, Run
 
 INF = np.inf
 
 
-@compiled(
-    "i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[:, ::1], i8, i8)", inner=True
-)
-def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, step, weight, cutoff, tail_s, tail_t, d, tails):
-    """Merge ``n`` labels (sum, peak) from ``begin`` with ``x .. stop`` extended by a term, if that can meet the cutoff.
+@compiled(int64(PAIRS, MERGE, PAIRS, RUN, float64, TAILS, int64, int64), inner=True)
+def absorb_peak(own, merge, labels, run, weight, tails, d, many):
+    """Merge labels of ``own`` with a run of others that a term extends, if they can meet the cutoff.
 
-    The first ones are in ``own_s``, ``own_t``, where the result goes too, from ``out`` on; returns its length.
+    The term adds ``run.first`` to the weighted sum and lasts ``run.second`` seconds; ``weight`` is that of the longest.
+    What follows is one of the first ``many`` tails of downset ``d``; -1 asks for no such test. Returns how many labels
+    there are then.
     """
+    own_s, own_t = own
+    lab_s, lab_t = labels
+    begin, n, out = merge
+    x, stop, add, term = run
+    tail_s, tail_t, _, cutoff = tails
     i, end, k, best = begin, begin + n, out, INF
     while x < stop:
-        s, t = lab_s[x] + step, max(lab_t[x], step)
+        s, t = lab_s[x] + add, max(lab_t[x], term)
         x += 1
         least = INF
-        for y in range(tails):
+        for y in range(many):
             least = min(least, s + tail_s[d, y] + weight * max(t, tail_t[d, y]))
-        if least > cutoff:
+        if many >= 0 and least > cutoff:
             continue
         while i < end and (own_s[i] < s or (own_s[i] == s and own_t[i] <= t)):
             if own_t[i] < best:
@@ -47,24 +53,21 @@ def absorb_peak(own_s, own_t, begin, n, out, lab_s, lab_t, x, stop, step, weight
     return k - out
 
 
-@compiled(
-    "i8(i8[::1], i8[::1], i8[::1], f8[::1], i8[::1], i8[::1], Tuple((i8[::1], i8[::1], i8[::1], f8[::1])), f8, f8,"
-    "f8[:, ::1], f8[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1],"
-    "f8[::1], f8[::1], i8, f8[::1], f8[::1])"
-)
-def join_stage(
-    heads, ends, tables, value, starts, states, border, weight, cutoff, tail_s, tail_t, tails,
-    enter_base, enter_at, enter_many, leave_base, leave_at, leave_many, next_at, next_many, lab_s, lab_t, used,
-    tmp_s, tmp_t,
-):  # fmt: skip
-    """Carry fronts of (sum, peak) over one stage and its boundary; returns labels used, or -1 if out of room.
+@compiled(int64(TABLES, FRAME, OBJECTIVE, TAILS, NUMBERED, NUMBERED, NUMBERED, PAIRS, int64, PAIRS))
+def join_stage(tables, frame, objective, tails, entering, leaving, following, labels, used, aside):
+    """Carry fronts of (weighted sum, longest) over a stage and its boundary; returns labels used, -1 if out of room.
 
-    Stage tables ``x`` lead from downset ``heads[x]`` to ``ends[x]`` (sorted by end) with values at ``tables[x]``, shape
-    (start states, states). Fronts into downset ``d`` in its start state ``f`` are number ``enter_base[d] + f``; out of
-    it in state ``q`` number ``leave_base[d] + q``. ``tail_s[d]``, ``tail_t[d]`` bound what follows, boundary included.
-    ``tmp_s`` and ``tmp_t`` are room for the two sides of a merge.
+    Fronts into a downset are numbered by start state (``entering``, and ``following`` behind the boundary), those out
+    of it by state (``leaving``). ``aside`` is room for the two sides of a merge.
     """
-    first, group, source, cross = border
+    heads, ends, at, value = tables
+    starts, states, (first, group, source, cross) = frame
+    weight_p, weight_o, weight_t = objective
+    enter_base, enter_at, enter_many = entering
+    leave_base, leave_at, leave_many = leaving
+    _, next_at, next_many = following
+    lab_s, lab_t = labels
+    tmp_s, tmp_t = aside
     x = 0
     while x < len(heads):
         b = ends[x]
@@ -82,14 +85,12 @@ def join_stage(
             for y in range(x, stop):
                 a = heads[y]
                 for f in range(starts[a]):
-                    p = value[tables[y] + f * states[b] + q]
+                    p = value[at[y] + f * states[b] + q]
                     state = enter_base[a] + f
                     if p < INF and enter_many[state] > 0:
-                        count = absorb_peak(
-                            tmp_s, tmp_t, side, count, room - side, lab_s, lab_t,
-                            enter_at[state], enter_at[state] + enter_many[state],
-                            p, weight, cutoff, tail_s, tail_t, b, tails[b],
-                        )  # fmt: skip
+                        run = Run(enter_at[state], enter_at[state] + enter_many[state], weight_p * p, p)
+                        merge = Merge(side, count, room - side)
+                        count = absorb_peak(aside, merge, labels, run, weight_t, tails, b, tails.size[b])
                         side = room - side
             if used + count > len(lab_s):
                 return -1
@@ -108,11 +109,8 @@ def join_stage(
                 state = leave_base[b] + source[z]
                 if leave_many[state] > 0:
                     # The tail holds the cheapest boundary already, so it cannot prune once more: only merge.
-                    count = absorb_peak(
-                        tmp_s, tmp_t, side, count, total - side, lab_s, lab_t,
-                        leave_at[state], leave_at[state] + leave_many[state],
-                        cross[z], weight, INF, tail_s, tail_t, b, 0,
-                    )  # fmt: skip
+                    run = Run(leave_at[state], leave_at[state] + leave_many[state], weight_o * cross[z], cross[z])
+                    count = absorb_peak(aside, Merge(side, count, total - side), labels, run, weight_t, tails, b, -1)
                     side = total - side
             if used + count > len(lab_s):
                 return -1

@@ -1,9 +1,4 @@
-"""Compiled, of short chains: partial plans that can end below a goal, layer by layer.
-
-A label is a partial plan (total, peak, time, memory): seconds of all that is placed, of the longest closed stage or
-boundary, of the open stage, and bytes of the open stage. ``L`` layers, ``P`` stages and ``K`` strategies are the sizes
-of arrays.
-"""
+"""Compiled, of short chains: partial plans that can end below a goal, layer by layer."""
 
 # mypy: allow-untyped-defs
 
@@ -11,25 +6,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
-from .signatures import FRONTS, PRICED, ROWS, TABLES
+from ..jit import boolean, compiled, int64, pair
+from .arrays import AHEAD, CHAIN, GOAL, LABELS, PARTIAL, SKIPS, STEP, Ahead, Partial, Step
 
 INF = np.inf
 
-LABELS = "Tuple((f8[:, ::1], i8[:, ::1]))"
-"""(label, trail): labels (N, 4), and (label before, stage, strategy, signature) of shape (N, 4). The first is the empty
-plan."""
-SKIPS = "Tuple((i8[::1], f8[:, ::1], i8[:, ::1], i8[::1], i8[::1], f8[::1]))"
-"""(first, extra, after, arc, into, toll): ``skips.Skips``."""
-AHEAD = "Tuple((f8, f8[::1], i8, i8, f8[:, ::1], f8[:, :, ::1], i8[::1]))"
-"""(cap, price, count, nearest, to go, front, size): ``PRICED`` and ``FRONTS`` as seen from a stage and a row, and the
-nearest layer that can be the last of the stage."""
 
-
-@compiled(f"b1(f8, f8, f8, f8, f8, f8, {AHEAD})", inner=True)
-def promising(goal, weight, total, peak, time, memory, ahead):
-    """Whether a label can end below the goal, whatever the last layer of its stage."""
+@compiled(boolean(GOAL, PARTIAL, AHEAD), inner=True)
+def promising(goal, plan, ahead):
+    """Whether a partial plan can end below the goal, whatever the last layer of its stage."""
     cap, price, count, nearest, to_go, front, size = ahead
+    below, (weight_p, _, weight_t) = goal
+    total, peak, time, memory = plan
     spare = to_go.shape[1] - 1
     for b in range(nearest, len(to_go)):
         if size[b + 1] == 0:
@@ -40,18 +28,20 @@ def promising(goal, weight, total, peak, time, memory, ahead):
         for r in range(count):
             more = max(more, to_go[b, r] + price[r] * memory)
             longest = max(peak, time + more)
-            if total + more + weight * longest >= goal:
+            if total + weight_p * more + weight_t * longest >= below:
                 return False
         for y in range(size[b + 1]):
-            if total + more + front[b + 1, y, 0] + weight * max(longest, front[b + 1, y, 1]) < goal:
+            least = total + weight_p * more + front[b + 1, y, 0] + weight_t * max(longest, front[b + 1, y, 1])
+            if least < below:
                 return True
     return False
 
 
-@compiled(f"i8({LABELS}, i8, i8, f8, f8, f8, f8, i8)", inner=True)
-def make_room(labels, begin, used, total, peak, time, memory, signature):
+@compiled(int64(LABELS, int64, int64, PARTIAL, int64), inner=True)
+def make_room(labels, begin, used, plan, signature):
     """Drop labels ``begin .. used`` that a new one replaces; returns how many are left in all, -1 if it is replaced."""
     label, trail = labels
+    total, peak, time, memory = plan
     x = begin
     while x < used:
         if trail[x, 3] != signature:
@@ -68,16 +58,17 @@ def make_room(labels, begin, used, total, peak, time, memory, signature):
     return used
 
 
-@compiled(
-    f"Tuple((i8, i8))({LABELS}, i8, i8, i8, i8, i8, i8, i8, b1, f8, f8, f8, f8, f8, i8, {AHEAD}, {SKIPS})", inner=True
-)
-def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, goal, weight, steps, ahead, skips):
-    """Extend labels ``start .. stop`` by strategy ``k`` of layer ``u`` on stage ``i``, which it may open.
+@compiled(pair(int64)(LABELS, int64, int64, STEP, GOAL, int64, AHEAD, SKIPS), inner=True)
+def add(labels, begin, used, step, goal, steps, ahead, skips):
+    """Take a step from some labels; new ones go behind those from ``begin`` on.
 
-    New labels go behind those from ``begin`` on. Returns (labels, steps left); steps are -1 if there is no room.
+    Returns (labels, steps left); steps are -1 if there is no room.
     """
     label, trail = labels
-    first, extra, after, arc, into, toll = skips
+    first, extra, after, arc, into, toll, _ = skips
+    start, stop, u, i, k, opens, link_s, own_s, own_b = step
+    _, (weight_p, weight_o, _) = goal
+    cap = ahead[0]
     base = first[u]
     for x in range(start, stop):
         signature, z, beyond = base + trail[x, 3], 0, 1
@@ -89,16 +80,19 @@ def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, 
                 signature, border_s = base + into[z], link_s + toll[z]
             z += 1
             own = own_s + extra[signature, k]
-            total, peak, time, memory = label[x, 0] + border_s + own, label[x, 1], own, own_b
+            total, peak, time, memory = label[x, 0], label[x, 1], own, own_b
             if opens:
+                total += weight_o * border_s + weight_p * own
                 peak = max(peak, label[x, 2], border_s)
             else:
+                total += weight_p * (border_s + own)
                 time, memory = label[x, 2] + border_s + own, label[x, 3] + own_b
             steps -= 8
-            if memory > ahead[0] or not promising(goal, weight, total, peak, time, memory, ahead):
+            plan = Partial(total, peak, time, memory)
+            if memory > cap or not promising(goal, plan, ahead):
                 continue
             steps -= used - begin
-            left = make_room(labels, begin, used, total, peak, time, memory, after[signature, k])
+            left = make_room(labels, begin, used, plan, after[signature, k])
             if left < 0:
                 continue
             used = left
@@ -110,16 +104,17 @@ def add(labels, begin, used, start, stop, u, i, k, opens, link_s, own_s, own_b, 
     return used, steps
 
 
-@compiled(f"Tuple((i8, i8))(f8, f8, i8, {TABLES}, {ROWS}, {PRICED}, {FRONTS}, {SKIPS}, i8[:, :, ::1], {LABELS})")
-def extend(goal, weight, steps, tables, rows, priced, fronts, skips, at, labels):
+@compiled(pair(int64)(CHAIN, GOAL, int64, int64[:, :, ::1], LABELS))
+def extend(chain, goal, steps, at, labels):
     """One pass: all labels that matter below a goal, and steps left; steps are -1 if the pass ended early.
 
     Labels of row ``q`` of layer ``u - 1`` on stage ``i`` are ``at[u, i, q] .. at[u, i, q + 1]``; ``at`` comes in as 0.
     """
-    own, link, _, cap = tables
-    row, first, many = rows
-    price, count, to_go = priced
-    front, size = fronts
+    own, link, _, cap = chain.tables
+    row, first, many = chain.rows
+    price, count, to_go = chain.priced
+    front, size = chain.fronts
+    skips = chain.skips
     layers, depth, widest, _ = own.shape
     at[0, 0, 1], used = 1, 1
     for u in range(layers):
@@ -129,7 +124,7 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, skips, at, labels)
                 nearest += 1
             for q in range(many[u]):
                 at[u + 1, i, q] = begin = used
-                ahead = cap[i], price[i], count[i], nearest, to_go[i, u, q], front[i + 1], size[i + 1]
+                ahead = Ahead(cap[i], price[i], count[i], nearest, to_go[i, u, q], front[i + 1], size[i + 1])
                 for k in range(widest):
                     if row[u, k] != q or own[u, i, k, 0] == INF:
                         continue
@@ -139,10 +134,8 @@ def extend(goal, weight, steps, tables, rows, priced, fronts, skips, at, labels)
                             if start >= stop:
                                 continue
                             link_s = link[opens, u - 1, first[u - 1, p], k] if u > 0 else 0.0
-                            used, steps = add(
-                                labels, begin, used, start, stop, u, i, k, opens > 0, link_s,
-                                own[u, i, k, 0], own[u, i, k, 1], goal, weight, steps, ahead, skips,
-                            )  # fmt: skip
+                            step = Step(start, stop, u, i, k, opens, link_s, own[u, i, k, 0], own[u, i, k, 1])
+                            used, steps = add(labels, begin, used, step, goal, steps, ahead, skips)
                             if steps < 0:
                                 return used, -1
                 at[u + 1, i, q + 1] = used

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
-from .signatures import FRONTS, PRICED, ROWS, TABLES
+from ..jit import compiled, float64, int64, void
+from .arrays import FRONTS, GOAL, PRICED, ROWS, TABLES
 
 INF = np.inf
 
@@ -26,7 +26,7 @@ ROUNDING = 1e-13
 """More than the relative error of any sum here."""
 
 
-@compiled(f"i8({TABLES}, {ROWS})")
+@compiled(int64(TABLES, ROWS))
 def number_rows(tables, rows):
     """Fill ``rows``, which are 0; returns the most rows of a layer."""
     own, link, _, _ = tables
@@ -54,7 +54,7 @@ def number_rows(tables, rows):
     return most
 
 
-@compiled(f"f8({TABLES}, {ROWS}, i8, i8, i8, f8[:, :, ::1])", inner=True)
+@compiled(float64(TABLES, ROWS, int64, int64, int64, float64[:, :, ::1]), inner=True)
 def even_price(tables, rows, i, begin, stop, best):
     """The price at which layers ``begin .. stop`` of stage ``i`` just fit; 0 if the fastest do.
 
@@ -98,7 +98,7 @@ def even_price(tables, rows, i, begin, stop, best):
     return price
 
 
-@compiled(f"void({TABLES}, {ROWS}, {PRICED}, f8[:, :, ::1], f8[:, :, ::1])")
+@compiled(void(TABLES, ROWS, PRICED, float64[:, :, ::1], float64[:, :, ::1]))
 def bound_stages(tables, rows, priced, low, room):
     """Fill ``priced``, and ``low[i, a, b]``: no stage ``i`` over layers ``a .. b`` is shorter. ``room``: (2, K, 3)."""
     own, link, _, cap = tables
@@ -143,7 +143,7 @@ def bound_stages(tables, rows, priced, low, room):
                     low[i, a, b] = INF
 
 
-@compiled("i8(f8[:, ::1], i8, f8, f8, f8)")
+@compiled(int64(float64[:, ::1], int64, float64, float64, float64))
 def put(front, n, s, t, weight):
     """Add (s, t) to a front; where it is full, in the place of the nearest label and as low as both."""
     if n == len(front):
@@ -166,10 +166,11 @@ def put(front, n, s, t, weight):
     return n + 1
 
 
-@compiled(f"f8(f8, f8, f8[::1], f8[:, :, ::1], {FRONTS})")
-def bound_cuts(goal, weight, border, low, fronts):
+@compiled(float64(GOAL, float64[::1], float64[:, :, ::1], FRONTS))
+def bound_cuts(goal, border, low, fronts):
     """The program over cuts on ``low``, backward and below a goal; returns the bound on the whole chain."""
     front, size = fronts
+    below, (weight_p, weight_o, weight_t) = goal
     depth, layers, _ = low.shape
     for a in range(layers + 1):
         size[depth, a] = 0
@@ -179,13 +180,16 @@ def bound_cuts(goal, weight, border, low, fronts):
             n = 0
             if i <= a < layers - (depth - 1 - i) and (i > 0 or a == 0):
                 for b in range(a, layers - (depth - 1 - i)):
+                    if low[i, a, b] == INF:
+                        continue
+                    more = weight_o * border[a] + weight_p * low[i, a, b]
                     for y in range(size[i + 1, b + 1]):
-                        s = border[a] + low[i, a, b] + front[i + 1, b + 1, y, 0]
+                        s = more + front[i + 1, b + 1, y, 0]
                         t = max(border[a], low[i, a, b], front[i + 1, b + 1, y, 1])
-                        if s + weight * t < goal:
-                            n = put(front[i, a], n, s, t, weight)
+                        if s + weight_t * t < below:
+                            n = put(front[i, a], n, s, t, weight_t)
             size[i, a] = n
     best = INF
     for y in range(size[0, 0]):
-        best = min(best, front[0, 0, y, 0] + weight * front[0, 0, y, 1])
+        best = min(best, front[0, 0, y, 0] + weight_t * front[0, 0, y, 1])
     return best

@@ -2,7 +2,7 @@
 
 Stage tables pay where many stages share them; a chain of a dozen layers is solved before they are laid out. Here memory
 is priced on every stage, every stage bounded by what its layers cost at these prices, and the program over cuts run
-backward on the bounds (:mod:`.chain_bounds`). Then partial plans are extended layer by layer (:mod:`.chain_labels`).
+backward on the bounds (:mod:`.bounds`). Then partial plans are extended layer by layer (:mod:`.labels`).
 Among plans of one stage whose last strategies have equal rows of resharding, one that is at least as good in time, peak
 and memory replaces another; one that cannot end below the goal is dropped. Goals rise from the bound on the whole
 chain, and the first that a plan meets proves the best such plan.
@@ -18,11 +18,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from uniap_core.api import Assignment, EdgeTable, Problem
+from uniap_core.api import Assignment, Problem
 
-from . import jit, skips
-from .codes import TooLarge
-from .dense import assignment, dense, edge_tables
+from .. import jit
+from ..codes import TooLarge
+from ..dense import assignment, dense, edge_tables
+from ..objective import Objective
+from . import skips
+from .arrays import Chain, Fronts, Goal, Labels, Priced, Rows, Skips, Tables
 
 Array = np.ndarray
 
@@ -90,7 +93,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
         except TooLarge:
             return None
     layers = dense(problem)
-    link, border = edge_tables(links, widest), np.zeros(count)
+    link, border = edge_tables([problem.edges[number] for number in links], widest), np.zeros(count)
     if plain:
         border[1:] = link[1].min(axis=(1, 2))
     else:
@@ -98,77 +101,60 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
         border = skips.least_tolls(problem)
     own = np.empty((*layers.time.shape, 2))
     own[..., 0], own[..., 1] = layers.time, layers.memory
-    priced = _price((own, link, border, layers.cap))
-    if priced is None:
+    found = _price(Tables(own, link, border, layers.cap), carried)
+    if found is None:
         return None
-    return _climb(problem, priced, carried, goal, min(most, MOST_LABELS), steps)
+    return _climb(problem, *found, goal, min(most, MOST_LABELS), steps)
 
 
-@dataclass(frozen=True, eq=False)
-class _Priced:
-    """What stages cost at least under prices of memory, in the tuples that kernels take (:mod:`.signatures`)."""
+def _price(tables: Tables, carried: Skips) -> tuple[Chain, Array] | None:
+    """The chain with every stage bounded, (P, L, L); ``None`` if there are too many kinds of strategies."""
+    jit.load(["chain.bounds"], ["chain.labels"])
+    from .bounds import CORNERS, PRICES, bound_stages, number_rows
 
-    tables: tuple[Array, Array, Array, Array]
-    rows: tuple[Array, Array, Array]
-    prices: tuple[Array, Array, Array]
-    low: Array
-    fronts: tuple[Array, Array]
-
-    def bound(self, goal: float, weight: float) -> float:
-        """Fill ``fronts`` with all that can end below a goal; returns a bound on the whole chain."""
-        from .chain_bounds import bound_cuts
-
-        return float(bound_cuts(goal, weight, self.tables[2], self.low, self.fronts))
-
-
-def _price(tables: tuple[Array, Array, Array, Array]) -> _Priced | None:
-    """Bound every stage; ``None`` if there are too many kinds of strategies."""
-    jit.load(["chain_bounds"], ["chain_labels"])
-    from .chain_bounds import CORNERS, PRICES, bound_stages, number_rows
-
-    count, depth, widest, _ = tables[0].shape
-    rows = (*np.zeros((2, count, widest), dtype=np.int64), np.zeros(count, dtype=np.int64))
+    count, depth, widest, _ = tables.own.shape
+    row, first = np.zeros((2, count, widest), dtype=np.int64)
+    rows = Rows(row, first, np.zeros(count, dtype=np.int64))
     if number_rows(tables, rows) > MOST_WORK // (widest * sums(count, depth)):
         return None
     to_go = np.empty((depth, count, widest, count, PRICES + 1))
-    prices = np.empty((depth, PRICES)), np.empty(depth, dtype=np.int64), to_go
+    priced = Priced(np.empty((depth, PRICES)), np.empty(depth, dtype=np.int64), to_go)
     low = np.empty((depth, count, count))
-    bound_stages(tables, rows, prices, low, np.empty((2, widest, 3)))
+    bound_stages(tables, rows, priced, low, np.empty((2, widest, 3)))
     ends = depth + 1, count + 1
-    fronts = np.empty((*ends, CORNERS, 2)), np.empty(ends, dtype=np.int64)
-    return _Priced(tables, rows, prices, low, fronts)
+    fronts = Fronts(np.empty((*ends, CORNERS, 2)), np.empty(ends, dtype=np.int64))
+    return Chain(tables, rows, priced, fronts, carried), low
 
 
-def _climb(problem: Problem, priced: _Priced, carried: skips.Skips, goal: float, most: int, steps: int) -> Outcome:
+def _climb(problem: Problem, chain: Chain, low: Array, goal: float, most: int, steps: int) -> Outcome:
     """Passes below rising goals until one finds a plan, or nothing is left, or steps or room for labels run out."""
-    from .chain_labels import extend
+    from .bounds import bound_cuts
+    from .labels import extend
 
-    count, depth, widest, _ = priced.tables[0].shape
-    weight = problem.micro_batches - 1.0
+    count, depth, widest, _ = chain.tables.own.shape
+    objective, border, rounding_s = Objective.of(problem), chain.tables.border, chain.skips.rounding_s
     at = np.zeros((count + 1, depth, widest + 1), dtype=np.int64)
-    label, trail = np.empty((max(2, most), 4)), np.empty((max(2, most), 4), dtype=np.int64)
-    label[0], trail[0] = 0.0, 0
-    root = priced.bound(goal, weight)
+    labels = Labels(np.empty((max(2, most), 4)), np.empty((max(2, most), 4), dtype=np.int64))
+    labels.label[0], labels.trail[0] = 0.0, 0
+    root = bound_cuts(Goal(goal, objective), border, low, chain.fronts)
     proven, used, gap = min(root, goal), 0, FIRST_GAP * min(depth, 4) / count
     while proven < goal:
         below = goal if gap > 1.0 else min(goal, root * (1.0 + gap))
-        priced.bound(below, weight)
-        used, steps = extend(
-            below, weight, steps, priced.tables, priced.rows, priced.prices, priced.fronts, carried.arrays, at,
-            (label, trail),
-        )  # fmt: skip
+        aim = Goal(below, objective)
+        bound_cuts(aim, border, low, chain.fronts)
+        used, steps = extend(chain, aim, steps, at, labels)
         if steps < 0:
-            return Outcome(None, proven - carried.rounding_s, False, 0)
+            return Outcome(None, proven - rounding_s, False, 0)
         proven = below
         gap *= 2.0 if used > FEW_LABELS else 4.0
         begin, stop = at[count, depth - 1, :2].tolist()
         if begin < stop:
-            total, peak, time_s, _ = label[begin:stop].T
-            objective = total + weight * np.maximum(peak, time_s)
-            best = int(objective.argmin())
-            path = _trace(trail, begin + best, count)
-            return Outcome(assignment(problem, path), float(objective[best]) - carried.rounding_s, True, used)
-    return Outcome(None, proven - carried.rounding_s, True, used)
+            total, peak, time_s, _ = labels.label[begin:stop].T
+            value = total + objective.peak * np.maximum(peak, time_s)
+            best = int(value.argmin())
+            path = _trace(labels.trail, begin + best, count)
+            return Outcome(assignment(problem, path), float(value[best]) - rounding_s, True, used)
+    return Outcome(None, proven - rounding_s, True, used)
 
 
 def _trace(trail: Array, x: int, count: int) -> list[tuple[int, int, int]]:
@@ -185,12 +171,13 @@ def sums(layers: int, depth: int) -> int:
     return layers + layers * layers * (depth - 1) // 2
 
 
-def _links(problem: Problem) -> list[EdgeTable] | None:
-    """An edge from each layer to the next, ``None`` if some are not joined."""
+def _links(problem: Problem) -> list[int] | None:
+    """The number of an edge from each layer to the next, ``None`` if some are not joined."""
     if len(problem.layers) > MOST_LAYERS:
         return None
     following = dict(pairwise(problem.order))
-    leaving = {e.source: e for e in reversed(problem.edges) if following.get(e.source) == e.target}
+    last_first = reversed(list(enumerate(problem.edges)))
+    leaving = {e.source: number for number, e in last_first if following.get(e.source) == e.target}
     if len(leaving) < len(problem.layers) - 1:
         return None
     return [leaving[u] for u in problem.order[:-1]]

@@ -2,8 +2,8 @@
 
 A pipeline cut is a downset: a set of layers that holds every predecessor of its members. A stage is the difference
 of two. For a chain the downsets are its prefixes; two towers make a two-dimensional lattice. At a downset every
-producer with consumers still outside is *live*, and its digit of the state (:mod:`.codes`) says all that the rest
-must know. Adding a layer is a *step* (:mod:`.steps`).
+producer with consumers still outside is *live*, and its digit of the state (:mod:`uniap_dp.codes`) says all that
+the rest must know. Adding a layer is a *step* (:mod:`.steps`).
 
 Times are rounded to a dyadic grid, bytes to another, both so fine (2^-51 of the largest total) that every partial
 sum is a float64 without rounding: sums do not depend on their order, and equal totals compare equal.
@@ -20,8 +20,10 @@ import numpy as np
 
 from uniap_core.api import Problem
 
-from .codes import CodeBook, Codes, TooLarge, ways_over
-from .steps import Live, StageClass, StepTypes
+from ..codes import CodeBook, Codes, TooLarge, ways_over
+from ..objective import Objective
+from .kernels.arrays import Arcs, Border, StageClass
+from .steps import Live, StepTypes
 
 Array = np.ndarray
 Clock = Callable[[], None]
@@ -56,11 +58,8 @@ class Lattice:
     states, outs, out_start
         Number of states of each downset (N,); the states without an IN digit, those a stage can start in, of
         downset ``d`` are ``outs[out_start[d]:out_start[d + 1]]``.
-    arcs
-        (residuals of each type, first group of each type, group starts, from, cost): arcs into residual ``r`` of type
-        ``t`` are ``group[first[t] + r] .. group[first[t] + r + 1]``.
-    border
-        (first group of each downset, group starts, from, cost): arcs from states into each start state, seconds.
+    arcs, border
+        Ways from a state into each residual of a step type, and over a boundary into each start state, seconds.
     rounding_s
         Most that the objective can be off through the grid, seconds.
     """
@@ -73,14 +72,19 @@ class Lattice:
     states: Array
     outs: Array
     out_start: Array
-    arcs: tuple[Array, Array, Array, Array, Array]
-    border: tuple[Array, Array, Array, Array]
+    arcs: Arcs
+    border: Border
     rounding_s: float
 
     @property
     def size(self) -> int:
         """Number of downsets."""
         return len(self.states)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The weights of the objective."""
+        return Objective.of(self.problem)
 
     @property
     def depth(self) -> int:
@@ -101,7 +105,7 @@ class Lattice:
     @cached_property
     def most_residuals(self) -> int:
         """The most residuals of a type."""
-        return int(self.arcs[0].max(initial=1))
+        return int(self.arcs.residuals.max(initial=1))
 
     def tree(self, node: int, usable: Array) -> Tree:
         """The tree above a downset through others that are ``usable``; with one, all between must be."""
@@ -234,7 +238,7 @@ def _out_states(codes: list[Codes]) -> Array:
     return grid
 
 
-def _borders(codes: list[list[Codes]], outs: list[Array], budget: int) -> tuple[Array, Array, Array, Array]:
+def _borders(codes: list[list[Codes]], outs: list[Array], budget: int) -> Border:
     """Arcs over a boundary at each downset, grouped by start state."""
     first, groups, source, cost = [0], [np.zeros(1, dtype=np.int64)], [], []
     known: dict[tuple[int, ...], tuple[Array, Array, Array]] = {}
@@ -255,4 +259,4 @@ def _borders(codes: list[list[Codes]], outs: list[Array], budget: int) -> tuple[
         cost.append(o)
         filled += len(q)
         first.append(first[-1] + len(out))
-    return np.array(first[:-1]), np.concatenate(groups), np.concatenate(source), np.concatenate(cost)
+    return Border(np.array(first[:-1]), np.concatenate(groups), np.concatenate(source), np.concatenate(cost))

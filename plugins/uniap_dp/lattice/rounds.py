@@ -9,13 +9,15 @@ import numpy as np
 
 from uniap_core.api import Assignment
 
-from . import bounds, stages
-from .arena import Arena, OutOfLabels
-from .bounds import Cuts, Fronts
-from .dense import assignment
-from .lattice import Lattice
-from .ledger import Ledger
-from .segments import StageTable, priced, strategies, tabulate
+from ..arena import Arena, OutOfLabels
+from ..dense import assignment
+from ..ledger import Ledger
+from . import cuts as bounds
+from . import plans
+from .cuts import Cuts
+from .downsets import Lattice
+from .kernels.arrays import Fronts
+from .stage_tables import StageTable, priced, strategies, tabulate
 
 Array = np.ndarray
 
@@ -31,8 +33,7 @@ Key = tuple[int, int]
 
 def prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
     """Raise the bound until it meets the goal."""
-    weight = lattice.problem.micro_batches - 1.0
-    cuts = _first_plan(lattice, ledger, weight)
+    cuts = _first_plan(lattice, ledger)
     if cuts is None:
         return
     if _prune(lattice, cuts, ledger, arena, ledger.goal, BEAM):
@@ -52,11 +53,11 @@ def prove(lattice: Lattice, ledger: Ledger, arena: Arena) -> None:
 
 def _prune(lattice: Lattice, cuts: Cuts, ledger: Ledger, arena: Arena, goal: float, width: int) -> bool:
     """One round: search all plans of at most ``goal`` (with a beam: some); True if nothing is left to prove."""
-    weight = lattice.problem.micro_batches - 1.0
+    objective = lattice.objective
     reach = _reach(lattice, goal)
-    ahead = bounds.fronts(cuts, cuts.low, weight, reach, backward=False, relax=True)
-    behind = bounds.fronts(cuts, cuts.low, weight, reach, backward=True, relax=True)
-    bound = bounds.least(ahead, weight, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
+    ahead = bounds.fronts(cuts, cuts.low, objective, reach, backward=False, relax=True)
+    behind = bounds.fronts(cuts, cuts.low, objective, reach, backward=True, relax=True)
+    bound = bounds.least(ahead, objective.peak, (lattice.depth, lattice.size - 1)) * (1 - 1e-12) - lattice.rounding_s
     ledger.prove(min(goal, bound))
     if ledger.bound >= goal:
         return goal >= ledger.goal
@@ -71,7 +72,7 @@ def _reach(lattice: Lattice, goal: float) -> float:
     return goal * (1 + 1e-12) + lattice.rounding_s
 
 
-def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
+def _first_plan(lattice: Lattice, ledger: Ledger) -> Cuts | None:
     """Stage bounds that are enough for every plan of interest, and an incumbent; ``None`` if there is no such plan."""
     least = bounds.least_times(lattice)
     total = float(least.sum())
@@ -82,13 +83,13 @@ def _first_plan(lattice: Lattice, ledger: Ledger, weight: float) -> Cuts | None:
     while True:
         ledger.check()
         cuts = bounds.cut(lattice, limit, least, ledger.check)
-        found = bounds.fronts(cuts, cuts.high, weight, math.inf, backward=False, relax=False)
-        legs = bounds.walk(cuts, found, weight)
+        found = bounds.fronts(cuts, cuts.high, lattice.objective, math.inf, backward=False, relax=False)
+        legs = bounds.walk(cuts, found, lattice.objective.peak)
         if legs is not None:
             ledger.offer(_assemble(lattice, _recipes(lattice, cuts, legs)))
         if ledger.goal < math.inf:
             reach = _reach(lattice, ledger.goal)
-            enough = min(bounds.peak_limit(reach, total, lattice.problem.micro_batches), ceiling)
+            enough = min(bounds.peak_limit(reach, total, lattice.objective), ceiling)
             if enough <= cuts.limit:
                 return cuts
             limit = enough if legs is not None or limit * 2 > enough else limit * 2
@@ -115,8 +116,8 @@ def _round(
     lattice: Lattice, cuts: Cuts, goal: float, ahead: Fronts, behind: Fronts, ledger: Ledger, arena: Arena, width: int
 ) -> float:
     """Search all plans of at most ``goal`` (with a beam: some); returns a bound on them."""
-    weight = lattice.problem.micro_batches - 1.0
-    limits = bounds.stage_limits(cuts, weight, goal, ahead, behind)
+    objective = lattice.objective
+    limits = bounds.stage_limits(cuts, objective, goal, ahead, behind)
     asks: dict[Key, tuple[Array, list[float]]] = {}
     uses: list[list[tuple[int, int, int, Key]]] = []
     for i in range(lattice.depth):
@@ -140,18 +141,18 @@ def _round(
     for key, (most, _) in asks.items():
         root = cuts.roots[key[1]]
         tables[key] = tabulate(lattice, key[0], root, most, prices[key], arena, ledger.check, width)
-    choices = [[stages.Choice(node, item, target, tables[key]) for node, item, target, key in use] for use in uses]
-    found = stages.join(lattice, cuts, choices, goal, behind, arena)
+    choices = [[plans.Choice(node, item, target, tables[key]) for node, item, target, key in use] for use in uses]
+    found = plans.join(lattice, cuts, choices, goal, behind, arena)
     if found is None:
         return goal
-    objective, legs = found
+    value, legs = found
     plan = []
     for leg in legs:
         root = cuts.roots[leg.node]
         key = (int(lattice.stage_class[leg.stage]), root.twin)
         plan.append(strategies(lattice, root, leg, prices[key], arena, ledger.check))
     ledger.offer(_assemble(lattice, plan))
-    return objective * (1 - 1e-12) - lattice.rounding_s
+    return value * (1 - 1e-12) - lattice.rounding_s
 
 
 def _prices(found: list[float]) -> Array:

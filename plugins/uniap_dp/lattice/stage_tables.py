@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import labels, paths
-from .arena import Arena
-from .bounds import Root
-from .lattice import Clock, Lattice
+from ..arena import Arena, Pairs
+from .cuts import Root
+from .downsets import Clock, Lattice
+from .kernels import stage_labels, stage_paths
+from .kernels.arrays import PathRoom, Spots, ToGo
 
 Array = np.ndarray
 
@@ -23,20 +24,6 @@ class StageTable:
     """
 
     value: dict[int, Array]
-
-
-@dataclass(frozen=True, eq=False)
-class _Spots:
-    """Where the labels of a tree are in the arena; see ``labels.extend`` for the numbering."""
-
-    base: Array
-    rows: int
-    where: Array
-    many: Array
-
-    def states(self, item: int) -> slice:
-        """The numbers of the states of an item, all rows."""
-        return slice(self.base[item] * self.rows, self.base[item + 1] * self.rows)
 
 
 def tabulate(
@@ -65,10 +52,11 @@ def tabulate(
     spots = _label(lattice, kind, root, lattice.starts(root.node), limits, prices, arena, clock, width)
     table = {}
     for item in np.flatnonzero(limits >= 0).tolist():
-        where, many = spots.where[spots.states(item)], spots.many[spots.states(item)]
+        here = slice(root.base[item] * spots.rows, root.base[item + 1] * spots.rows)
+        where, many = spots.where[here], spots.many[here]
         value = np.full(len(where), math.inf)
         some = many > 0
-        value[some] = arena.time[where[some] + many[some] - 1]
+        value[some] = arena.labels.first[where[some] + many[some] - 1]
         table[item] = value.reshape(spots.rows, -1)
     return StageTable(table)
 
@@ -83,31 +71,31 @@ def _label(
     arena: Arena,
     clock: Clock,
     width: int,
-) -> _Spots:
-    tree, costs = root.arrays, lattice.classes[kind].arrays
-    residuals = lattice.arcs[0][root.tree.type]
+) -> Spots:
+    segment = root.segment(lattice, kind)
+    residuals = lattice.arcs.residuals[root.tree.type]
     residuals[0] = 0
     in_base = np.concatenate([[0], np.cumsum(residuals)])
-    slack, slack_in = np.empty((root.base[-1], len(prices))), np.empty((in_base[-1], len(prices)))
-    spare, spare_in = np.empty(root.base[-1]), np.empty(in_base[-1])
-    paths.completions(tree, in_base, lattice.arcs, costs, limits, prices, slack, slack_in, spare, spare_in)
+    states, inner, many = int(root.base[-1]), int(in_base[-1]), len(prices)
+    to_go = ToGo(
+        in_base, prices, np.empty((states, many)), np.empty((inner, many)), np.empty(states), np.empty(inner)
+    )  # fmt: skip
+    stage_paths.completions(segment, limits, to_go)
     rows = len(starts)
-    spots = _Spots(root.base, rows, *np.zeros((2, root.base[-1] * rows), dtype=np.int64))
-    while rows > len(arena.time):
+    spots = Spots(rows, *np.zeros((2, states * rows), dtype=np.int64))
+    while rows > len(arena.labels.first):
         arena.grow(0)
     first = np.arange(rows) * root.base[1] + starts
     spots.where[first], spots.many[first] = np.arange(rows), 1
-    arena.time[:rows] = arena.memory[:rows] = 0.0
+    arena.labels.first[:rows] = arena.labels.second[:rows] = 0.0
     used, in_at = rows, np.empty(int(residuals.max()) + 1, dtype=np.int64)
     # Items from which no useful end can be reached are left out.
-    open_ = np.minimum.reduceat(np.append(spare, math.inf), root.base[:-1]) < math.inf
+    open_ = np.minimum.reduceat(np.append(to_go.spare, math.inf), root.base[:-1]) < math.inf
     for item in np.flatnonzero(open_[1:]).tolist():
         clock()
         while True:
-            got = labels.extend(
-                item + 1, rows, width, tree, in_base, lattice.arcs, costs, spots.where, spots.many,
-                arena.time, arena.memory, used, prices, slack, slack_in, spare, spare_in, len(prices) - 1,
-                arena.aside_time, arena.aside_memory, in_at,
+            got = stage_labels.extend(
+                segment, to_go, item + 1, width, spots, arena.labels, used, arena.aside, in_at
             )  # fmt: skip
             if got >= 0:
                 break
@@ -139,44 +127,30 @@ def strategies(lattice: Lattice, root: Root, leg: Leg, prices: Array, arena: Are
     spots = _label(lattice, kind, root, starts, limits, prices, arena, clock, 0)
     goal = int(root.base[leg.item]) + leg.state
     label = spots.where[goal] + spots.many[goal] - 1
-    time_s, memory = float(arena.time[label]), float(arena.memory[label])
-    return _trace(
-        lattice, kind, root, leg.item, leg.state, time_s, memory, spots.where, spots.many, arena.time, arena.memory
-    )
+    time_s, memory = float(arena.labels.first[label]), float(arena.labels.second[label])
+    return _trace(lattice, kind, root, leg.item, leg.state, time_s, memory, spots, arena.labels)
 
 
 def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) -> dict[int, int]:
     """Strategy of each layer on the cheapest path to an item under two weights."""
-    costs, states = lattice.classes[kind].arrays, int(root.base[-1])
+    states = int(root.base[-1])
     alive = np.ones(len(root.base), dtype=np.bool_)
-    into, best = np.empty((2, lattice.most_residuals)), np.full((2, states), math.inf)
+    best = np.full((2, states), math.inf)
+    room = PathRoom(np.empty((2, lattice.most_residuals)), best)
     ends = np.empty((2, len(root.base)))
-    paths.price_paths(
-        item + 1, recipe[0], recipe[1], root.arrays, lattice.arcs, costs, lattice.starts(root.node), alive,
-        into, best, ends,
-    )  # fmt: skip
+    segment = root.segment(lattice, kind)
+    stage_paths.price_paths(segment, item + 1, recipe[0], recipe[1], lattice.starts(root.node), alive, room, ends)
     here = slice(int(root.base[item]), int(root.base[item + 1]))
     state = int(np.flatnonzero((best[:, here] == ends[:, item, None]).all(axis=0))[0])
-    many = np.isfinite(best[0]).astype(np.int64)
-    time_s, memory = ends[:, item]
-    return _trace(lattice, kind, root, item, state, time_s, memory, np.arange(states), many, best[0], best[1])
+    spots = Spots(1, np.arange(states), np.isfinite(best[0]).astype(np.int64))
+    time_s, memory = ends[:, item].tolist()
+    return _trace(lattice, kind, root, item, state, time_s, memory, spots, Pairs(best[0], best[1]))
 
 
 def _trace(
-    lattice: Lattice,
-    kind: int,
-    root: Root,
-    item: int,
-    state: int,
-    p: float,
-    m: float,
-    where: Array,
-    many: Array,
-    times: Array,
-    memory: Array,
+    lattice: Lattice, kind: int, root: Root, item: int, state: int, p: float, m: float, spots: Spots, labels: Pairs
 ) -> dict[int, int]:
     path = np.empty(len(root.tree.parent), dtype=np.int64)
-    costs = lattice.classes[kind].arrays
-    paths.trace_stage(item, state, p, m, root.arrays, lattice.arcs, costs, where, many, times, memory, path)
+    stage_paths.trace_stage(root.segment(lattice, kind), item, state, p, m, spots, labels, path)
     kinds = lattice.classes[kind].kind
     return {int(root.tree.layer[x]): int(kinds[path[x]]) for x in np.flatnonzero(path >= 0)}

@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
+from ...jit import boolean, compiled, float64, int64, void
+from .arrays import FRONT, FRONTS, OBJECTIVE, STAGES, Front
 
 INF = np.inf
 
 
-@compiled("i8(f8[::1], f8[::1], i8[::1], i8, f8, f8, i8, f8, b1)", inner=True)
-def insert(total, peak, origin, count, s, t, where, weight, relax):
+@compiled(int64(FRONT, int64, float64, float64, int64, float64, boolean), inner=True)
+def insert(front, count, s, t, where, weight, relax):
     """Put ``(s, t)`` into a small front (total rising, peak falling) of bounded size; returns the new count.
 
     Over the size, ``relax`` replaces the two closest neighbors by their lower corner (the front stays a lower bound);
     otherwise the label that looks worst is dropped (the front stays attainable).
     """
+    total, peak, origin = front
     at = 0
     while at < count and total[at] < s:
         at += 1
@@ -52,19 +54,18 @@ def insert(total, peak, origin, count, s, t, where, weight, relax):
     return count - 1
 
 
-@compiled(
-    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8[::1], f8, f8, b1, b1,"
-    "f8[:, :, ::1], f8[:, :, ::1], i8[:, :, ::1], i8[:, ::1])"
-)
-def sweep(base, count, target, value, border, weight, limit, backward, relax, total, peak, origin, size):
-    """Fronts of (sum, peak) over all chains of downsets, with stage times ``value`` and boundary times ``border``.
+@compiled(void(STAGES, float64[::1], OBJECTIVE, float64, boolean, boolean, FRONTS))
+def sweep(stages, value, objective, limit, backward, relax, fronts):
+    """Fronts of (weighted sum, peak) over all chains of downsets: stages take ``value``, boundaries ``border`` seconds.
 
-    Stages ``i`` from downset ``d`` are numbers ``base[i, d] + j`` with ``j < count[i, d]``; each ends at downset
-    ``target`` and takes ``value``; ``border[d]`` is the time of a boundary at ``d``. Forward, ``total[i, d]`` and
-    ``peak[i, d]`` hold the fronts of ``i`` stages that cover ``d``, boundaries included; backward, those from stage
-    ``i`` and downset ``d`` on. ``origin`` is stage number * 64 + label of the predecessor (forward).
+    Forward, ``total[i, d]`` and ``peak[i, d]`` hold the fronts of ``i`` stages that cover ``d``, boundaries included;
+    backward, those from stage ``i`` and downset ``d`` on. ``origin`` is stage number * 64 + label of the predecessor
+    (forward).
     """
+    base, count, target, border = stages
+    total, peak, origin, size = fronts
     depth, nodes = base.shape
+    weight_p, weight_o, weight_t = objective
     for i in range(depth + 1):
         for a in range(nodes):
             size[i, a] = 0
@@ -80,30 +81,32 @@ def sweep(base, count, target, value, border, weight, limit, backward, relax, to
             for at in range(base[i, a], base[i, a] + count[i, a]):
                 b, p = target[at], value[at]
                 final = b == nodes - 1
-                if final != (i == depth - 1) or p == INF:
-                    continue
                 o = 0.0 if final else border[b]
-                high = max(p, o)
+                if final != (i == depth - 1) or p == INF or o == INF:
+                    continue
+                high, more = max(p, o), weight_p * p + weight_o * o
                 # From where labels come and to where they go.
                 j, c, k, d = (i + 1, b, i, a) if backward else (i, a, i + 1, b)
                 for g in range(size[j, c]):
-                    s, t = p + o + total[j, c, g], max(high, peak[j, c, g])
-                    if s + weight * t <= limit:
-                        size[k, d] = insert(
-                            total[k, d], peak[k, d], origin[k, d], size[k, d], s, t, at * 64 + g, weight, relax
-                        )
+                    s, t = more + total[j, c, g], max(high, peak[j, c, g])
+                    if s + weight_t * t <= limit:
+                        front = Front(total[k, d], peak[k, d], origin[k, d])
+                        size[k, d] = insert(front, size[k, d], s, t, at * 64 + g, weight_t, relax)
 
 
-@compiled(
-    "void(i8[:, ::1], i8[:, ::1], i8[::1], f8[::1], f8, f8, f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1],"
-    "f8[:, :, ::1], f8[:, :, ::1], i8[:, ::1], f8[::1])"
-)
-def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp, bn, out):
+@compiled(void(STAGES, OBJECTIVE, float64, FRONTS, FRONTS, float64[::1]))
+def stage_limits(stages, objective, cutoff, ahead, behind, out):
     """The most that each stage may take in a plan of at most ``cutoff``: ``-1`` if no such plan uses it.
 
-    With ``rest`` what the cutoff leaves when all else is at its bound (s, t): ``p + weight * max(p, t) <= rest``.
+    With ``rest`` what the cutoff leaves when all else is at its bound (s, t): ``weight_p * p + weight_t * max(p, t)
+    <= rest``, that is, both with ``p`` and with ``t`` in place of the maximum. Without weights: ``inf``.
     """
+    base, count, target, border = stages
+    ft, fp, _, fn = ahead
+    bt, bp, _, bn = behind
     depth, nodes = base.shape
+    weight_p, weight_o, weight_t = objective
+    both = weight_p + weight_t
     for i in range(depth):
         for a in range(nodes):
             for at in range(base[i, a], base[i, a] + count[i, a]):
@@ -113,7 +116,10 @@ def stage_limits(base, count, target, border, weight, cutoff, ft, fp, fn, bt, bp
                     o = 0.0 if b == nodes - 1 else border[b]
                     for f in range(fn[i, a]):
                         for g in range(bn[i + 1, b]):
-                            rest = cutoff - ft[i, a, f] - bt[i + 1, b, g] - o
+                            rest = cutoff - ft[i, a, f] - bt[i + 1, b, g] - weight_o * o
                             t = max(fp[i, a, f], bp[i + 1, b, g], o)
-                            best = max(best, min(rest / (1 + weight), rest - weight * t))
+                            left = rest - weight_t * t
+                            if left >= 0.0:
+                                own = left / weight_p if weight_p > 0.0 else INF
+                                best = max(best, min(rest / both if both > 0.0 else INF, own))
                 out[at] = best

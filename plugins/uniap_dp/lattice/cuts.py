@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import paths, sweeps
-from .codes import TooLarge
-from .lattice import Clock, Lattice, Tree, idle
+from ..codes import TooLarge
+from ..objective import Objective
+from .downsets import Clock, Lattice, Tree, idle
+from .kernels import cut_fronts, stage_paths
+from .kernels.arrays import Duals, Fronts, PathEnds, PathRoom, Segment, Stages, TreeItems
 
 Array = np.ndarray
 
@@ -32,10 +34,9 @@ class Root:
     twin: int
     base: Array
 
-    @property
-    def arrays(self) -> tuple[Array, Array, Array]:
-        """The tuple that kernels take."""
-        return self.tree.parent, self.tree.type, self.base
+    def segment(self, lattice: Lattice, kind: int) -> Segment:
+        """All stages of a class from here."""
+        return Segment(TreeItems(self.tree.parent, self.tree.type, self.base), lattice.arcs, lattice.classes[kind])
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,11 @@ class Cuts:
     price: Array
     recipe: Array
     border: Array
+
+    @property
+    def stages(self) -> Stages:
+        """The stages as kernels take them."""
+        return Stages(self.base, self.count, self.target, self.border)
 
 
 def least_times(lattice: Lattice) -> Array:
@@ -163,67 +169,43 @@ def _roots(lattice: Lattice, nodes: Array, done: Array, limit: float, budget: in
 def _row(lattice: Lattice, kind: int, root: Root, limit: float, wanted: Array) -> tuple[Array, ...]:
     """Bounds for the stages of a class from one downset."""
     n = len(root.tree.parent)
-    alive = np.zeros(n, dtype=np.bool_)
-    low, high, price, recipe = np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2))
-    into, best = np.empty((2, lattice.most_residuals)), np.empty((2, int(root.base[-1])))
-    paths.segment_duals(
-        limit, root.arrays, lattice.arcs, lattice.classes[kind].arrays, lattice.starts(root.node),
-        wanted, alive, low, high, price, recipe, into, best, *np.empty((3, 2, n)),
+    duals = Duals(np.zeros(n, dtype=np.bool_), np.empty(n), np.empty(n), np.empty(n), np.empty((n, 2)))
+    room = PathRoom(np.empty((2, lattice.most_residuals)), np.empty((2, int(root.base[-1]))))
+    stage_paths.segment_duals(
+        root.segment(lattice, kind), limit, lattice.starts(root.node), wanted, duals, room,
+        PathEnds(*np.empty((3, 2, n))),
     )  # fmt: skip
     wanted[0] = False
-    item = np.flatnonzero(alive & wanted)
-    return item, low[item], high[item], price[item], recipe[item]
+    item = np.flatnonzero(duals.alive & wanted)
+    return item, *(column[item] for column in duals[1:])
 
 
-@dataclass(frozen=True, eq=False)
-class Fronts:
-    """Fronts of (total, peak) at (stages done, layers done), and where each label came from (forward only)."""
-
-    total: Array
-    peak: Array
-    origin: Array
-    size: Array
-
-
-def fronts(cuts: Cuts, value: Array, weight: float, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
-    """Run the program over cuts on stage times ``value``; ``weight`` is ``c - 1``."""
+def fronts(cuts: Cuts, value: Array, objective: Objective, cutoff: float, *, backward: bool, relax: bool) -> Fronts:
+    """Run the program over cuts on stage times ``value``."""
     depth, nodes = cuts.base.shape
     dims = (depth + 1, nodes, WIDTH)
-    total, peak, origin = np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64)
-    size = np.zeros(dims[:2], dtype=np.int64)
-    sweeps.sweep(
-        cuts.base,
-        cuts.count,
-        cuts.target,
-        value,
-        cuts.border,
-        weight,
-        cutoff,
-        backward,
-        relax,
-        total,
-        peak,
-        origin,
-        size,
-    )
-    return Fronts(total, peak, origin, size)
+    found = Fronts(
+        np.zeros(dims), np.zeros(dims), np.zeros(dims, dtype=np.int64), np.zeros(dims[:2], dtype=np.int64)
+    )  # fmt: skip
+    cut_fronts.sweep(cuts.stages, value, objective, cutoff, backward, relax, found)
+    return found
 
 
-def least(found: Fronts, weight: float, at: tuple[int, int]) -> float:
-    """The least ``total + weight * peak`` of a front; ``inf`` if it is empty."""
+def least(found: Fronts, peak: float, at: tuple[int, int]) -> float:
+    """The least ``sum + peak * longest`` of a front; ``inf`` if it is empty."""
     size = found.size[at]
     if not size:
         return math.inf
-    return float((found.total[at][:size] + weight * found.peak[at][:size]).min())
+    return float((found.total[at][:size] + peak * found.peak[at][:size]).min())
 
 
-def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | None:
+def walk(cuts: Cuts, found: Fronts, peak: float) -> list[tuple[int, int]] | None:
     """(first downset, stage number) of every stage of the best plan of forward fronts; ``None`` if there is none."""
     depth, nodes = cuts.base.shape
     at = (depth, nodes - 1)
     if not found.size[at]:
         return None
-    label = int(np.argmin(found.total[at][: found.size[at]] + weight * found.peak[at][: found.size[at]]))
+    label = int(np.argmin(found.total[at][: found.size[at]] + peak * found.peak[at][: found.size[at]]))
     stages = []
     node = nodes - 1
     for i in range(depth, 0, -1):
@@ -235,22 +217,21 @@ def walk(cuts: Cuts, found: Fronts, weight: float) -> list[tuple[int, int]] | No
     return stages[::-1]
 
 
-def stage_limits(cuts: Cuts, weight: float, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
+def stage_limits(cuts: Cuts, objective: Objective, cutoff: float, ahead: Fronts, behind: Fronts) -> Array:
     """The most each stage may take in a plan of at most ``cutoff``; -1 where no such plan has that stage."""
     out = np.full(len(cuts.low), -1.0)
-    sweeps.stage_limits(
-        cuts.base, cuts.count, cuts.target, cuts.border, weight, cutoff,
-        ahead.total, ahead.peak, ahead.size, behind.total, behind.peak, behind.size, out,
-    )  # fmt: skip
+    cut_fronts.stage_limits(cuts.stages, objective, cutoff, ahead, behind, out)
     out[out < cuts.low] = -1.0
-    return out
+    capped: Array = np.minimum(out, cuts.limit)
+    return capped
 
 
-def peak_limit(cutoff: float, least_sum: float, micro_batches: int) -> float:
+def peak_limit(cutoff: float, least_sum: float, objective: Objective) -> float:
     """The longest that any stage can take in a plan of at most ``cutoff`` whose stages sum to ``least_sum`` or more."""
-    if micro_batches == 1:
-        return cutoff
-    return min((cutoff - least_sum) / (micro_batches - 1), cutoff / micro_batches)
+    share, _, peak = objective
+    beside = (cutoff - share * least_sum) / peak if peak else math.inf
+    alone = cutoff / (share + peak) if share + peak else math.inf
+    return min(beside, alone)
 
 
 def first_limit(lattice: Lattice, least_s: Array) -> float:
@@ -267,7 +248,7 @@ def longest(lattice: Lattice) -> float:
 
 def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
     """Bound a problem: widen the limit on stages until the bound no longer depends on it."""
-    weight = lattice.problem.micro_batches - 1.0
+    objective = lattice.objective
     least_s = least_times(lattice)
     total = float(least_s.sum())
     if not math.isfinite(total):
@@ -276,13 +257,13 @@ def lattice_bound(lattice: Lattice) -> tuple[float, Cuts | None]:
     limit = min(first_limit(lattice, least_s), ceiling)
     while True:
         cuts = cut(lattice, limit, least_s)
-        ahead = fronts(cuts, cuts.low, weight, math.inf, backward=False, relax=True)
-        bound = least(ahead, weight, (lattice.depth, lattice.size - 1))
+        ahead = fronts(cuts, cuts.low, objective, math.inf, backward=False, relax=True)
+        bound = least(ahead, objective.peak, (lattice.depth, lattice.size - 1))
         # A plan outside has a stage longer than the limit.
-        outside = max(total, limit) + weight * limit if limit < ceiling else math.inf
+        outside = objective.sum * max(total, limit) + objective.peak * limit if limit < ceiling else math.inf
         if bound <= outside or outside == math.inf:
             return bound * (1 - 1e-12) - lattice.rounding_s if bound < math.inf else bound, cuts
         if bound == math.inf:
             limit = min(limit * 1.6, ceiling)
         else:
-            limit = min(max(limit * 1.2, peak_limit(bound, total, lattice.problem.micro_batches)), ceiling)
+            limit = min(max(limit * 1.2, peak_limit(bound, total, objective)), ceiling)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
-from .signatures import COSTS, STEPS, TREE
+from ...jit import boolean, compiled, float64, int64, void
+from .arrays import DUALS, PAIRS, PATH_ENDS, PATH_ROOM, SEGMENT, SPOTS, TO_GO
 
 INF = np.inf
 
@@ -15,17 +15,18 @@ CLOSE = 3e-4
 """How near its maximum a dual is good enough: paths that are priced for one end bound the others too."""
 
 
-@compiled(f"void(i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1])")
-def price_paths(stop, wt, wm, tree, steps, costs, starts, alive, into, best, ends):
+@compiled(void(SEGMENT, int64, float64, float64, int64[::1], boolean[::1], PATH_ROOM, float64[:, ::1]))
+def price_paths(segment, stop, wt, wm, starts, alive, room, ends):
     """Cheapest paths from the root to each item before ``stop`` under ``wt * time + wm * memory``.
 
-    ``best[:, q]`` gets time and memory of the best path into state ``q``, ``ends[:, x]`` those of the best into item
-    ``x`` (``inf`` if there is none); ties take less time, then less memory. Items that are not ``alive`` are left out.
-    ``into`` is room for two numbers of each residual.
+    ``room.best[:, q]`` gets time and memory of the best path into state ``q``, ``ends[:, x]`` those of the best into
+    item ``x`` (``inf`` if there is none); ties take less time, then less memory. Items that are not ``alive`` are left
+    out.
     """
-    parent, kind, base = tree
-    residuals, first, group, source, reshard = steps
-    _, start, enter, leave, time, memory = costs
+    parent, kind, base = segment.tree
+    residuals, first, group, source, reshard = segment.arcs
+    _, start, enter, leave, time, memory, _ = segment.costs
+    into, best = room
     for q in range(base[0], base[1]):
         best[0, q] = best[1, q] = INF
     for f in range(len(starts)):
@@ -63,29 +64,24 @@ def price_paths(stop, wt, wm, tree, steps, costs, starts, alive, into, best, end
                 least, ends[0, x], ends[1, x] = wt * p + wm * m, p, m
 
 
-@compiled(
-    f"void(f8, {TREE}, {STEPS}, {COSTS}, i8[::1], b1[::1], b1[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1],"
-    "f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1])"
-)
-def segment_duals(
-    limit, tree, steps, costs, starts, wanted, alive, low, high, price, recipe, into, best, left, right, ends
-):
+@compiled(void(SEGMENT, float64, int64[::1], boolean[::1], DUALS, PATH_ROOM, PATH_ENDS))
+def segment_duals(segment, limit, starts, wanted, duals, room, met):
     """Bounds on the least time, under its memory cap, of the stage from the root of a tree to each ``wanted`` item.
 
     ``low`` is the Lagrangian dual (maximum over prices of memory, by Newton steps on its concave graph), ``high`` the
     best feasible path met on the way, ``price`` the best price (s/B), ``recipe`` the two weights under which
     :func:`price_paths` gives the path behind ``high``. ``alive`` is cleared for stages that do not fit in memory or
-    take more than ``limit``; whatever contains such a stage is no better. ``into`` and ``best`` are room for
-    :func:`price_paths`; ``left``, ``right`` and ``ends`` (2, items) for its answers: the last of too much memory, the
-    last that fits, and the newest.
+    take more than ``limit``; whatever contains such a stage is no better.
     """
-    parent = tree[0]
-    cap = costs[0]
+    parent = segment.tree.parent
+    cap = segment.costs.cap
+    alive, low, high, price, recipe = duals
+    left, right, ends = met
     n = len(parent)
     for x in range(n):
         alive[x] = True
-    price_paths(n, 1.0, 0.0, tree, steps, costs, starts, alive, into, best, left)
-    price_paths(n, 0.0, 1.0, tree, steps, costs, starts, alive, into, best, right)
+    price_paths(segment, n, 1.0, 0.0, starts, alive, room, left)
+    price_paths(segment, n, 0.0, 1.0, starts, alive, room, right)
     top = 0
     for x in range(1, n):
         alive[x] = alive[parent[x]] and right[1, x] <= cap and left[0, x] <= limit
@@ -114,7 +110,7 @@ def segment_duals(
             crossing = left[0, goal] + weight * (left[1, goal] - cap)
             if crossing <= low[goal] * (1 + CLOSE):
                 break
-            price_paths(goal + 1, 1.0, weight, tree, steps, costs, starts, alive, into, best, ends)
+            price_paths(segment, goal + 1, 1.0, weight, starts, alive, room, ends)
             for x in range(1, goal + 1):
                 if not alive[x]:
                     continue
@@ -139,18 +135,19 @@ def segment_duals(
             alive[x] = low[x] <= limit
 
 
-@compiled(f"void({TREE}, i8[::1], {STEPS}, {COSTS}, f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1])")
-def completions(tree, in_base, steps, costs, limit, prices, slack, slack_in, spare, spare_in):
+@compiled(void(SEGMENT, float64[::1], TO_GO))
+def completions(segment, limit, to_go):
     """How far a label is from the nearest useful end of its stage, under some prices of memory.
 
     ``limit[x]`` is the most that a stage ending at item ``x`` may take (-1: may not end there). ``slack[q, y]``: in
     state ``q``, the least of (time to go + prices[y] * memory to go - limit at the end); ``slack_in[r, y]``: the same
-    in residual ``r``, those of item ``x`` from ``in_base[x]`` on. ``spare``, ``spare_in``: the least memory to go. A
+    in residual ``r``. ``spare``, ``spare_in``: the least memory to go. A
     label (p, m) with ``p + prices[y] * (m - cap) + slack > 0`` or ``m + spare > cap`` has no useful completion.
     """
-    parent, kind, base = tree
-    residuals, first, group, source, reshard = steps
-    _, start, enter, leave, time, memory = costs
+    parent, kind, base = segment.tree
+    residuals, first, group, source, reshard = segment.arcs
+    _, start, enter, leave, time, memory, _ = segment.costs
+    in_base, prices, slack, slack_in, spare, spare_in = to_go
     many = len(prices)
     for x in range(len(parent)):
         for q in range(base[x], base[x + 1]):
@@ -181,16 +178,18 @@ def completions(tree, in_base, steps, costs, limit, prices, slack, slack_in, spa
                     slack[q, y] = min(slack[q, y], reshard[z] + slack_in[r, y])
 
 
-@compiled(f"void(i8, i8, f8, f8, {TREE}, {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8[::1])")
-def trace_stage(x, q, p, m, tree, steps, costs, where, many, lab_p, lab_m, path):
+@compiled(void(SEGMENT, int64, int64, float64, float64, SPOTS, PAIRS, int64[::1]))
+def trace_stage(segment, x, q, p, m, spots, labels, path):
     """Entries behind the label (p, m) of state ``q`` of item ``x``, labelled in one row.
 
     ``path[y]`` is the entry by which item ``y`` was reached, for ``x`` and its ancestors; -1 elsewhere. Sums on the
     grid are exact, so equality finds the predecessor.
     """
-    parent, kind, base = tree
-    _, first, group, source, reshard = steps
-    _, start, enter, leave, time, memory = costs
+    parent, kind, base = segment.tree
+    _, first, group, source, reshard = segment.arcs
+    _, start, enter, leave, time, memory, _ = segment.costs
+    _, where, many = spots
+    lab_p, lab_m = labels
     for y in range(len(path)):
         path[y] = -1
     while x > 0:

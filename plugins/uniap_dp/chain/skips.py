@@ -1,21 +1,21 @@
 """Skip edges over a chain: what a partial plan must know of producers whose consumers are not all placed.
 
 Where consecutive layers are joined by edges (*links*), any further edge is a skip edge. Its producer has a digit
-(:mod:`.codes`) until the last consumer is placed, and all digits together are the *signature* of a partial plan. A
-tensor that goes along a link and a skip edge is carried whole, for a boundary sends it once.
+(:mod:`uniap_dp.codes`) until the last consumer is placed, and all digits together are the *signature* of a partial
+plan. A tensor that goes along a link and a skip edge is carried whole, for a boundary sends it once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 import numpy as np
 
-from uniap_core.api import EdgeTable, Problem
+from uniap_core.api import Problem
 
-from .codes import CodeBook, Codes, TooLarge, ways_over
+from ..codes import CodeBook, Codes, TooLarge, ways_over
+from .arrays import Skips
 
 Array = np.ndarray
 
@@ -26,38 +26,6 @@ MOST_ARCS = 200_000
 """Ways over all boundaries."""
 
 
-@dataclass(frozen=True, eq=False)
-class Skips:
-    """Signatures as flat arrays; those before layer ``u`` are numbers ``first[u] ..``.
-
-    Attributes
-    ----------
-    first
-        Number of the first signature before each layer (L,).
-    extra, after
-        Seconds that strategy ``k`` of the layer adds under a signature, ``inf`` where a promise forbids it; and the
-        signature then, counted from the first one before the next layer. Both (S, K).
-    arc, into, toll
-        Ways over a boundary before the layer from signature ``s`` are ``arc[s] .. arc[s + 1]``: to which signature,
-        counted from ``first[u]``, and the seconds.
-    rounding_s
-        Most that the objective can be off through the grid of the tables, seconds.
-    """
-
-    first: Array
-    extra: Array
-    after: Array
-    arc: Array
-    into: Array
-    toll: Array
-    rounding_s: float
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        """The tuple that kernels take."""
-        return self.first, self.extra, self.after, self.arc, self.into, self.toll
-
-
 def none(layers: int, widest: int) -> Skips:
     """No skip edges: one signature."""
     zero = np.zeros(1, dtype=np.int64)
@@ -66,21 +34,22 @@ def none(layers: int, widest: int) -> Skips:
     return Skips(first, none_s, same, np.arange(2), zero, np.zeros(1), 0.0)
 
 
-def shared(problem: Problem, links: list[EdgeTable]) -> list[bool]:
-    """Whether the tensor of each link goes along a skip edge too."""
-    mine = {id(e) for e in links}
-    skipping = {e.tensor for e in problem.edges if id(e) not in mine}
-    return [e.tensor in skipping for e in links]
+def shared(problem: Problem, links: list[int]) -> list[bool]:
+    """Whether the tensor of each link (an edge number) goes along a skip edge too."""
+    mine = set(links)
+    skipping = {e.tensor for number, e in enumerate(problem.edges) if number not in mine}
+    return [problem.edges[number].tensor in skipping for number in links]
 
 
 def least_tolls(problem: Problem) -> Array:
     """At least so many seconds to send all tensors over a boundary before each layer (L,)."""
     at = {layer: position for position, layer in enumerate(problem.order)}
-    tables = {id(e.cross_s): e.cross_s for e in problem.edges}
-    cheapest = dict(zip(tables, (float(table.min()) for table in tables.values()), strict=True))
+    kinds = problem.kinds.edges
+    of_kind = dict(zip(kinds, problem.edges, strict=True))
+    cheapest = {kind: float(e.cross_s.min()) for kind, e in of_kind.items()}
     readers: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for e in problem.edges:
-        readers.setdefault((e.tensor, at[e.source]), []).append((at[e.target], cheapest[id(e.cross_s)]))
+    for kind, e in zip(kinds, problem.edges, strict=True):
+        readers.setdefault((e.tensor, at[e.source]), []).append((at[e.target], cheapest[kind]))
     total = [0.0] * len(at)
     for (_, source), targets in readers.items():
         targets.sort(reverse=True)
@@ -92,8 +61,8 @@ def least_tolls(problem: Problem) -> Array:
     return np.array(total)
 
 
-def build(problem: Problem, links: list[EdgeTable], both: list[bool], widest: int) -> Skips:
-    """Lay the signatures out; ``both`` as from :func:`shared`.
+def build(problem: Problem, links: list[int], both: list[bool], widest: int) -> Skips:
+    """Lay the signatures out; ``links`` are edge numbers, ``both`` as from :func:`shared`.
 
     Raises
     ------
@@ -101,9 +70,8 @@ def build(problem: Problem, links: list[EdgeTable], both: list[bool], widest: in
         If there are too many.
     """
     book, count = CodeBook(problem), len(problem.layers)
-    mine = {id(e) for e in links}
-    whole = {e.tensor for e, also in zip(links, both, strict=True) if also}
-    link = frozenset(number for number, e in enumerate(problem.edges) if id(e) in mine)
+    whole = {problem.edges[number].tensor for number, also in zip(links, both, strict=True) if also}
+    link = frozenset(links)
     carried = [
         tuple(e for e in book.leaving[p] if e not in link or book.edges[e].tensor in whole) for p in range(count)
     ]
@@ -142,10 +110,15 @@ class _Layout:
             moves.append((codes[p], used, kept, then.get(p)))
         key: Hashable = (
             tuple(
-                (id(code), tuple((self._reshard(e), kind) for e, kind in used), tuple(kept), id(new))
+                (
+                    code.number,
+                    tuple((self._reshard(e), kind) for e, kind in used),
+                    tuple(kept),
+                    None if new is None else new.number,
+                )
                 for code, used, kept, new in moves
             ),
-            id(then.get(u)),
+            then[u].number if u in then else None,
             len(b.layers[u].strategies),
         )
         if key not in self.known:
@@ -155,7 +128,8 @@ class _Layout:
         self.first.append(self.known[key])
 
     def _reshard(self, e: int) -> int:
-        return 0 if e in self.link else id(self.book.edges[e].reshard_s)
+        """Number of the table by which an edge is resharded here; -1 for a link, which is priced apart."""
+        return -1 if e in self.link else self.book.resharding[e]
 
     def _steps(
         self, wide: int, moves: list[tuple[Codes, list[tuple[int, int]], list[int], Codes | None]], own: Codes | None

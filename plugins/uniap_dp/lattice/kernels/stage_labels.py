@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
-from .signatures import COSTS, STEPS, TREE
+from ...jit import boolean, compiled, float64, int64, void
+from .arrays import MERGE, PAIRS, RUN, SEGMENT, SPOTS, TEST, TO_GO, Merge, Run, Test
 
 INF = np.inf
 
 
-@compiled("void(i8[::1], f8[::1], f8[::1], i8[::1], i8[::1], f8, b1[::1])")
+@compiled(void(int64[::1], float64[::1], float64[::1], int64[::1], int64[::1], float64, boolean[::1]))
 def pareto_cells(kind, time, memory, enter, leave, cap, keep):
     """Mark in ``keep`` the possible, undominated strategies; ``kind`` sorts them by (leave, enter, memory, time)."""
     best = INF
@@ -25,14 +25,14 @@ def pareto_cells(kind, time, memory, enter, leave, cap, keep):
             keep[at] = True
 
 
-@compiled(
-    "i8(f8[::1], f8[::1], i8, i8, i8, f8[::1], f8[::1], i8, i8, f8, f8, f8, f8[::1], f8[:, ::1], i8, f8)", inner=True
-)
-def absorb(own_p, own_m, begin, n, out, lab_p, lab_m, x, stop, dp, dm, cap, prices, slack, state, spare):
-    """Merge ``n`` labels from ``begin`` with a front ``x .. stop`` shifted by (dp, dm), dropping what cannot be of use.
-
-    The first ones are in ``own_p``, ``own_m``, where the result goes too, from ``out`` on; returns its length.
-    """
+@compiled(int64(PAIRS, MERGE, PAIRS, RUN, TEST), inner=True)
+def absorb(own, merge, labels, run, test):
+    """Merge labels of ``own`` with a run of others, dropping what cannot be of use; returns how many there are then."""
+    own_p, own_m = own
+    lab_p, lab_m = labels
+    begin, n, out = merge
+    x, stop, dp, dm = run
+    cap, prices, slack, state, spare = test
     tolerance = 1e-12
     i, end, k, best = begin, begin + n, out, INF
     while x < stop:
@@ -68,9 +68,10 @@ def absorb(own_p, own_m, begin, n, out, lab_p, lab_m, x, stop, dp, dm, cap, pric
     return k - out
 
 
-@compiled("i8(f8[::1], f8[::1], i8, i8, i8, f8)", inner=True)
-def narrow(p, m, begin, n, width, price):
+@compiled(int64(PAIRS, int64, int64, int64, float64), inner=True)
+def narrow(labels, begin, n, width, price):
     """Keep about ``width`` of ``n`` labels from ``begin``: those cheapest under a price of memory, and the fastest."""
+    p, m = labels
     low, high = INF, -INF
     for x in range(begin, begin + n):
         value = p[x] + price * m[x]
@@ -93,25 +94,21 @@ def narrow(p, m, begin, n, width, price):
     return kept - begin
 
 
-@compiled(
-    f"i8(i8, i8, i8, {TREE}, i8[::1], {STEPS}, {COSTS}, i8[::1], i8[::1], f8[::1], f8[::1], i8,"
-    "f8[::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1], i8, f8[::1], f8[::1], i8[::1])"
-)
-def extend(
-    x, rows, width, tree, in_base, steps, costs, where, many, lab_p, lab_m, used,
-    prices, slack, slack_in, spare, spare_in, watch, tmp_p, tmp_m, in_at,
-):  # fmt: skip
+@compiled(int64(SEGMENT, TO_GO, int64, int64, SPOTS, PAIRS, int64, PAIRS, int64[::1]))
+def extend(segment, to_go, x, width, spots, labels, used, aside, in_at):
     """All labels of item ``x`` from those of its parent; returns the labels used, or -1 if out of room.
 
-    Labels are kept apart by the state in which their stage began, ``rows`` of them. State ``q`` of item ``x`` in row
-    ``f`` is number ``base[x] * rows + f * states + q``; ``where``, ``many`` locate its front in ``lab_p``, ``lab_m``.
     Labels without a useful completion (:func:`completions`) are dropped. A positive ``width`` keeps that many labels
-    of a state, those that look best under ``prices[watch]``: a beam. ``tmp_p`` and ``tmp_m`` are room in three parts:
-    two sides of a merge, and the fronts of all residual states, of which ``r`` is at ``in_at[r] .. in_at[r + 1]``.
+    of a state, those that look best under the last price: a beam. ``aside`` is room in three parts: two sides of a
+    merge, and the fronts of all residual states, of which ``r`` is at ``in_at[r] .. in_at[r + 1]``.
     """
-    parent, kind, base = tree
-    residuals, first, group, source, reshard = steps
-    cap, start, enter, leave, time, memory = costs
+    parent, kind, base = segment.tree
+    residuals, first, group, source, reshard = segment.arcs
+    cap, start, enter, leave, time, memory, _ = segment.costs
+    in_base, prices, slack, slack_in, spare, spare_in = to_go
+    rows, where, many = spots
+    lab_p, lab_m = labels
+    tmp_p, tmp_m = aside
     t, room = kind[x], len(tmp_p) // 3
     states, states_before = base[x + 1] - base[x], base[parent[x] + 1] - base[parent[x]]
     for f in range(rows):
@@ -135,8 +132,9 @@ def extend(
                     if many[q] == 0:
                         continue
                     count = absorb(
-                        tmp_p, tmp_m, side, count, room - side, lab_p, lab_m, where[q], where[q] + many[q],
-                        reshard[z], 0.0, cap, prices, slack_in, ir, spare_in[ir],
+                        aside, Merge(side, count, room - side), labels,
+                        Run(where[q], where[q] + many[q], reshard[z], 0.0),
+                        Test(cap, prices, slack_in, ir, spare_in[ir]),
                     )  # fmt: skip
                     side = room - side
             if in_at[r] + count > len(tmp_p):
@@ -159,12 +157,12 @@ def extend(
                     if begin == end:
                         continue
                     count = absorb(
-                        tmp_p, tmp_m, side, count, room - side, tmp_p, tmp_m, begin, end, time[entry], memory[entry],
-                        cap, prices, slack, base[x] + q, spare[base[x] + q],
+                        aside, Merge(side, count, room - side), aside, Run(begin, end, time[entry], memory[entry]),
+                        Test(cap, prices, slack, base[x] + q, spare[base[x] + q]),
                     )  # fmt: skip
                     side = room - side
             if width > 0 and count > width:
-                count = narrow(tmp_p, tmp_m, side, count, width, prices[watch])
+                count = narrow(aside, side, count, width, prices[len(prices) - 1])
             if used + count > len(lab_p):
                 return -1
             for y in range(count):

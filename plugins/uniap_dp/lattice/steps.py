@@ -9,41 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 import numpy as np
 
 from uniap_core.api import MEMORY_TOLERANCE
 
-from .codes import CodeBook, Codes, TooLarge, grid, snap
-from .labels import pareto_cells
+from ..codes import CodeBook, Codes, TooLarge, grid, snap
+from .kernels.arrays import Arcs, StageClass
+from .kernels.stage_labels import pareto_cells
 
 Array = np.ndarray
 
 Live = tuple[int, tuple[int, ...]]
 """A producer (position) and its edges still to come."""
-
-
-@dataclass(frozen=True, eq=False)
-class StageClass:
-    """Entries on one kind of stage; those of step type ``t`` are ``start[t]:start[t + 1]``, sorted by ``leave``.
-
-    ``enter`` (residual state and in-class), ``leave`` (state after), ``time`` (s), ``memory`` (B) and ``kind``
-    (strategy index) run parallel. ``cap`` is what layers may use on such a stage, bytes.
-    """
-
-    cap: float
-    start: Array
-    enter: Array
-    leave: Array
-    time: Array
-    memory: Array
-    kind: Array
-
-    @property
-    def arrays(self) -> tuple[float, Array, Array, Array, Array, Array]:
-        """The tuple that kernels take."""
-        return self.cap, self.start, self.enter, self.leave, self.time, self.memory
 
 
 Move = tuple[Codes, list[tuple[int, int]], list[int], tuple[int, Codes] | None]
@@ -79,7 +57,7 @@ class StepTypes:
         for (producer, edges), code in zip(live, codes, strict=True):
             used, kept = b.split(edges, u)
             new = after.get(producer)
-            tables = tuple((kind, id(b.edges[e].reshard_s)) for e, kind in used)
+            tables = tuple((kind, b.resharding[e]) for e, kind in used)
             parts.append((code.number, tables, None if new is None else (new[0], new[1].number), tuple(kept)))
             moves.append((code, used, kept, new))
         own = after.get(u)
@@ -120,13 +98,13 @@ class StepTypes:
         leave = np.zeros(len(into), dtype=np.int64) if own is None else own[1].cls
         self.entry.append((u, bases, choices, leave, 0 if own is None else int(strides[own[0]])))
 
-    def arcs(self) -> tuple[Array, Array, Array, Array, Array]:
-        """See :class:`Lattice`."""
+    def arcs(self) -> Arcs:
+        """The arcs of all types."""
         counts = np.array([len(g) - 1 for g in self.group], dtype=np.int64)
         first = np.concatenate([[0], np.cumsum(counts + 1)])[:-1].astype(np.int64)
         offsets = np.concatenate([[0], np.cumsum([len(s) for s in self.source])])
         group = np.concatenate([g + o for g, o in zip(self.group, offsets, strict=False)]).astype(np.int64)
-        return counts, first, group, np.concatenate(self.source).astype(np.int64), np.concatenate(self.cost)
+        return Arcs(counts, first, group, np.concatenate(self.source).astype(np.int64), np.concatenate(self.cost))
 
     def stage_classes(self) -> tuple[Array, tuple[StageClass, ...]]:
         """Group equal stages and price every type on each group."""
