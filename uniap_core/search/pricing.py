@@ -21,7 +21,7 @@ from ..plan import Plan
 from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
-from ..solve.plugin import SolverPlugin
+from ..solve.plugin import Form, SolverPlugin
 from ..strategy import Strategy
 from .request import Search
 
@@ -253,7 +253,9 @@ def lower_bound(search: Search, problem: Problem) -> float:
     """A certified bound on a problem's optimum, seconds: the solver's own where it has one; ``inf`` if infeasible."""
     plugin: SolverPlugin = registry.load("solver", search.solver)
     simple = simple_bound(problem)
-    return max(simple, float(registry.resolve(plugin.bound)(problem))) if plugin.bound else simple
+    if not plugin.bound or plugin.refusal(problem, Form.PROBLEM):
+        return simple
+    return max(simple, float(registry.resolve(plugin.bound)(problem)))
 
 
 def simple_bound(problem: Problem) -> float:

@@ -26,6 +26,7 @@ WRONG_TYPE = {
 }
 
 REFUSED = {
+    "dp": ({"max_labels": -1}, {"max_steps": -5}),
     "highs": ({"presolve": "banana"}, {"heuristic_effort": 1.5}, {"heuristic_effort": -0.1}),
     "scip": ({"emphasis": "haste"}, {"factor_terms": 0}, {"nodes": -2}),
     "cbc": ({"library": "mine"}, {"nodes": -1}, {"nodes": 5, "library": "ortools"}),
