@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,15 +37,9 @@ def run(
 
     from .. import artifact, registry
     from .. import plan as plans
-    from ..errors import UsageError
-    from ..execute import Job
+    from ..execute import Job, launch
 
     chosen = registry.load("executor", executor)
-    if not chosen.launch:
-        raise UsageError(
-            f"{executor} does not launch", f"export the plan instead: uniap export {plan} --to {executor} -o DIR"
-        )
-    _installed(chosen)
     job = msgspec.convert(
         {
             "steps": steps,
@@ -62,7 +56,7 @@ def run(
     )
     subject = plans.read(plan)
     with progress("training", quiet=json) as emit:
-        report: RunReport = registry.resolve(chosen.launch)(subject, job, emit)
+        report = launch(subject, chosen, job, emit)
     if output:
         artifact.write(output, report)
     if json:
@@ -232,12 +226,3 @@ def calibrate(
             print(f"  {name:<18} {fit['constants'][name]:.3g}   ({low:.3g} to {high:.3g})")
     print(f"written to {output}; export UNIAP_CONSTANTS={output} to use it")
     return None
-
-
-def _installed(plugin: Any) -> None:
-    from .. import registry
-    from ..errors import PluginError
-
-    absent = registry.missing(plugin.modules)
-    if absent:
-        raise PluginError(f"{plugin.name} needs {', '.join(absent)}", plugin.install)

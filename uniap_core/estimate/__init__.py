@@ -11,8 +11,8 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import artifact, registry
-from ..errors import BadFile, UniapError
+from .. import artifact, cost_models
+from ..errors import BadFile, PluginError, UniapError
 from .calibration import calibrate_file, measured_s
 from .plan import GIB, Plan, Prediction, Price, parse, predict
 
@@ -44,8 +44,7 @@ def pricer(cost_model: str = "analytic") -> Price:
     UnknownName, PluginError
         If there is no such cost model or it does not load.
     """
-    price: Price = registry.resolve(registry.load("cost model", cost_model).price)
-    return price
+    return cost_models.pricer(cost_model)
 
 
 def estimate(rows: Iterable[Mapping[str, str]], cost_model: str = "analytic") -> list[dict[str, str]]:
@@ -69,6 +68,8 @@ def _estimated(row: Mapping[str, str], price: Price) -> dict[str, str]:
     out = {key: value for key, value in row.items() if key is not None} | dict.fromkeys(WRITTEN, "")
     try:
         prediction = predict(parse(row, notes), price, notes)
+    except PluginError:
+        raise
     except UniapError as error:
         return out | {"pred_note": f"not predicted: {error.cause}"}
     return out | {

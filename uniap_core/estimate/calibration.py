@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import artifact, registry
-from ..errors import PluginError, UniapError
+from .. import artifact, fence, registry
+from ..errors import UniapError
 from .plan import Plan, Price, parse, predict
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def calibrator(cost_model: str) -> Any:
     import importlib
 
     package = registry.load("cost model", cost_model).price.partition(":")[0].partition(".")[0]
-    try:
+    with fence.guard(
+        f"cost model {cost_model!r} cannot be calibrated: {package}.calibrate", "choose one that can: analytic"
+    ):
         return importlib.import_module(f"{package}.calibrate")
-    except ImportError:
-        raise PluginError(f"cost model {cost_model!r} cannot be calibrated", "choose one that can: analytic") from None
 
 
 def calibrate_file(
@@ -95,7 +95,9 @@ def calibrate_file(
     from . import read_rows
 
     module = calibrator(cost_model)
-    fitted = module.calibrate(runs_of(read_rows(source)[1], module))
+    rows = read_rows(source)[1]
+    with fence.guard(f"cost model {cost_model!r}: calibrate"):
+        fitted = module.calibrate(runs_of(rows, module))
     artifact.write_text(target, module.to_toml(fitted, f"fitted to {source} by uniap calibrate"))
     return {
         generation: {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,9 @@ from itertools import combinations
 
 import numpy as np
 
-from .. import diagnose, registry
-from ..costs import Candidate, CostModelPlugin, CostTables
-from ..errors import BadValue
+from .. import cost_models, diagnose, registry
+from ..costs import Candidate, CostTables
+from ..errors import BadValue, PluginError
 from ..pins import Pins, select
 from ..problem import Problem
 from ..profile import Profile
@@ -75,11 +76,8 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     BadValue
         If it cannot be priced: indivisible, or some layer has no strategy.
     """
-    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
     _check_batch(search, candidate)
-    tables: CostTables = registry.resolve(plugin.price)(
-        search.graph, search.cluster, search.space, candidate, search.profile
-    )
+    tables = cost_models.price(search.cost_model, search.graph, search.cluster, search.space, candidate, search.profile)
     return search.pins.restrict(tables)
 
 
@@ -224,7 +222,12 @@ def lower_bound(search: Search, problem: Problem) -> float:
     """A certified bound on a problem's optimum, seconds: the solver's own where it has one; ``inf`` if infeasible."""
     plugin: SolverPlugin = registry.load("solver", search.solver)
     simple = simple_bound(problem)
-    return max(simple, float(registry.resolve(plugin.bound)(problem))) if plugin.bound else simple
+    if not plugin.bound:
+        return simple
+    bound = float(registry.call(plugin, "bound", problem, returns=numbers.Real))  # type: ignore[type-abstract]
+    if math.isnan(bound):
+        raise PluginError(f"solver {plugin.name!r}: its bound is not a number", "correct the plugin")
+    return max(simple, bound)
 
 
 def simple_bound(problem: Problem) -> float:
