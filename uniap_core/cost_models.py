@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import fence, registry
-from .costs import MEMORY_PARTS, TIME_PARTS, Candidate, CostTables
+from .costs import MEMORY_PARTS, TIME_PARTS, Candidate, CostTables, identity
 from .errors import BadValue, PluginError
-from .problem import EdgeTable, Stage
 from .strategy import Strategy
+from .tables import EdgeTable, Rank
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -44,7 +44,9 @@ def price(
         raise PluginError(f"cost model {name!r} needs {', '.join(absent)}, not installed here", plugin.install)
     tables = registry.call(plugin, "price", graph, cluster, space, candidate, profile, returns=CostTables)
     with fence.guard(f"cost model {name!r}: reading its tables", "correct the plugin"):
-        wrong = next(_misfits(tables, graph, candidate), "")
+        mine = identity(plugin)
+        wrong = "" if tables.model == mine else f"they say that {tables.model} priced them, and this is {mine}"
+        wrong = wrong or next(_misfits(tables, graph, candidate), "")
     if wrong:
         raise PluginError(f"cost model {name!r} returned tables that are none: {wrong}", "correct the plugin")
     return tables
@@ -74,15 +76,13 @@ def pricer(name: str) -> Price:
 
 def _misfits(tables: CostTables, graph: ModelGraph, candidate: Candidate) -> Iterator[str]:
     """What is wrong with tables; their shapes, signs and edges are the problem's to judge."""
-    if not _all((tables.model,), str):
-        yield "its model is not a name"
     if tables.candidate != candidate:
         yield "they are of another candidate"
-    for field, kind in (("stages", Stage), ("edges", EdgeTable)):
+    for field, kind in (("ranks", Rank), ("edges", EdgeTable)):
         if not _all(getattr(tables, field), kind):
             yield f"{field} is not a tuple of {kind.__name__}"
-    if len(tables.stages) != candidate.pp:
-        yield f"{len(tables.stages)} stages, and {candidate.pp} were asked for"
+    if len(tables.ranks) != candidate.pp:
+        yield f"{len(tables.ranks)} ranks, and {candidate.pp} were asked for"
     if [getattr(layer, "name", None) for layer in tables.layers] != [layer.name for layer in graph.layers]:
         yield "its layers are not those of the model"
     seen: set[tuple[int, ...]] = set()

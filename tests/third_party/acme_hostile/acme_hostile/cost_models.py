@@ -25,10 +25,10 @@ OTHER = _cost_model("other", "returns the tables of one layer less")
 ZERO = _cost_model("zero", "says that nothing takes any time")
 
 
-def _right(*arguments: object) -> CostTables:
+def _right(*arguments: object, model: str = "") -> CostTables:
     from uniap_cost_analytic.pricing import price
 
-    return price(*arguments)
+    return replace(price(*arguments), model=f"hostile-{model}/1")
 
 
 def _changed(tables: CostTables, **changes: object) -> CostTables:
@@ -49,11 +49,11 @@ def exit(*arguments: object) -> CostTables:
 
 
 def lists(*arguments: object) -> CostTables:
-    return _changed(_right(*arguments), forward_s=lambda values: values.tolist())
+    return _changed(_right(*arguments, model="lists"), forward_s=lambda values: values.tolist())
 
 
 def nan(*arguments: object) -> CostTables:
-    return _changed(_right(*arguments), forward_s=lambda values: values * math.nan)
+    return _changed(_right(*arguments, model="nan"), forward_s=lambda values: values * math.nan)
 
 
 def nothing(*arguments: object) -> CostTables:
@@ -61,15 +61,17 @@ def nothing(*arguments: object) -> CostTables:
 
 
 def objects(*arguments: object) -> CostTables:
-    return _changed(_right(*arguments), forward_s=lambda values: values.astype(object))
+    return _changed(_right(*arguments, model="objects"), forward_s=lambda values: values.astype(object))
 
 
 def other(*arguments: object) -> CostTables:
-    tables = _right(*arguments)
+    tables = _right(*arguments, model="other")
     return replace(tables, layers=tables.layers[:-1], edges=tables.edges[:-1])
 
 
 def zero(*arguments: object) -> CostTables:
-    tables = _changed(_right(*arguments), forward_s=np.zeros_like, backward_s=np.zeros_like, iteration_s=np.zeros_like)
+    tables = _changed(
+        _right(*arguments, model="zero"), forward_s=np.zeros_like, backward_s=np.zeros_like, iteration_s=np.zeros_like
+    )
     edges = (replace(e, reshard_s=np.zeros_like(e.reshard_s), cross_s=np.zeros_like(e.cross_s)) for e in tables.edges)
     return replace(tables, edges=tuple(edges))

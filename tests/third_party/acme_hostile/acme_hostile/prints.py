@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from dataclasses import replace
 
 from uniap_core.api import CostModelPlugin, CostTables, Form, ModelGraph, ModelPlugin, SolverPlugin
 
@@ -40,7 +41,7 @@ def price(*arguments: object) -> CostTables:
     print("pricing")
     os.write(1, b"pricing\n")
     ctypes.CDLL(None).puts(b"pricing in C")
-    return right(*arguments)
+    return replace(right(*arguments), model="hostile-prints/1")
 
 
 def names() -> tuple[str, ...]:
