@@ -10,7 +10,7 @@ import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import Inexpressible, Proposal, write_text
+from uniap_core.api import Inexpressible, Proposal, line, write_text
 
 from .check import check
 from .likeness import differences
@@ -37,11 +37,10 @@ MODULES = (
 )
 """What a training script imports, directly or not."""
 
-SCRIPT = '''"""{title}
+SCRIPT = '''# {title}
+# From the plan {seal}.
+{note}"""Trains one model under one plan, predicted {seconds:.4g} s per iteration:
 
-Planned {what}, predicted {seconds:.4g} s per iteration.
-From the plan {seal}.
-{note}
     torchrun --nproc-per-node={devices} train.py --steps 100
 """
 
@@ -148,13 +147,12 @@ def script(plan: Proposal) -> str:
         (row.name, row.stage, row.tp, row.dp, row.sharding, row.recompute, row.sequence_parallel) for row in plan.layers
     ]
     family = family_of(plan.model)
-    note = NOTES.get(family, NOTES[""]).format(family=family, source=plan.model.source)
+    note = NOTES.get(family, NOTES[""]).format(family=line(family), source=line(plan.model.source))
     return SCRIPT.format(
-        title=f"Trains {plan.model.name} on {plan.cluster.devices} devices.",
-        what=f"for {plan.cluster.name} by {plan.solver}",
+        title=line(f"Trains {plan.model.name} on {plan.cluster.devices} devices of {plan.cluster.name}."),
         seconds=plan.predicted.iteration_time_s,
-        note=note if is_traced(plan.model) else "",
-        seal=getattr(plan, "seal", "") or "that was never sealed",
+        note="".join(f"# {line(text)}\n" for text in note.split("\n") if text) if is_traced(plan.model) else "",
+        seal=line(getattr(plan, "seal", "") or "that was never sealed"),
         rows="\n".join(f"    {row!r}," for row in rows),
         family=family,
         architecture=pprint.pformat(dict(plan.model.architecture), indent=4, width=100).replace("\n", "\n    "),

@@ -13,6 +13,9 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..execute import RunReport
 
+TrustSource = Annotated[
+    bool, typer.Option("--trust-source", help="Import the module that the file names as its model's source.")
+]
 Out = Annotated[str | None, typer.Option("--output", "-o", help="Where to write.")]
 
 
@@ -29,13 +32,14 @@ def run(
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints (0: at the end).")] = 0,
     resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
     check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
+    trust_source: TrustSource = False,
     output: Out = None,
     json: Json = False,
 ) -> None:
     """Train the model under a plan on this machine; prints losses, and predicted against measured."""
     import msgspec
 
-    from .. import artifact, registry
+    from .. import artifact, registry, trust
     from .. import plan as plans
     from ..execute import Job, launch
 
@@ -55,6 +59,8 @@ def run(
         Job,
     )
     subject = plans.read(plan)
+    if trust_source:
+        trust.allow(subject.model.source)
     with progress("training", quiet=json) as emit:
         report = launch(subject, chosen, job, emit)
     if output:
@@ -85,17 +91,21 @@ def export(
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
     profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
-    from .. import artifact
+    from .. import artifact, trust
     from .. import plan as plans
     from ..export import export as write
     from ..profile import Profile
 
     measured = None if profile is None else artifact.read(profile, Profile)
+    subject = plans.read(plan)
+    if trust_source:
+        trust.allow(subject.model.source)
     with progress("exporting", quiet=json) as emit:
-        files = write(plans.read(plan), to, output, measured, emit)
+        files = write(subject, to, output, measured, emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))
@@ -144,12 +154,16 @@ def profile(
     output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
         "profile.json"
     ),
+    trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
-    from .. import models, registry
+    from .. import models, registry, trust
 
     graph = models.load(model, seq)
+    if trust_source:
+        trust.allow(graph.source)
+    trust.check(graph.source)
     measure = registry.resolve("uniap_torch.profiler:profile")
     with progress("measuring", quiet=json) as emit:
         found = measure(

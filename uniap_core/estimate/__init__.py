@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import artifact, cost_models
 from ..errors import BadFile, PluginError, UniapError
+from ..quoting import cell
 from .calibration import calibrate_file, measured_s
 from .plan import GIB, Plan, Prediction, Price, parse, predict
 
@@ -117,6 +118,6 @@ def estimate_file(source: str | os.PathLike[str], target: str | os.PathLike[str]
     fields = [*header, *(name for name in WRITTEN if name not in header)]
     writer = csv.DictWriter(buffer, fields, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(predicted)
+    writer.writerows({name: cell(value or "") for name, value in row.items()} for row in predicted)
     artifact.write_text(target, buffer.getvalue())
     return sum(1 for row in predicted if row["pred_iter_time_s"])

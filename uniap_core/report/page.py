@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from importlib import resources
 
 from ..events import Incumbent
 from ..plan import Plan
+from ..quoting import html as escape
+from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
 from .shares import proof_line, time_shares
@@ -133,11 +134,11 @@ def _checks(plan: Plan) -> str:
 
 
 def _reproduce(plan: Plan) -> str:
-    pins = "".join(f" --pin '{pin}'" for pin in plan.pins)
-    model = plan.model.source.removeprefix("zoo:") or "model.json"
+    pins = "".join(f" --pin {shell(pin)}" for pin in plan.pins)
+    model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
     command = (
-        f"uniap plan {model} --cluster {plan.cluster.name} --batch {plan.global_batch} --seq {plan.sequence} "
-        f"--precision {plan.precision} --schedule {plan.schedule}{pins} -o plan.json"
+        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} --seq {plan.sequence} "
+        f"--precision {shell(plan.precision)} --schedule {shell(plan.schedule)}{pins} -o plan.json"
     )
     rows = [
         ("cost model", plan.cost_model),
