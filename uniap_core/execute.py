@@ -10,8 +10,7 @@ import msgspec
 
 from . import artifact, fence, registry
 from .costs import identity
-from .errors import PluginError, Unverified, UsageError
-from .events import Emit, silent
+from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
 from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
@@ -216,37 +215,6 @@ def dry_run(plan: Plan, executor: ExecutorPlugin) -> tuple[RankLayout, list[Chec
     admit(plan)
     built = registry.call(executor, "layout", plan, returns=RankLayout) if executor.layout else rank_layout(plan)
     return built, layout.checks(plan, world=built.world, stages=built.stages, built=built.groups)
-
-
-def launch(plan: Plan, executor: ExecutorPlugin, job: Job, emit: Emit = silent) -> RunReport:
-    """Train under a plan; the executor's report is held against the plan.
-
-    Raises
-    ------
-    UsageError
-        If it does not launch.
-    PluginError
-        If it lacks a library, fails, or reports something else than this run.
-    """
-    if not executor.launch:
-        raise UsageError(
-            f"{executor.name} does not launch",
-            f"export the plan instead: uniap export PLAN --to {executor.name} -o DIR",
-        )
-    absent = registry.missing(executor.modules)
-    if absent:
-        raise PluginError(f"{executor.name} needs {', '.join(absent)}", executor.install)
-    report = registry.call(executor, "launch", plan, job, emit, returns=RunReport)
-    wrong = ""
-    if report.plan != plan.seal:
-        wrong = "it is of another plan"
-    elif not len(report.losses) == len(report.gradient_norms) == len(report.step_s):
-        wrong = "it has not one loss, norm and time per step"
-    elif len(report.stages) != plan.pp:
-        wrong = f"it has {len(report.stages)} stages, and the plan has {plan.pp}"
-    if wrong:
-        raise PluginError(f"executor {executor.name!r} returned a report that is none: {wrong}", "correct the plugin")
-    return report
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from pathlib import Path
 from . import registry
 from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, UsageError
 from .events import Emit, silent
-from .execute import Capability, ExecutorPlugin, admit
+from .execute import Capability, ExecutorPlugin
+from .gate import admit
 from .pins import Pins
 from .plan import Plan
 from .profile import Profile
@@ -55,7 +56,7 @@ def export(
     UnknownName, UsageError
         If there is no such executor, or it does not export.
     """
-    admit(plan)
+    admit(plan, profile)
     if isinstance(executor, str):
         executor = load(executor)
     reasons = obstacles(plan, executor)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.planned import planned
-from uniap_core import errors, execute, export, models, registry
+from uniap_core import errors, execute, export, gate, models, registry
 from uniap_core.cluster import preset
 from uniap_core.cost_models import price
 from uniap_core.costs import Candidate, Training
@@ -176,7 +176,7 @@ def test_an_executor_that_misbehaves_is_named(plan, name, words, tmp_path):
         return registry.load("executor", name)
 
     with refused(errors.PluginError, words):
-        execute.launch(plan, load(name), Job(steps=1, device="cpu"))
+        gate.launch(plan, load(name), Job(steps=1, device="cpu"))
     if "other" in name or "words" in name:
         return
     with refused(errors.PluginError, words):

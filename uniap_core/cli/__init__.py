@@ -6,13 +6,16 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
 from ..errors import UniapError
 from ..quoting import json, terminal
 from .screen import Screen
+
+if TYPE_CHECKING:
+    from ..plan import Plan
 
 app = typer.Typer(
     name="uniap",
@@ -73,6 +76,17 @@ def report_error(error: UniapError, *, as_json: bool) -> None:
     if error.fix:
         console.print("[bold]  fix[/]: ", end="")
         console.print(terminal(error.fix), markup=False)
+
+
+def read_plan(path: str) -> Plan:
+    """A plan from a file; what speaks against it is said on stderr, because it is only looked at here."""
+    from ..gate import doubts
+    from ..plan import read
+
+    plan = read(path)
+    for doubt in doubts(plan):
+        print(f"warning: {terminal(path)} does not hold: {terminal(doubt)}", file=sys.stderr)
+    return plan
 
 
 def print_json(value: Any) -> None:

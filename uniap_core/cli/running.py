@@ -32,6 +32,7 @@ def run(
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints (0: at the end).")] = 0,
     resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
     check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
+    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
     trust_source: TrustSource = False,
     output: Out = None,
     json: Json = False,
@@ -41,7 +42,9 @@ def run(
 
     from .. import artifact, registry, trust
     from .. import plan as plans
-    from ..execute import Job, launch
+    from ..execute import Job
+    from ..gate import launch
+    from ..profile import Profile
 
     chosen = registry.load("executor", executor)
     job = msgspec.convert(
@@ -58,11 +61,12 @@ def run(
         },
         Job,
     )
+    measured = None if profile is None else artifact.read(profile, Profile)
     subject = plans.read(plan)
     if trust_source:
         trust.allow(subject.model.source)
     with progress("training", quiet=json) as emit:
-        report = launch(subject, chosen, job, emit)
+        report = launch(subject, chosen, job, emit, measured)
     if output:
         artifact.write(output, report)
     if json:

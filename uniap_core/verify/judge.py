@@ -10,11 +10,15 @@ from ..costs import CostTables
 from ..errors import UniapError
 from ..proposal import Proposal, subject
 from . import devices, numbers, structure
+from .architecture import architecture
 from .numbers import Placement
 from .proof import proof
 from .simulate import live
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+"""Whose state and time per step are known; whatever else is written there would be launched as one of them."""
 
 
 def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = None) -> Verdict:
@@ -38,6 +42,7 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
     checks = [current(proposal, tables), candidate(proposal, tables)]
     placed = layers(proposal, tables), stage_lists(proposal), strategies(proposal, tables)
     checks += placed
+    checks.append(architecture(proposal.model))
     checks += _proof(proposal)
     if all(check.passed for check in (checks[1], *placed)):
         stage = {layer.name: layer.stage for layer in proposal.layers}
@@ -64,6 +69,7 @@ def standing(proposal: Proposal) -> list[Check]:
         conclude("current", faults, evidence, "plan again"),
         conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
         stage_lists(proposal),
+        architecture(proposal.model),
     ]
     checks += _proof(proposal)
     if checks[1].passed and checks[2].passed:
@@ -126,6 +132,8 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
                 for i, (stage, peak) in enumerate(zip(tables.ranks, peaks.tolist(), strict=True))
                 if stage.in_flight != ((peak,),)
             ]
+    if training.optimizer not in OPTIMIZERS:
+        faults.append(f"the optimizer {training.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
     evidence = f"{priced.name}, batch {proposal.global_batch}, {proposal.schedule}, {proposal.precision}"
     return conclude("candidate", faults, evidence, "plan again")
 
