@@ -21,10 +21,9 @@ import numpy as np
 from uniap_core import artifact
 from uniap_core.errors import UniapError
 from uniap_core.gate import admit
-from uniap_core.plan import Plan, _seal_of, read
-from uniap_core.proposal import subject
+from uniap_core.plan import Plan, PlanFile, from_file, read, to_file
 
-from .mutations import edit
+from .mutations import edit, reseal, reseal_proposal
 
 Path = tuple[str | int, ...]
 
@@ -82,13 +81,21 @@ def forged(document: Any, path: Path) -> Plan:
     for key in path[:-1]:
         inside = inside[key]
     inside[path[-1]] = changed(inside[path[-1]])
-    plan = artifact.decode(json.dumps(spoiled), Plan)
-    if path[0] != "hashes":
-        hashes = edit(plan.hashes, graph=artifact.digest(plan.model), cluster=artifact.digest(plan.cluster))
-        plan = edit(plan, hashes=hashes)
-    if path[0] != "verdict":
-        plan = edit(plan, verdict=edit(plan.verdict, subject=subject(plan)))
-    return plan if path[0] == "seal" else edit(plan, seal=_seal_of(plan, plan.proof, plan.verdict))
+    plan = read_document(spoiled)
+    if path[0] in ("verdict", "seal"):
+        return plan if path[0] == "seal" else reseal(plan, verdict=plan.verdict)
+    return reseal(plan) if path[0] == "hashes" else rehash(plan)
+
+
+def read_document(document: Any) -> Plan:
+    """The plan of a document that was edited."""
+    return from_file(artifact.decode(json.dumps(document), PlanFile))
+
+
+def rehash(plan: Plan) -> Plan:
+    """The plan with hashes of its model and cluster, subject and seal computed again."""
+    hashes = edit(plan.hashes, graph=artifact.digest(plan.model), cluster=artifact.digest(plan.cluster))
+    return reseal_proposal(plan, hashes=hashes)
 
 
 def admitted(plan: Plan, most: int, seed: int = 0) -> tuple[int, Counter[str]]:
@@ -99,7 +106,7 @@ def admitted(plan: Plan, most: int, seed: int = 0) -> tuple[int, Counter[str]]:
     most
         Leaves tried of each place, drawn at random.
     """
-    document = json.loads(artifact.encode(plan))
+    document = json.loads(artifact.encode(to_file(plan)))
     places: dict[str, list[Path]] = {}
     for path in leaves(document):
         places.setdefault(place(path), []).append(path)

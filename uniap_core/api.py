@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .artifact import decode, digest, encode, read, write, write_text
+from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .caches import folder as cache_folder
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
@@ -38,6 +39,8 @@ from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .models import ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
+from .plan import read as read_plan
+from .plan import write as write_plan
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -51,12 +54,20 @@ from .quoting import cell, line, literal, shell, toml_key
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
-from .strategy import Strategy, StrategySpace, divisors
+from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 from .trust import allow as allow_source
 from .trust import check as check_source
 
 __all__ = [
+    "AXES",
+    "Axis",
+    "Grid",
+    "Grids",
+    "Groups",
+    "Layout",
+    "Span",
+    "arrange",
     "MEMORY_PARTS",
     "MEMORY_TOLERANCE",
     "TIME_PARTS",
@@ -139,10 +150,12 @@ __all__ = [
     "encode",
     "identity",
     "read",
+    "read_plan",
     "silent",
     "numbered",
     "pipeline_ranks",
     "write",
+    "write_plan",
     "write_text",
     "allow_source",
     "cache_folder",

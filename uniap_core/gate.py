@@ -83,8 +83,10 @@ def doubts(plan: Plan) -> tuple[str, ...]:
     except Unverified as error:
         found.append(error.cause)
     try:
-        found += [f"{check.name}: {check.evidence}" for check in standing(plan) if not check.passed]
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        found += [
+            f"{check.name}: {check.evidence}" for check in standing(plan.proposal, plan.proof) if not check.passed
+        ]
+    except (UniapError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         found.append(f"it cannot even be read: {type(error).__name__}: {error}")
     return tuple(found)
 

@@ -2,10 +2,10 @@
 
 import json
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from bench.leaves import admitted, faults, read_document, rehash
 from tests.planned import planned
 from uniap_core import artifact, gate
 from uniap_core import plan as plans
@@ -13,8 +13,6 @@ from uniap_core.cli import register
 from uniap_core.errors import BadFile, Unverified
 from uniap_core.export import export
 from uniap_core.graph import ModelGraph
-
-edit = msgspec.structs.replace
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +22,9 @@ def plan():
 
 def forged(plan, change):
     """The plan with its document changed, its hashes, its verdict and its seal computed again."""
-    document = json.loads(artifact.encode(plan))
+    document = json.loads(artifact.encode(plans.to_file(plan)))
     change(document)
-    spoiled = artifact.decode(json.dumps(document), plans.Plan)
-    hashes = edit(spoiled.hashes, graph=artifact.digest(spoiled.model), cluster=artifact.digest(spoiled.cluster))
-    spoiled = edit(spoiled, hashes=hashes)
-    spoiled = edit(spoiled, verdict=edit(spoiled.verdict, subject=plans.subject(spoiled)))
-    return edit(spoiled, seal=plans._seal_of(spoiled, spoiled.proof, spoiled.verdict))
+    return rehash(read_document(document))
 
 
 def put(*path, value):
@@ -78,11 +72,10 @@ def test_an_honest_plan_passes(plan):
     ],
 )
 def test_a_forged_plan_reaches_neither_a_device_nor_a_script(plan, path, value, tmp_path):
-    spoiled = forged(plan, put(*path, value=value))
     with pytest.raises(Unverified):
-        gate.admit(spoiled)
+        gate.admit(forged(plan, put(*path, value=value)))
     with pytest.raises(Unverified):
-        export(spoiled, "megatron", tmp_path)
+        export(forged(plan, put(*path, value=value)), "megatron", tmp_path)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt", "bert", "mixtral"])
@@ -105,8 +98,6 @@ def test_without_a_source_the_operators_still_tell(family):
 
 @pytest.mark.parametrize("family", ["llama", "gpt"])
 def test_no_leaf_that_matters_can_be_changed(family):
-    from bench.leaves import admitted, faults
-
     made = planned(family, "tp2-dp2-sp", cuts=(4,), micro_batches=4)
     tried, through = admitted(made, most=1)
     assert tried > 150
@@ -114,7 +105,7 @@ def test_no_leaf_that_matters_can_be_changed(family):
 
 
 def test_looking_at_an_edited_plan_says_so(plan, tmp_path):
-    document = json.loads(artifact.pretty(plan))
+    document = json.loads(artifact.pretty(plans.to_file(plan)))
     document["predicted"]["iteration_time_s"] /= 2
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(document))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import Json, command, print_json
-from .advice import PlanFile
+from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints (0: at the end).")] = 0,
     resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
     check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
-    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    profile: PricedFrom = None,
     trust_source: TrustSource = False,
     output: Out = None,
     json: Json = False,
@@ -44,7 +44,6 @@ def run(
     from .. import plan as plans
     from ..execute import Job
     from ..gate import launch
-    from ..profile import Profile
 
     chosen = registry.load("executor", executor)
     job = msgspec.convert(
@@ -61,12 +60,11 @@ def run(
         },
         Job,
     )
-    measured = None if profile is None else artifact.read(profile, Profile)
     subject = plans.read(plan)
     if trust_source:
         trust.allow(subject.model.source)
     with progress("training", quiet=json) as emit:
-        report = launch(subject, chosen, job, emit, measured)
+        report = launch(subject, chosen, job, emit, measured(profile))
     if output:
         artifact.write(output, report)
     if json:
@@ -94,22 +92,20 @@ def export(
     plan: PlanFile,
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
-    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    profile: PricedFrom = None,
     trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
-    from .. import artifact, trust
     from .. import plan as plans
+    from .. import trust
     from ..export import export as write
-    from ..profile import Profile
 
-    measured = None if profile is None else artifact.read(profile, Profile)
     subject = plans.read(plan)
     if trust_source:
         trust.allow(subject.model.source)
     with progress("exporting", quiet=json) as emit:
-        files = write(subject, to, output, measured, emit)
+        files = write(subject, to, output, measured(profile), emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))
