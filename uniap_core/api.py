@@ -9,10 +9,14 @@ from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
     TIME_PARTS,
+    Calibration,
     Candidate,
     CostModelPlugin,
     CostTables,
+    Fit,
     LayerCosts,
+    MeasuredRun,
+    Price,
     Training,
     check_candidate,
     divide_batch,
@@ -36,7 +40,7 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
-from .models import ModelPlugin
+from .models import Hyperparameters, Kernels, ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
 from .plan import read as read_plan
@@ -86,6 +90,7 @@ __all__ = [
     "Assignment",
     "BadFile",
     "BadValue",
+    "Calibration",
     "Candidate",
     "Capability",
     "Cluster",
@@ -99,19 +104,23 @@ __all__ = [
     "Evaluation",
     "Event",
     "ExecutorPlugin",
+    "Fit",
     "Flow",
     "Found",
     "Form",
+    "Hyperparameters",
     "Incumbent",
     "Inexpressible",
     "Infeasible",
     "LaunchFailed",
+    "Kernels",
     "Layer",
     "LayerCosts",
     "LayerTable",
     "LayerTiming",
     "Length",
     "Link",
+    "MeasuredRun",
     "ModelGraph",
     "ModelPlugin",
     "Node",
@@ -119,6 +128,7 @@ __all__ = [
     "Note",
     "Operator",
     "PluginError",
+    "Price",
     "Problem",
     "Profile",
     "Program",

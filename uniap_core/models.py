@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 from . import graph as graphs
 from . import registry
-from .errors import PluginError, UnknownName
+from .errors import BadFile, PluginError, UnknownName
 from .events import Emit, Note, silent
 from .graph import ModelGraph
+
+Kernels = Literal["eager", "fused"]
+"""Norms, rotary embeddings and gated activations as eager PyTorch runs them, or as one kernel each."""
+
+
+class Hyperparameters(NamedTuple):
+    """A transformer as tables of runs describe it; 0 is unknown.
+
+    ``head_size`` 0 is hidden / heads; ``ffn`` is that of one expert where there are ``experts``, of which a token
+    visits ``top_k``.
+    """
+
+    layers: int = 0
+    hidden: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    ffn: int = 0
+    vocab: int = 0
+    sequence: int = 0
+    head_size: int = 0
+    experts: int = 0
+    top_k: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +52,13 @@ class ModelPlugin:
         ``(name, sequence or None) -> ModelGraph``.
     trace
         ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models.
+    published
+        ``(name) -> (name, Hyperparameters)`` of the published model that a name means, in any spelling, or ``None``.
+    from_hyperparameters
+        ``(name, Hyperparameters, notes, granule, kernels) -> ModelGraph``, see :func:`from_hyperparameters`; ``None``
+        for models that are not its own.
+    profile
+        ``(graph, device, path, emit, *, tp, samples, precision, ranks, links) -> Profile``, if it measures layers.
     """
 
     name: str
@@ -35,6 +68,9 @@ class ModelPlugin:
     describe: str = ""
     handles: str = ""
     trace: str = ""
+    published: str = ""
+    from_hyperparameters: str = ""
+    profile: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 
@@ -90,7 +126,13 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
     """
     if model.endswith(".json") and not model.startswith("hf:"):
         graph = graphs.read(model)
-        return graph if sequence is None else graphs.at_sequence(graph, sequence)
+        if sequence is None:
+            return graph
+        # A configuration is data: it may be traced again. A factory is code that only its user may name.
+        if graph.source.startswith("hf:") and graph.counts_positions and not graph.holds_at(sequence):
+            with contextlib.suppress(BadFile):
+                return trace(graph.source, sequence)
+        return graphs.at_sequence(graph, sequence)
     plugins, broken = _listed()
     for plugin, listed in plugins:
         if model in listed or _handles(plugin, model):
@@ -136,6 +178,66 @@ def _listed() -> tuple[list[tuple[ModelPlugin, tuple[str, ...]]], list[PluginErr
         except PluginError as error:
             failures.append(error)
     return found, failures
+
+
+def published(name: str) -> tuple[str, Hyperparameters] | None:
+    """The published model that a name means, however it is spelled, or ``None`` if no plugin knows it."""
+    for lookup in _declared("published"):
+        found: tuple[str, Hyperparameters] | None = lookup(name)
+        if found is not None:
+            return found
+    return None
+
+
+def from_hyperparameters(
+    name: str, sizes: Hyperparameters, notes: list[str], granule: int = 1, kernels: Kernels = "fused"
+) -> ModelGraph:
+    """The graph of a model that a name and numbers describe.
+
+    Parameters
+    ----------
+    notes
+        Gets what had to be assumed.
+    granule
+        What the vocabulary is padded to a multiple of.
+    kernels
+        Those of norms, rotary embeddings and activations.
+
+    Raises
+    ------
+    BadValue
+        If numbers that it needs are unknown, or numbers do not describe such a model.
+    UnknownName
+        If no plugin builds it.
+    """
+    for build in _declared("from_hyperparameters"):
+        graph: ModelGraph | None = build(name, sizes, notes, granule, kernels)
+        if graph is not None:
+            return graph
+    raise UnknownName(f"no plugin builds {name!r} from hyper-parameters", "plan it as a graph of its own")
+
+
+def profiler() -> Callable[..., Any]:
+    """The function that measures layers and links of this machine (``ModelPlugin.profile``).
+
+    Raises
+    ------
+    PluginError
+        If there is none, or what it needs is not installed, with the command that installs it.
+    """
+    for plugin in registry.working("model")[0]:
+        if plugin.profile:
+            _check_installed(plugin, "profiling needs")
+            return registry.resolve(plugin.profile)
+    raise PluginError("no plugin measures layers", "pip install 'uniap[torch]'")
+
+
+@cache
+def _declared(function: str) -> tuple[Callable[..., Any], ...]:
+    """What plugins name in a field of their descriptors; kept, for tables of runs ask for every row."""
+    return tuple(
+        registry.resolve(target) for plugin in registry.working("model")[0] if (target := getattr(plugin, function))
+    )
 
 
 def _names(plugin: ModelPlugin) -> tuple[str, ...]:

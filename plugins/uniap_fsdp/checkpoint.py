@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import metadata
-from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint import metadata, state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
@@ -35,7 +35,7 @@ def save(folder: str, step: int, held: Sequence[Held], optimizer: torch.optim.Op
     partial = target.with_name(f".{target.name}.partial")
     state = _state([one for one in held if one.owner], held, optimizer)
     state["step"] = torch.tensor(step)
-    dcp.save(state, checkpoint_id=str(partial))
+    state_dict_saver.save(state, checkpoint_id=str(partial))
     dist.barrier()
     if dist.get_rank() == 0:
         if target.exists():
@@ -60,10 +60,10 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
         state = _state(chosen, held, optimizer)
         state["step"] = torch.tensor(0)
         try:
-            dcp.load(state, storage_reader=Reader(path))
+            state_dict_loader.load(state, storage_reader=Reader(path))
         except pickle.UnpicklingError as error:
             raise BadFile(f"{path}: {error}", "use checkpoints that a run has written") from None
-        except (dcp.api.CheckpointException, RuntimeError, ValueError) as error:
+        except (CheckpointException, RuntimeError, ValueError) as error:
             last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
             raise BadFile(f"{path} does not fit this model: {last}", "resume with the model it was made of") from None
         step = int(state["step"])
@@ -73,7 +73,7 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
     return step
 
 
-class Reader(dcp.FileSystemReader):
+class Reader(FileSystemReader):
     """Reads tensors that lie in the checkpoint's own folder, and unpickles nothing but an index of them."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from uniap_core.api import Inexpressible, Proposal, RankLayout, UniapError, rank_layout
+from uniap_core.api import Inexpressible, Plan, RankLayout, UniapError, rank_layout
 
 from .check import check
 from .wiring import Wiring
 
 
-def layout(plan: Proposal) -> RankLayout:
+def layout(plan: Plan) -> RankLayout:
     """Build the first rank of every stage on the meta device in a fake world, and say who works with whom.
 
     Catches what a plan's text cannot show: a model that does not build, layers that its forward pass does not
@@ -29,6 +29,8 @@ def layout(plan: Proposal) -> RankLayout:
     Inexpressible
         If the executor cannot run the plan.
     """
+    from . import parallel, source  # noqa: F401, here once: otherwise every child imports half of torch again
+
     check(plan)
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     with warnings.catch_warnings(), ProcessPoolExecutor(1, mp_context=context) as apart:
@@ -36,7 +38,7 @@ def layout(plan: Proposal) -> RankLayout:
         return apart.submit(_layout, plan).result()
 
 
-def _layout(plan: Proposal) -> RankLayout:
+def _layout(plan: Plan) -> RankLayout:
     width = plan.cluster.devices // plan.pp
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]] = {}
     parameters: dict[int, int] = {}
@@ -57,7 +59,7 @@ def _layout(plan: Proposal) -> RankLayout:
     )
 
 
-def _wire(plan: Proposal) -> Wiring:
+def _wire(plan: Plan) -> Wiring:
     from .parallel import wire
     from .source import load
 
@@ -65,7 +67,7 @@ def _wire(plan: Proposal) -> Wiring:
 
 
 def _build(
-    plan: Proposal,
+    plan: Plan,
     stage: int,
     wiring: Wiring,
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]],

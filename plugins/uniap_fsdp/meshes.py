@@ -93,6 +93,8 @@ def make(device: str, depth: int, widths: set[int], *, replicas: bool) -> Meshes
     width = dist.get_world_size() // depth
     sizes = {1} | widths | {math.lcm(a, b) for a, b in itertools.combinations(widths, 2)}
     meshes = {}
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
     for tp in sorted(sizes):
         grid = arrange(tp=tp, dp=width // tp).dense
         if replicas:

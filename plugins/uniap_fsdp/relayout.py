@@ -124,7 +124,7 @@ def relayout(x: torch.Tensor, a: Layout, b: Layout, batch: int, rows: int, wires
     """
     if a == b or _block(a, b).size == 1:
         return x
-    moved: torch.Tensor = _Relayout.apply(x, a, b, batch, rows, wires)
+    moved: torch.Tensor = _Relayout.apply(x, a, b, batch, rows, wires)  # type: ignore[no-untyped-call]
     return moved
 
 
@@ -180,7 +180,7 @@ def spread(x: torch.Tensor, a: Layout, b: Layout, wires: Wires) -> torch.Tensor:
     """
     if a.samples == b.samples:
         return x
-    moved: torch.Tensor = _Spread.apply(x, a, b, wires)
+    moved: torch.Tensor = _Spread.apply(x, a, b, wires)  # type: ignore[no-untyped-call]
     return moved
 
 

@@ -251,7 +251,7 @@ class Rank:
             began = time.perf_counter()
             run()
             return time.perf_counter() - began
-        first, last = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        first, last = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
         run()
         last.record()

@@ -112,6 +112,7 @@ def test_arrangements_are_recognised(code):
         "from uniap_core import registry; [registry.load('solver', n) for n in registry.names('solver')]",
         "from uniap_core import registry; [registry.load('executor', n) for n in registry.names('executor')]",
         "from uniap_core import registry; [registry.load('cost model', n) for n in registry.names('cost model')]",
+        "from uniap_core import registry; [registry.load('model', n) for n in registry.names('model')]",
         "import uniap_core.compare",
     ],
 )

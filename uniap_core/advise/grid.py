@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 
 from ..cluster import Cluster
-from ..errors import BadValue, Infeasible, NotEnoughTime
+from ..costs import Training
+from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
 from ..events import Emit, Progress, silent
 from ..quoting import cell
-from ..search import Search, sweep
+from ..search import Search, moved, sweep
 
 COLUMNS = (
     "cluster",
@@ -62,16 +62,16 @@ def grid(search: Search, clusters: Sequence[Cluster], batches: Sequence[int], em
     points = []
     for done, (cluster, batch) in enumerate(jobs, 1):
         training = msgspec.structs.replace(search.training, global_batch=batch)
-        points.append(_point(replace(search, cluster=cluster, training=training)))
+        points.append(_point(search, cluster, training))
         emit(Progress(float("inf"), done, len(jobs), f"{cluster.name}, batch {batch}"))
     return tuple(msgspec.structs.replace(p, pareto=_on_front(p, points)) for p in points)
 
 
-def _point(search: Search) -> Point:
-    cluster, batch = search.cluster, search.training.global_batch
+def _point(search: Search, cluster: Cluster, training: Training) -> Point:
+    batch = training.global_batch
     try:
-        plan = sweep(search).plan
-    except (Infeasible, BadValue, NotEnoughTime) as error:
+        plan = sweep(moved(search, cluster, training)).plan
+    except (Infeasible, BadValue, NotEnoughTime, UsageError) as error:
         return Point(cluster=cluster.name, devices=cluster.devices, global_batch=batch, note=error.cause)
     speed, price = plan.predicted.tokens_per_s, cluster.price_per_device_hour
     return Point(

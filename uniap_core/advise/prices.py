@@ -8,7 +8,7 @@ import msgspec
 
 from ..events import Emit, silent
 from ..pins import Pins
-from ..search import Search, Sweep, sweep
+from ..search import Considered, Search, Sweep, sweep
 
 
 class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,11 +20,14 @@ class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
         The pin as given; all of them joined for the price of the whole set.
     pinned_s, free_s
         Proven time per iteration with it and without it (the other pins stay).
+    considered
+        Where the pin excludes nothing: what the search considers anyway.
     """
 
     pin: str
     pinned_s: float
     free_s: float
+    considered: str = ""
 
     @property
     def slower(self) -> float:
@@ -33,6 +36,8 @@ class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
 
     def sentence(self) -> str:
         """The price in words."""
+        if self.considered:
+            return f"pinning {self.pin} excludes nothing: the search considers {self.considered} alone"
         cost = f"costs {self.slower:.1%}" if self.slower >= 5e-4 else "costs nothing"
         return f"pinning {self.pin} {cost}"
 
@@ -45,9 +50,14 @@ def pin_prices(search: Search, found: Sweep, emit: Emit = silent) -> tuple[PinPr
     search, found
         A search with pins and its outcome. Each price takes one more sweep.
     """
+    known = Considered(search)
     pinned = found.plan.predicted.iteration_time_s
     prices = []
     for pin in search.pins.pins:
+        if not known.excludes(pin):
+            listed = f"{pin.key} {', '.join(map(str, known.values(pin)))}"
+            prices.append(PinPrice(pin=pin.text, pinned_s=pinned, free_s=pinned, considered=listed))
+            continue
         rest = search.pins.without(pin)
         prices.append(PinPrice(pin=pin.text, pinned_s=pinned, free_s=_time(search, rest, emit)))
     if len(search.pins.pins) > 1:

@@ -149,7 +149,7 @@ def profile(
         int | None, typer.Option(min=0, help="Processes between which links are measured (default: GPUs here, or 4).")
     ] = None,
     links: Annotated[
-        str | None, typer.Option(help="Links of several nodes (torchrun -m uniap_torch.links), instead of measuring.")
+        str | None, typer.Option(help="File of links of several nodes (docs/howto/profile.md), instead of measuring.")
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
         "profile.json"
@@ -158,13 +158,13 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
-    from .. import models, registry, trust
+    from .. import models, trust
 
     graph = models.load(model, seq)
     if trust_source:
         trust.allow(graph.source)
     trust.check(graph.source)
-    measure = registry.resolve("uniap_torch.profiler:profile")
+    measure = models.profiler()
     with progress("measuring", quiet=json) as emit:
         found = measure(
             graph,
@@ -233,10 +233,8 @@ def calibrate(
     if json:
         return print_json({"generations": found, "output": output})
     for generation, fit in found.items():
-        print(
-            f"{generation}: {fit['runs']} runs, error {fit['error_before']:.1%} before, {fit['error_after']:.1%} after"
-        )
-        for name, (low, high) in fit["intervals"].items():
-            print(f"  {name:<18} {fit['constants'][name]:.3g}   ({low:.3g} to {high:.3g})")
+        print(f"{generation}: {fit.runs} runs, error {fit.error_before:.1%} before, {fit.error_after:.1%} after")
+        for name, (low, high) in fit.intervals.items():
+            print(f"  {name:<18} {fit.constants[name]:.3g}   ({low:.3g} to {high:.3g})")
     print(f"written to {output}; export UNIAP_CONSTANTS={output} to use it")
     return None

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import artifact, cost_models
+from ..costs import Price
 from ..errors import BadFile, PluginError, UniapError
 from ..quoting import cell
 from .calibration import calibrate_file, measured_s
-from .plan import GIB, Plan, Prediction, Price, parse, predict
+from .plan import GIB, Plan, Prediction, parse, predict
 
 if TYPE_CHECKING:
     import os

@@ -13,9 +13,9 @@ from uniap_cost_analytic.layers import LayoutCosts, Place, exposed_s, price_laye
 from uniap_cost_analytic.links import ALONE, collective_s, stage_group
 from uniap_cost_analytic.memory import local_parameters, recipe
 
-from model_zoo.llama import llama
 from uniap_core.api import Span, Strategy, Training
 from uniap_core.cluster import preset
+from uniap_zoo.llama import llama
 
 CONSTANTS = Constants()
 TRAINING = Training(global_batch=8)

@@ -11,9 +11,9 @@ from uniap_fsdp import EXECUTOR
 from uniap_fsdp.check import check
 from uniap_fsdp.machine import check_machine
 
-from model_zoo import build
 from tests.editing import changed
 from uniap_core.api import Inexpressible, Job, LaunchFailed
+from uniap_zoo import build
 
 GRAPH = build("llama:layers=2,hidden=32,heads=4,kv_heads=2,ffn=64,vocab=64,seq=16")
 

@@ -15,8 +15,8 @@ import torch
 from uniap_torch import companions, links, profiler
 
 import uniap
-from model_zoo import build
 from uniap_core.api import BadFile, BadValue, Collective, CollectiveTiming, Profile, Progress, Span, read, write
+from uniap_zoo import build
 
 pytestmark = pytest.mark.torch
 
