@@ -10,10 +10,10 @@ and nothing else, and its entries are tensors, which torch reads as weights alon
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import Unpickler, UnpicklingError
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
         state["step"] = torch.tensor(0)
         try:
             state_dict_loader.load(state, storage_reader=Reader(path))
-        except pickle.UnpicklingError as error:
+        except UnpicklingError as error:
             raise BadFile(f"{path}: {error}", "use checkpoints that a run has written") from None
         except (CheckpointException, RuntimeError, ValueError) as error:
             last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
@@ -81,30 +81,30 @@ class Reader(FileSystemReader):
 
         Raises
         ------
-        pickle.UnpicklingError
+        UnpicklingError
             If it names anything that an index of tensors does not need.
         """
         with open(Path(self.path) / ".metadata", "rb") as file:
             index = _Index(file).load()
         if not isinstance(index, Metadata):
-            raise pickle.UnpicklingError("its index is none")
+            raise UnpicklingError("its index is none")
         for name, entry in index.state_dict_metadata.items():
             if not isinstance(entry, TensorStorageMetadata):
-                raise pickle.UnpicklingError(f"its entry {name!r} is no tensor")
+                raise UnpicklingError(f"its entry {name!r} is no tensor")
         for stored in index.storage_data.values():
             if not isinstance(stored, _StorageInfo) or Path(stored.relative_path).name != str(stored.relative_path):
-                raise pickle.UnpicklingError("an entry lies outside its folder")
+                raise UnpicklingError("an entry lies outside its folder")
         index.storage_meta = StorageMeta(load_id=self.load_id)
         return index
 
 
-class _Index(pickle.Unpickler):
+class _Index(Unpickler):
     """Knows the types of an index of tensors."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in KNOWN or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"its index names {module}.{name}, which no index of tensors does")
+        raise UnpicklingError(f"its index names {module}.{name}, which no index of tensors does")
 
 
 KNOWN = {
