@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..posing import pose
-from . import Json, command, print_json
+from . import Json, command, print_json, read_plan
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -140,13 +140,12 @@ def plan(
 
 def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
     """Plan afresh, or away from an old plan with as little change as may be."""
-    from .. import plan as plans
     from ..advise.replan import replan
     from ..search import sweep
 
     if old is None:
         return sweep(search, emit), None
-    return replan(plans.read(old), search, emit=emit)
+    return replan(read_plan(old), search, emit=emit)
 
 
 def advised(error: Infeasible, search: Search, emit: Emit) -> Infeasible:

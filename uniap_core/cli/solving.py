@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..solve.plugin import Form
-from . import Json, command, print_json
+from . import Json, command, print_json, read_plan
 from .advice import PricedFrom, measured
 from .progress import progress
 
@@ -219,13 +219,12 @@ def timeline(
 ) -> None:
     """Simulate one iteration and write it as a Chrome/Perfetto trace."""
     from .. import artifact
-    from .. import plan as plans
     from ..errors import UsageError
     from ..verify import timeline as simulate
 
     if output is None and not json:
         raise UsageError("where to?", "give -o trace.json, or --json for stdout")
-    trace = simulate(plans.read(plan).proposal)
+    trace = simulate(read_plan(plan).proposal)
     if output:
         artifact.write_text(output, artifact.encode(trace))
     if json:

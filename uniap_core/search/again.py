@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .. import registry
-from ..costs import CostModelPlugin
+from .. import cost_models
 from ..plan import Plan
 from ..posing import pose
 from ..problem import Problem
@@ -73,5 +72,4 @@ def check_properties(count: int, *, cost_model: str = "analytic", solver: str = 
     cost_model, solver
         Names of the plugins to test.
     """
-    plugin: CostModelPlugin = registry.load("cost model", cost_model)
-    return fuzz(count, price=registry.resolve(plugin.price), solve=lambda posed: solve(posed, solver), seed=seed)
+    return fuzz(count, price=cost_models.pricer(cost_model), solve=lambda posed: solve(posed, solver), seed=seed)

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 
 from .. import diagnose, registry
-from ..errors import SolverFailed
+from ..errors import SolverFailed, WrongBound
 from ..events import Emit, Note, silent
 from ..posing import pose
 from ..problem import Assignment, Problem
 from ..proposal import Outcome
 from ..solve.driver import solve
+from ..solve.judge import TOLERANCE
 from ..solve.request import SolveRequest
 from ..solve.result import Result, Stop
 from .pricing import Priced, Variant, lower_bound
@@ -75,6 +76,12 @@ def attempt(
             continue
         left = None if time_limit_s is None else max(0.0, time_limit_s - (time.perf_counter() - started))
         result = _solve(search, variant, ceiling, left, emit)
+        if result.objective_s is not None and result.objective_s < variant.bound_s * (1 - TOLERANCE):
+            raise WrongBound(
+                f"the bound of solver {search.solver!r} says that {pose(variant.tables).name} takes no less than "
+                f"{variant.bound_s:.9g} s; an assignment takes {result.objective_s:.9g} s",
+                "do not use this solver until its author has corrected it",
+            )
         if result.assignment is not None and result.objective_s is not None and result.objective_s < ceiling:
             best, ceiling = (result, variant), result.objective_s
         bounds.append(_bound(variant, result))
@@ -133,9 +140,9 @@ def _solve(search: Search, variant: Variant, ceiling: float, time_limit_s: float
 
 
 def _fallback(solver: str, problem: Problem, reason: str) -> str:
-    known = registry.names("solver")
+    usable = {plugin.name for plugin in registry.working("solver")[0] if not registry.missing(plugin.modules)}
     for name in FALLBACKS:
-        if name != solver and name in known and not registry.missing(registry.load("solver", name).modules):
+        if name != solver and name in usable:
             return name
     raise SolverFailed(
         f"{solver} does not support {problem.name}: {reason}", "install a MILP backend: pip install 'uniap[highs]'"

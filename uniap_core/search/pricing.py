@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import diagnose, registry
-from ..costs import Candidate, CostModelPlugin, CostTables
-from ..errors import BadValue
+from .. import cost_models, diagnose, registry
+from ..costs import Candidate, CostTables
+from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
 from ..posing import pose
@@ -78,18 +79,15 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     BadValue
         If it cannot be priced: indivisible, or some layer has no strategy.
     """
-    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
     _check_batch(search, candidate)
-    tables: CostTables = registry.resolve(plugin.price)(
-        search.graph, search.cluster, search.space, candidate, search.profile
-    )
+    tables = cost_models.price(search.cost_model, search.graph, search.cluster, search.space, candidate, search.profile)
     try:
         return search.pins.restrict(tables)
     except BadValue as error:
-        raise BadValue(error.cause + _misfits(search, candidate, plugin, tables), error.fix) from None
+        raise BadValue(error.cause + _misfits(search, candidate, tables), error.fix) from None
 
 
-def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tables: CostTables) -> str:
+def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
     """Why the cost model has no price for what pins ask of the first layer that they leave nothing; often empty.
 
     It is asked for that layer alone, under that alone: then it says what does not divide.
@@ -109,7 +107,7 @@ def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tabl
         recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
     )
     try:
-        registry.resolve(plugin.price)(alone, search.cluster, space, candidate, search.profile)
+        cost_models.price(search.cost_model, alone, search.cluster, space, candidate, search.profile)
     except BadValue as error:
         return f"; {error.cause}"
     return ""
@@ -255,7 +253,10 @@ def lower_bound(search: Search, problem: Problem) -> float:
     simple = simple_bound(problem)
     if not plugin.bound or plugin.refusal(problem, Form.PROBLEM):
         return simple
-    return max(simple, float(registry.resolve(plugin.bound)(problem)))
+    bound = float(registry.call(plugin, "bound", problem, returns=numbers.Real))  # type: ignore[type-abstract]
+    if math.isnan(bound):
+        raise PluginError(f"solver {plugin.name!r}: its bound is not a number", "correct the plugin")
+    return max(simple, bound)
 
 
 def simple_bound(problem: Problem) -> float:
