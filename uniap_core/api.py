@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import warden
 from .artifact import decode, digest, encode, read, write, write_text
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
@@ -138,6 +139,7 @@ __all__ = [
     "silent",
     "stages",
     "time_per_iteration",
+    "warden",
     "write",
     "write_text",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from . import registry
-from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, UsageError
+from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, Stopped, UsageError
 from .events import Emit, silent
 from .execute import Capability, ExecutorPlugin, admit
 from .pins import Pins
@@ -162,6 +162,8 @@ def _best(
             top=TRIED,
         )
         return sweep(search, emit).plans
+    except Stopped:
+        raise
     except (Infeasible, NotEnoughTime, UsageError, BadValue):
         return ()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from ..errors import BadValue, Infeasible, UniapError, UsageError
+from ..errors import BadValue, Infeasible, Stopped, UniapError, UsageError
 from ..events import Emit, silent
 from ..pins import PLAN_KEYS, Pins, parse
 from ..plan import Plan
@@ -136,9 +136,12 @@ def why_not(plan: Plan, alternative: str, layer: str | None = None, emit: Emit =
     search = replace(search_of(plan), pins=forced)
     search = replace(search, space=forced.narrow(search.space))
     try:
-        best = sweep(search, emit).plan.predicted.iteration_time_s
+        found = sweep(search, emit)
     except (Infeasible, BadValue, UsageError) as error:
         return Alternative(pin=text, slower=None, iteration_time_s=None, reason=_impossible(error))
+    if found.interrupted:
+        raise Stopped("interrupted before the alternative was planned", "")
+    best = found.plan.predicted.iteration_time_s
     slower = best / plan.predicted.iteration_time_s - 1
     return Alternative(
         pin=text, slower=slower, iteration_time_s=best, reason=f"the best plan with {text} is {slower:.2%} slower"

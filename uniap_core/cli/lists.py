@@ -118,13 +118,13 @@ app.add_typer(new, name="new")
 @guarded
 def new_solver(
     name: Annotated[str, typer.Argument(help="Name that users will type.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write the package to.")] = ".",
+    folder: Annotated[str, typer.Option("--output", "-o", help="Folder to write the package to.")] = ".",
     json: Json = False,
 ) -> None:
     """Write a solver plugin: an installable package that passes the conformance kit as it is."""
     from ..scaffold import new_solver as write
 
-    files = [str(path) for path in write(name, output)]
+    files = [str(path) for path in write(name, folder)]
     if json:
         return print_json({"files": files})
     print("\n".join(files))

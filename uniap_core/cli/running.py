@@ -89,7 +89,7 @@ def _print_run(report: RunReport) -> None:
 def export(
     plan: PlanFile,
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
+    folder: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
     profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
     json: Json = False,
 ) -> None:
@@ -101,7 +101,7 @@ def export(
 
     measured = None if profile is None else artifact.read(profile, Profile)
     with progress("exporting", quiet=json) as emit:
-        files = write(plans.read(plan), to, output, measured, emit)
+        files = write(plans.read(plan), to, folder, measured, emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..solve.plugin import Form
-from . import Json, command, print_json
+from . import Json, command, print_json, say_interrupted
+from .planning import written
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def solve(
         result = run(posed, solver, request, emit, form=form)
     document = to_file(result, posed)
     if output:
-        artifact.write(output, document)
+        written(lambda: artifact.write(output, document), document, shown=json)
+    if result.stop == "interrupted":
+        if result.objective_s is None:
+            raise KeyboardInterrupt
+        say_interrupted("this is the best assignment so far")
     if json:
         print_json(document)
     else:
@@ -75,7 +80,7 @@ def compare(
     json: Json = False,
 ) -> int:
     """Solve the same problems by many solvers, side by side. Exit 3 if two of them contradict each other."""
-    from .. import artifact
+    from .. import artifact, interrupts
     from .. import compare as comparison
     from .. import problem as problems
     from ..solve.request import SolveRequest
@@ -86,8 +91,11 @@ def compare(
     with progress("comparing", quiet=json) as emit:
         found = comparison.compare(posed, names, request, emit, form=form, strict=False)
     if output:
-        artifact.write(output, found)
-    if plot:
+        written(lambda: artifact.write(output, found), found, shown=json)
+    if found.interrupted:
+        done = sum(len(one.entries) for one in found.problems)
+        say_interrupted(f"{done} of {len(posed) * len(names)} solves were done or begun")
+    elif plot:
         comparison.draw(found, plot)
     if json:
         print_json(found)
@@ -98,7 +106,7 @@ def compare(
         for one in found.problems:
             console.print(comparison.table(one))
     comparison.require_agreement(found)
-    return 0
+    return interrupts.exit_code() if found.interrupted else 0
 
 
 @command

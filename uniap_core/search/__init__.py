@@ -3,7 +3,7 @@
 from .again import check_again, check_properties, verify_plan
 from .pricing import price, tables_of
 from .request import Search, candidates, make, narrow
-from .sweep import Sweep, sweep
+from .sweep import Sweep, sweep, within
 
 __all__ = [
     "Search",
@@ -17,4 +17,5 @@ __all__ = [
     "sweep",
     "tables_of",
     "verify_plan",
+    "within",
 ]

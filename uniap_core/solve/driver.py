@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from .. import interrupts, registry
 from .. import problem as problems
-from .. import registry
 from ..errors import BadValue, MalformedAnswer, PluginError, SolverCrashed, SolverFailed, UniapError, UsageError
 from ..events import Emit, Event, Incumbent, Note, silent
 from ..problem import Assignment, Problem
@@ -118,16 +118,19 @@ class _Session:
 
     def run(self, form: Form, pose: str) -> Result:
         """Lower to a form, run, judge."""
+        began, lowered = time.monotonic(), None
         worker = None if self.plugin.inline else process.hire(self.plugin.solve)
         try:
-            began, lowered = time.monotonic(), None
             if form is not Form.PROBLEM:
                 lowered = self._lower(form, pose)
             build_s = time.monotonic() - began
-        except BaseException:
+        except BaseException as error:
             if worker is not None:
                 process.release(self.plugin.solve, worker)
-            raise
+            if not isinstance(error, KeyboardInterrupt) or self.best is None:
+                raise
+            answer = Finished(stop=Stop.INTERRUPTED, raw_status="interrupted")
+            return self._result(form, None, answer, None, time.monotonic() - began, 0.0)
         if lowered is not None and not lowered.program.solvable:
             if worker is not None:
                 process.release(self.plugin.solve, worker)
@@ -207,6 +210,8 @@ class _Session:
             return finished(raw, time.monotonic() - began)
         except MalformedAnswer as error:
             return process.Death(Stop.CRASH, error)
+        except KeyboardInterrupt:
+            return process.Death(Stop.INTERRUPTED, SolverFailed("interrupted"))
         except UniapError:
             raise
         except Exception as error:
@@ -227,6 +232,7 @@ class _Session:
             evaluation = self.problem.evaluate(assignment)
             if evaluation.feasible and (self.best_s is None or evaluation.objective_s < self.best_s):
                 self.best, self.best_s, better = assignment, evaluation.objective_s, True
+                interrupts.worthwhile()
         bound = _seconds(report.bound, lowered, bound=True)
         if bound is not None and (self.bound_s is None or bound > self.bound_s):
             self.bound_s, better = bound, True
