@@ -100,6 +100,31 @@ def worthwhile() -> None:
     _state.worthwhile = True
 
 
+@contextmanager
+def deadline(seconds: float, words: str) -> Iterator[None]:
+    """Give code that may never end so long (in the main thread of an armed process; elsewhere it gets all it takes).
+
+    Raises
+    ------
+    TimeoutError
+        With ``words``.
+    """
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(words)
+
+    if not _state.armed or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 def _take(number: int, frame: FrameType | None) -> None:
     if _state.number is None:
         _state.number, _state.since = number, time.monotonic()

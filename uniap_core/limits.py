@@ -53,8 +53,28 @@ Seed = Annotated[int, Meta(ge=0, le=2 * 10**9)]
 Rate = Annotated[float, Meta(ge=0, le=1e6)]
 """A learning rate."""
 
-NAME = 1000
-"""Letters of the longest name."""
+Cases = Annotated[int, Meta(ge=1, le=10**6)]
+"""Random cases of one test."""
+
+OPTIONS: dict[str, Any] = {
+    "batch": Samples,
+    "seq": Positions,
+    "pp": Degree,
+    "micro_batches": Samples,
+    "max_strategies": Degree,
+    "top": Degree,
+    "workers": Degree,
+    "gap": Gap,
+    "threads": Threads,
+    "seed": Seed,
+    "steps": Steps,
+    "learning_rate": Rate,
+    "checkpoint_every": Steps,
+    "properties": Cases,
+    "tolerance": Amount,
+    "ranks": Size,
+}
+"""The type of every option that is a number, by the name of its parameter; a time limit is :func:`time_limit`."""
 
 FOREVER_S = 1e9
 """A time limit of more than 30 years is none."""
@@ -96,3 +116,23 @@ def time_limit(value: float | None, name: str = "--time-limit") -> float | None:
     if value is None or value >= FOREVER_S:
         return None
     return float(check(value, Seconds, name))
+
+
+def check_options(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Hold all parameters of a command or call that are numbers against their types; returns them.
+
+    Lists are held against theirs one by one; ``None`` is what was not given.
+
+    Raises
+    ------
+    BadValue
+        For the first that is out of bounds.
+    """
+    for name, kind in OPTIONS.items():
+        given = parameters.get(name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None:
+                check(value, kind, f"--{name.replace('_', '-')}")
+    if "time_limit" in parameters:
+        return {**parameters, "time_limit": time_limit(parameters["time_limit"])}
+    return parameters

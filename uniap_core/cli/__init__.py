@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import interrupts
+from .. import interrupts, limits
 from ..errors import BadFile, Defect, Stopped, UniapError
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ def guarded(function: Callable[..., int | None]) -> Callable[..., None]:
         as_json = bool(kwargs.get("json"))
         try:
             _check_outputs(kwargs)
-            code = function(*args, **kwargs) or 0
+            code = function(*args, **limits.check_options(kwargs)) or 0
             _flush()
         except KeyboardInterrupt:
             code = _failed(Stopped("interrupted before there was anything to deliver"), as_json)

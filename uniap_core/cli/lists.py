@@ -7,8 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import registry
+from .. import interrupts, registry
+from ..errors import PluginError
 from . import Json, app, command, guarded, print_json
+
+PROBE_S = 30.0
+"""How long a plugin may take to load and answer."""
+
+LISTING_S = 120.0
+"""How long all plugins of models may take to build what they list."""
 
 
 @command
@@ -18,7 +25,11 @@ def models(json: Json = False) -> None:
 
     from ..models import rows
 
-    found = rows()
+    try:
+        with interrupts.deadline(LISTING_S, f"listing the models took more than {LISTING_S:g} s"):
+            found = rows()
+    except TimeoutError as error:
+        raise PluginError(str(error), "uniap plugins --probe says which plugin hangs; uninstall it") from None
     if json:
         return print_json([asdict(row) for row in found])
     _table(
@@ -85,14 +96,19 @@ def _plugin_row(kind: str, row: registry.Listing, probe: bool) -> dict[str, str]
 def _probe(kind: str, name: str) -> str:
     """Load a plugin and ask it; whatever it does wrong stays its own problem."""
     try:
-        plugin: Any = registry.load(kind, name)
-        absent = registry.missing(getattr(plugin, "modules", ()))
-        if absent:
-            return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
-        ask = getattr(plugin, "probe", "")
-        return f"ok {registry.resolve(ask)()}" if ask else "ok"
+        with interrupts.deadline(PROBE_S, f"it did not answer within {PROBE_S:g} s"):
+            return _asked(kind, name)
     except Exception as error:
-        return f"broken: {str(error).splitlines()[0]}"
+        return f"broken: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
+def _asked(kind: str, name: str) -> str:
+    plugin: Any = registry.load(kind, name)
+    absent = registry.missing(getattr(plugin, "modules", ()))
+    if absent:
+        return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
+    ask = getattr(plugin, "probe", "")
+    return f"ok {registry.resolve(ask)()}" if ask else "ok"
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

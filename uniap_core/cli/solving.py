@@ -61,7 +61,7 @@ def solve(
         print(f"{solver}: {result.stop}  objective {objective}  bound {bound}  in {result.solve_s:.3f} s")
         if result.objective_s is None and result.raw_status:
             print(f"  {result.raw_status}")
-    if result.objective_s is not None:
+    if result.objective_s is not None and result.stop != "crash":
         return 0
     return 3 if result.stop in ("crash", "license", "numeric", "memory_limit") else 1
 
@@ -135,7 +135,10 @@ def verify(
     if properties is not None:
         from ..search import check_properties
 
-        verdict = check_properties(properties, cost_model=cost_model, solver=solver, seed=seed)
+        with progress("fuzzing", quiet=json) as emit:
+            verdict = check_properties(
+                properties, cost_model=cost_model, solver=solver, seed=seed, time_limit_s=time_limit, emit=emit
+            )
     elif subject is None:
         raise UsageError(
             "there is nothing to verify", "name a plan file, a problem file with --result, or --properties N"

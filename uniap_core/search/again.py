@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import registry
 from ..costs import CostModelPlugin
+from ..events import Emit, silent
 from ..plan import Plan
 from ..problem import Problem
 from ..profile import Profile
@@ -57,7 +58,15 @@ def check_again(problem: Problem, objective_s: float, solver: str, time_limit_s:
     return cross_check(problem, objective_s, resolve, solver=solver)
 
 
-def check_properties(count: int, *, cost_model: str = "analytic", solver: str = "dp", seed: int = 0) -> Verdict:
+def check_properties(
+    count: int,
+    *,
+    cost_model: str = "analytic",
+    solver: str = "dp",
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    emit: Emit = silent,
+) -> Verdict:
     """Fuzz a cost model and a solver with random models, clusters and spaces.
 
     Parameters
@@ -66,6 +75,15 @@ def check_properties(count: int, *, cost_model: str = "analytic", solver: str = 
         Random cases.
     cost_model, solver
         Names of the plugins to test.
+    time_limit_s
+        No case is begun after so many seconds.
     """
     plugin: CostModelPlugin = registry.load("cost model", cost_model)
-    return fuzz(count, price=registry.resolve(plugin.price), solve=lambda posed: solve(posed, solver), seed=seed)
+    return fuzz(
+        count,
+        price=registry.resolve(plugin.price),
+        solve=lambda posed: solve(posed, solver),
+        seed=seed,
+        time_limit_s=time_limit_s,
+        emit=emit,
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from .. import artifact, models, registry
+from .. import artifact, limits, models, registry
 from .. import cluster as clusters
 from ..cluster import Cluster
 from ..costs import Candidate, Training
@@ -86,6 +86,7 @@ def make(
     UniapError
         If a name is unknown or a value makes no sense.
     """
+    limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
     in_flight(schedule, 0, 1, 1)
     registry.load("solver", solver)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
@@ -111,7 +112,7 @@ def make(
         profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
         solver=solver,
-        time_limit_s=time_limit,
+        time_limit_s=limits.time_limit(time_limit),
         gap=gap,
         workers=workers,
         top=top,

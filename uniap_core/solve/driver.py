@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from .. import interrupts, registry
+from .. import interrupts, limits, registry
 from .. import problem as problems
 from ..errors import BadValue, MalformedAnswer, PluginError, SolverCrashed, SolverFailed, UniapError, UsageError
 from ..events import Emit, Event, Incumbent, Note, silent
@@ -69,6 +69,7 @@ def solve(
     plugin = registry.load("solver", solver) if isinstance(solver, str) else solver
     _check_plugin(plugin)
     _check_request(problem, plugin, request)
+    request = msgspec.structs.replace(request, time_limit_s=limits.time_limit(request.time_limit_s, "time_limit_s"))
     chosen = _check_form(plugin, form)
     session = _Session(problem, plugin, request, emit, time.monotonic())
     while True:
@@ -382,12 +383,10 @@ def _check_form(plugin: SolverPlugin, form: Form | str | None) -> Form:
 
 
 def _check_request(problem: Problem, plugin: SolverPlugin, request: SolveRequest) -> None:
-    for name in ("time_limit_s", "gap", "memory_limit_bytes"):
-        value = getattr(request, name)
-        if value is not None and not value >= 0:
-            raise BadValue(f"{name} is {value}", "give a number that is 0 or more")
-    if request.threads < 1:
-        raise BadValue(f"threads is {request.threads}", "give at least 1")
+    memory = limits.Size | None
+    kinds = {"gap": limits.Gap, "threads": limits.Threads, "seed": limits.Seed, "memory_limit_bytes": memory}
+    for name, kind in kinds.items():
+        limits.check(getattr(request, name), kind, name)
     if request.options and not plugin.options:
         raise UsageError(f"solver {plugin.name!r} has no options of its own", "remove them")
     if plugin.options:
