@@ -80,7 +80,7 @@ def problem(
     from uniap_core.search import price
 
     search = _search(model, cluster, batch, **options)
-    candidate = Candidate(pp, micro_batches, search.training)
+    candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, candidate)
     return price(search, candidate).problem
 

@@ -27,8 +27,9 @@ from uniap_core.costs import CostTables, Training
 from uniap_core.errors import UniapError
 from uniap_core.execute import admit
 from uniap_core.plan import Plan, _seal_of
-from uniap_core.problem import Assignment, EdgeTable
+from uniap_core.problem import Assignment
 from uniap_core.proposal import CandidateProof, Proposal, propose, subject
+from uniap_core.tables import EdgeTable
 from uniap_core.verify import verify
 
 Rng = np.random.Generator
@@ -413,21 +414,21 @@ def fewer_in_flight(s: Subject, rng: Rng) -> Subject:
 
 @mutation("dishonest: tables that count fewer micro-batches in flight", "candidate")
 def in_flight_priced_low(s: Subject, rng: Rng) -> Subject:
-    stages = tuple(replace(stage, in_flight=stage.in_flight - 1) for stage in s.tables.stages)
-    return s.again(tables=replace(s.tables, stages=stages))
+    ranks = tuple(replace(rank, in_flight=((rank.in_flight[0][0] - 1,),)) for rank in s.tables.ranks)
+    return s.again(tables=replace(s.tables, ranks=ranks))
 
 
 @mutation("dishonest: a plan that exceeds its memory by a byte in a million", "memory-schedule")
 def out_of_memory(s: Subject, rng: Rng) -> Subject:
     i = any_index(rng, s.proposal.stages)
-    tight = replace(s.tables.stages[i], memory_bytes=s.proposal.stages[i].memory_bytes * (1 - 1e-6))
-    return s.again(tables=replace(s.tables, stages=set_item(s.tables.stages, i, tight)))
+    tight = replace(s.tables.ranks[i], memory_bytes=s.proposal.stages[i].memory_bytes * (1 - 1e-6))
+    return s.again(tables=replace(s.tables, ranks=set_item(s.tables.ranks, i, tight)))
 
 
 @mutation("dishonest: tables for more memory than the devices have", "memory-limit")
 def more_memory_than_there_is(s: Subject, rng: Rng) -> Subject:
-    stages = tuple(replace(stage, memory_bytes=stage.memory_bytes * 1.5) for stage in s.tables.stages)
-    return s.again(tables=replace(s.tables, stages=stages))
+    ranks = tuple(replace(rank, memory_bytes=rank.memory_bytes * 1.5) for rank in s.tables.ranks)
+    return s.again(tables=replace(s.tables, ranks=ranks))
 
 
 # --- what it is about -------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def verdicts() -> None:
     search = Search(graph=graph, cluster=machine, training=training)
     print(f"{len(graph.layers)} layers, {machine.devices} devices")
     for pp, c in ((1, 1), (8, 64), (16, 128), (64, 1024)):
-        candidate = Candidate(pp, c, training)
+        candidate = Candidate.of(pp, c, training)
         tables = price(search, candidate)
         count = len(tables.layers)
         leanest = [int(np.argmin(layer.state_bytes + pp * layer.stash_bytes)) for layer in tables.layers]

@@ -50,11 +50,8 @@ def planned(
     """
     graph = load(SMALL.get(model, model)) if isinstance(model, str) else model
     machine = preset(cluster)
-    candidate = Candidate(
-        len(cuts) + 1,
-        micro_batches,
-        Training(global_batch=batch, precision=precision, schedule=schedule, **training),  # type: ignore[arg-type]
-    )
+    trained = Training(global_batch=batch, precision=precision, **training)  # type: ignore[arg-type]
+    candidate = Candidate.of(len(cuts) + 1, micro_batches, trained, schedule)
     chosen = [parse(strategy if isinstance(strategy, str) else strategy(layer.name)) for layer in graph.layers]
     space = StrategySpace(
         cp=tuple({s.cp for s in chosen}),

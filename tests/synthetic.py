@@ -20,14 +20,15 @@ from uniap_core.costs import (
     LayerCosts,
     Training,
     check_candidate,
-    stages,
+    pipeline_ranks,
 )
 from uniap_core.errors import BadValue
 from uniap_core.graph import TOKENS, Flow, Layer, ModelGraph, Operator
 from uniap_core.plan import Plan, seal
-from uniap_core.problem import Assignment, EdgeTable
+from uniap_core.problem import Assignment
 from uniap_core.proposal import CandidateProof, Proposal, propose
 from uniap_core.strategy import Strategy, StrategySpace, divisors
+from uniap_core.tables import EdgeTable
 from uniap_core.verify import verify
 
 MODEL = "toy/1"
@@ -72,7 +73,7 @@ def price(
     cross = np.array([[(1 + abs(a.tp - b.tp)) / b.dp for b in fits] for a in fits]) * 1e-2 * slow
     edges = tuple(EdgeTable(index[e.source], index[e.target], e.tensor, moved, cross) for e in model.edges)
     memory = [float(min(node.device.memory_bytes for node in cluster.nodes))] * candidate.pp
-    return CostTables(MODEL, candidate, stages(memory, [2.0**30] * candidate.pp, candidate), layers, edges)
+    return CostTables(MODEL, candidate, pipeline_ranks(memory, [2.0**30] * candidate.pp, candidate), layers, edges)
 
 
 def _layer(u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidate, cluster: Cluster) -> LayerCosts:
@@ -139,7 +140,7 @@ def subject(
 ) -> Subject:
     """A valid proposal: even stages, mixed strategies (or one, by number)."""
     model, machine, space = graph(skip=skip), preset(cluster), StrategySpace()
-    tables = price(model, machine, space, Candidate(pp, micro_batches, Training(global_batch=batch, schedule=schedule)))
+    tables = price(model, machine, space, Candidate.of(pp, micro_batches, Training(global_batch=batch), schedule))
     count = len(model.layers)
     choice = tuple((3 * u) % len(tables.layers[0].strategies) if strategy is None else strategy for u in range(count))
     return of(model, machine, space, tables, Assignment(stage or even(count, pp), choice))

@@ -15,7 +15,8 @@ from .costs import (
     Training,
     check_candidate,
     divide_batch,
-    stages,
+    identity,
+    pipeline_ranks,
 )
 from .errors import (
     BadFile,
@@ -35,25 +36,22 @@ from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .models import ModelPlugin
+from .pipeline import Pipeline
 from .plan import Plan, check_seal
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
-    EdgeTable,
     Evaluation,
-    LayerTable,
     Problem,
-    Stage,
-    time_per_iteration,
 )
 from .profile import Collective, CollectiveTiming, LayerTiming, Profile
 from .program.ir import Program
 from .proposal import LayerPlan, Prediction, Proposal, StagePlan
-from .schedule import SCHEDULES, in_flight
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
 from .strategy import Strategy, StrategySpace, divisors
+from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 
 __all__ = [
     "MEMORY_PARTS",
@@ -113,12 +111,14 @@ __all__ = [
     "Progress",
     "RawResult",
     "Result",
-    "SCHEDULES",
     "Saved",
     "SolveRequest",
     "SolverFailed",
     "SolverPlugin",
-    "Stage",
+    "Pipeline",
+    "Rank",
+    "Weights",
+    "Kinds",
     "Stop",
     "Strategy",
     "StrategySpace",
@@ -134,11 +134,11 @@ __all__ = [
     "divide_batch",
     "divisors",
     "encode",
-    "in_flight",
+    "identity",
     "read",
     "silent",
-    "stages",
-    "time_per_iteration",
+    "numbered",
+    "pipeline_ranks",
     "warden",
     "write",
     "write_text",

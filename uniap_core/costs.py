@@ -7,18 +7,20 @@ charges the last as 1/c of itself per micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from . import artifact
+from . import artifact, registry
 from .errors import BadValue
-from .problem import Array, EdgeTable, LayerTable, Problem, Stage
-from .schedule import in_flight
+from .pipeline import Pipeline
+from .problem import Problem
+from .schedules import DEFAULT
 from .strategy import Strategy
+from .tables import Array, Contents, EdgeTable, Kinds, LayerTable, Rank, numbered
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -44,8 +46,6 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Samples per iteration, B.
     precision
         bf16, fp16 (mixed precision with fp32 master weights), fp32, tf32 or fp8.
-    schedule
-        A key of :data:`uniap_core.schedule.SCHEDULES`.
     optimizer
         adamw, adam or sgd: decides state bytes and update time.
     flash_attention
@@ -66,7 +66,6 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     global_batch: int
     precision: str = "bf16"
-    schedule: str = "1f1b"
     optimizer: str = "adamw"
     flash_attention: bool = True
     flash_version: Literal[1, 2, 3] = 2
@@ -76,11 +75,32 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One point of the outer enumeration: P stages, c micro-batches."""
+    """One point of the outer enumeration: a pipeline and c micro-batches."""
 
-    pp: int
+    pipeline: Pipeline
     micro_batches: int
     training: Training
+
+    @classmethod
+    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT) -> Candidate:
+        """The candidate of a plain pipeline.
+
+        Raises
+        ------
+        UniapError
+            If there is no such pipeline.
+        """
+        return cls(Pipeline.of(schedule, pp), micro_batches, training)
+
+    @property
+    def pp(self) -> int:
+        """Pipeline ranks, P."""
+        return self.pipeline.ranks
+
+    @property
+    def schedule(self) -> str:
+        """The name of its pipeline's schedule."""
+        return self.pipeline.schedule
 
     @property
     def micro_batch(self) -> int:
@@ -90,12 +110,12 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def name(self) -> str:
         """Short name, as in ``pp2-c8``."""
-        return f"pp{self.pp}-c{self.micro_batches}"
+        return f"{self.pipeline.name}-c{self.micro_batches}"
 
 
 @dataclass(frozen=True, eq=False)
 class LayerCosts:
-    """The costs of one layer under each strategy; layers that are alike share arrays.
+    """The costs of one layer under each strategy.
 
     Attributes
     ----------
@@ -134,39 +154,52 @@ class CostTables:
     Attributes
     ----------
     model
-        ``name/version`` of the cost model, so that a stale plan can be told.
-    stages
-        Memory and reserve of each stage, with the in-flight count of the schedule.
+        Who priced (:func:`identity`), so that a stale plan can be told.
+    ranks
+        Memory and reserve of each pipeline rank, with the in-flight counts of the schedule.
     edges
         Resharding and crossing times, forward and backward together (s per micro-batch).
     reserved_parts_bytes
-        What each stage's reserve is made of (context, workspace, gather buffers), by name, one entry per stage.
+        What each rank's reserve is made of (context, workspace, gather buffers), by name, one entry per rank.
+    kinds
+        Which layers and which edges are alike in all their costs: as ``alike`` says, otherwise found by content.
     """
 
     model: str
     candidate: Candidate
-    stages: tuple[Stage, ...]
+    ranks: tuple[Rank, ...]
     layers: tuple[LayerCosts, ...]
     edges: tuple[EdgeTable, ...]
     reserved_parts_bytes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    alike: InitVar[Kinds | None] = None
+    kinds: Kinds = field(init=False)
+
+    def __post_init__(self, alike: Kinds | None) -> None:
+        object.__setattr__(self, "kinds", alike or _kinds(self.layers, self.edges))
 
     @cached_property
     def problem(self) -> Problem:
-        """The candidate as a :class:`~uniap_core.problem.Problem`; equal layers share arrays there too."""
-        shared: dict[tuple[int, ...], Array] = {}
-        c = self.candidate.micro_batches
-        named: dict[tuple[Strategy, ...], tuple[str, ...]] = {}
+        """The candidate as a :class:`~uniap_core.problem.Problem`."""
+        pipeline, c = self.candidate.pipeline, self.candidate.micro_batches
+        made: dict[int, LayerTable] = {}
         tables = []
-        for layer in self.layers:
-            key = (id(layer.forward_s), id(layer.backward_s), id(layer.iteration_s))
-            if key not in shared:
-                shared[key] = layer.forward_s + layer.backward_s + layer.iteration_s / c
-            if layer.strategies not in named:
-                named[layer.strategies] = tuple(s.name for s in layer.strategies)
-            names = named[layer.strategies]
-            tables.append(LayerTable(layer.name, names, shared[key], layer.state_bytes, layer.stash_bytes))
-        return Problem(self.candidate.name, c, self.stages, tuple(tables), self.edges)
+        for kind, layer in zip(self.kinds.layers, self.layers, strict=True):
+            if kind not in made:
+                names = tuple(s.name for s in layer.strategies)
+                time_s = layer.forward_s + layer.backward_s + layer.iteration_s / c
+                made[kind] = LayerTable(layer.name, names, time_s, layer.state_bytes, layer.stash_bytes)
+            tables.append(replace(made[kind], name=layer.name))
+        return Problem(
+            self.candidate.name,
+            c,
+            pipeline.weights(c),
+            self.ranks,
+            pipeline.chunks,
+            tuple(tables),
+            self.edges,
+            self.kinds,
+        )
 
     @cached_property
     def hash(self) -> str:
@@ -174,12 +207,34 @@ class CostTables:
         return artifact.digest([self.model, self.problem.hash])
 
 
-def stages(memory_bytes: list[float], reserved_bytes: list[float], candidate: Candidate) -> tuple[Stage, ...]:
-    """The stages of a candidate with the in-flight counts of its schedule."""
-    c, schedule = candidate.micro_batches, candidate.training.schedule
+def _kinds(layers: tuple[LayerCosts, ...], edges: tuple[EdgeTable, ...]) -> Kinds:
+    """Layers and edges that cost the same, by content."""
+    content = Contents()
+
+    def parts(tables: Mapping[str, Array]) -> tuple[tuple[str, Hashable], ...]:
+        return tuple((name, content(values)) for name, values in tables.items())
+
+    return Kinds(
+        numbered(
+            (
+                t.strategies,
+                *(content(v) for v in (t.forward_s, t.backward_s, t.iteration_s, t.state_bytes, t.stash_bytes)),
+                parts(t.time_parts_s),
+                parts(t.state_parts_bytes),
+                None if t.workspace_bytes is None else content(t.workspace_bytes),
+            )
+            for t in layers
+        ),
+        numbered((content(e.reshard_s), content(e.cross_s)) for e in edges),
+    )
+
+
+def pipeline_ranks(memory_bytes: list[float], reserved_bytes: list[float], candidate: Candidate) -> tuple[Rank, ...]:
+    """The pipeline ranks of a candidate with what its schedule holds in flight."""
+    flights = candidate.pipeline.in_flight(candidate.micro_batches)
     return tuple(
-        Stage(float(memory), float(reserved), in_flight(schedule, i, candidate.pp, c))
-        for i, (memory, reserved) in enumerate(zip(memory_bytes, reserved_bytes, strict=True))
+        Rank(float(memory), float(reserved), moments)
+        for memory, reserved, moments in zip(memory_bytes, reserved_bytes, flights, strict=True)
     )
 
 
@@ -205,18 +260,26 @@ class Price(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CostModelPlugin:
-    """Descriptor of a cost model: plain data; ``price`` is a ``module:function`` string, resolved late.
+    """Descriptor of a cost model: plain data; functions are ``module:function`` strings, resolved late.
 
-    ``version`` changes whenever its numbers may.
+    ``version`` goes up whenever prices move. ``constants() -> str`` is a digest of what prices depend on besides code
+    and request (a file of constants, an environment variable); without it there is nothing of the kind.
     """
 
     name: str
     summary: str
     version: str
     price: str
+    constants: str = ""
     needs_profile: bool = False
     modules: tuple[str, ...] = ()
     install: str = ""
+
+
+def identity(plugin: CostModelPlugin) -> str:
+    """Who prices, as plans name it: ``name/version``, and a digest of the constants where a model has any."""
+    name = f"{plugin.name}/{plugin.version}"
+    return f"{name}+{registry.resolve(plugin.constants)()}" if plugin.constants else name
 
 
 def divide_batch(candidate: Candidate, strategy: Strategy) -> float | None:

@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 
 from .costs import CostTables
-from .problem import MEMORY_TOLERANCE, Array, Problem
+from .problem import MEMORY_TOLERANCE, Problem
+from .tables import Array
 
 WORST = 1e300
 """The ratio of an infinite need."""
@@ -73,8 +74,8 @@ def shortage(problem: Problem) -> Shortage | None:
     factor, i, first, end = _bottleneck(problem, smallest)
     if factor <= 1 + MEMORY_TOLERANCE:
         return None
-    stage = problem.stages[i]
-    budgets = np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.stages])
+    stage = problem.ranks[i]
+    budgets = np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.ranks])
     fits_nowhere = np.all(smallest > budgets[:, None], axis=0)
     return Shortage(
         problem.depth,
@@ -95,14 +96,13 @@ def _only_one_order(problem: Problem) -> bool:
 
 def _smallest(problem: Problem) -> Array:
     """Bytes of each layer under its smallest possible strategy on each stage, shape (P, layers)."""
-    flights = np.array([stage.in_flight for stage in problem.stages], dtype=float)[:, None]
-    columns: dict[tuple[int, int, int], Array] = {}
-    for table in problem.layers:
-        key = id(table.time_s), id(table.state_bytes), id(table.stash_bytes)
-        if key not in columns:
+    flights = np.array([stage.peak_in_flight[0] for stage in problem.ranks], dtype=float)[:, None]
+    columns: dict[int, Array] = {}
+    for kind, table in zip(problem.kinds.layers, problem.layers, strict=True):
+        if kind not in columns:
             need = table.state_bytes[None, :] + flights * table.stash_bytes[None, :]
-            columns[key] = np.where(np.isfinite(table.time_s), need, np.inf).min(axis=1)
-    return np.stack([columns[id(t.time_s), id(t.state_bytes), id(t.stash_bytes)] for t in problem.layers], axis=1)
+            columns[kind] = np.where(np.isfinite(table.time_s), need, np.inf).min(axis=1)
+    return np.stack([columns[kind] for kind in problem.kinds.layers], axis=1)
 
 
 def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int]:
@@ -115,7 +115,7 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
     reach[0] = 0.0
     start = np.zeros((problem.depth, count + 1), dtype=int)
     loads, nothing = [], np.tri(count + 1, dtype=bool)
-    for i, stage in enumerate(problem.stages):
+    for i, stage in enumerate(problem.ranks):
         # Finite even for a device without memory and for an impossible layer: only an empty stage is infinitely bad.
         load = np.minimum((stage.reserved_bytes + _segments(smallest[i])) / max(stage.memory_bytes, 1.0), WORST)
         load[nothing] = np.inf

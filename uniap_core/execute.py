@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from . import artifact, registry
+from .costs import identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
@@ -264,7 +265,7 @@ def _stale(plan: Plan, graph: ModelGraph | None, cluster: Cluster | None) -> Ite
         yield f"it was verified by {plan.verdict.verifier}, and this is {VERIFIER}"
     name = plan.cost_model.partition("/")[0]
     if name in registry.names("cost model"):
-        now = f"{name}/{registry.load('cost model', name).version}"
+        now = identity(registry.load("cost model", name))
         if now != plan.cost_model:
             yield f"it was priced by {plan.cost_model}, and {now} is installed"
     for word, given, hashed in (("model", graph, plan.hashes.graph), ("cluster", cluster, plan.hashes.cluster)):

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from . import registry
 from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, Stopped, UsageError
 from .events import Emit, silent
@@ -144,15 +142,14 @@ def _best(
     plan: Plan, capability: Capability, pins: tuple[str, ...], profile: Profile | None, emit: Emit
 ) -> tuple[Plan, ...]:
     """The best plans of the job under a capability, fastest first; none if nothing fits."""
-    training = plan.training
-    if training.schedule not in capability.schedules:
-        training = msgspec.structs.replace(training, schedule=capability.schedules[0])
+    schedule = plan.schedule if plan.schedule in capability.schedules else capability.schedules[0]
     try:
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
         search = Search(
             graph=plan.model,
             cluster=plan.cluster,
-            training=training,
+            training=plan.training,
+            schedule=schedule,
             space=parsed.narrow(space),
             free_space=space,
             pins=parsed,

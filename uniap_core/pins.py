@@ -17,8 +17,8 @@ import numpy as np
 
 from .costs import CostTables, LayerCosts
 from .errors import BadValue, UsageError
-from .problem import Array, EdgeTable
 from .strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace
+from .tables import Array, EdgeTable, Kinds, numbered
 
 CANDIDATE_KEYS = ("pp", "micro_batches", "c")
 PLAN_KEYS = (*CANDIDATE_KEYS, "max_strategies")
@@ -143,31 +143,33 @@ class Pins:
 
 
 def select(tables: CostTables, chosen: list[Array]) -> CostTables:
-    """The tables with only some strategies of each layer; equal layers go on sharing arrays.
+    """The tables with only some strategies of each layer.
 
     Parameters
     ----------
     chosen
         Per layer, the indices of the strategies to keep.
     """
-    layers: dict[tuple[int, int], LayerCosts] = {}
-    picked: dict[tuple[int, int, int], Array] = {}
-    kept = []
-    for layer, index in zip(tables.layers, chosen, strict=True):
-        key = (id(layer.forward_s), id(index))
-        if key not in layers:
-            layers[key] = _pick(layer, index)
-        kept.append(replace(layers[key], name=layer.name))
-
-    def crop(table: Array, edge: EdgeTable) -> Array:
-        rows, columns = chosen[edge.source], chosen[edge.target]
-        key = (id(table), id(rows), id(columns))
-        if key not in picked:
-            picked[key] = table[np.ix_(rows, columns)]
-        return picked[key]
-
-    edges = tuple(replace(e, reshard_s=crop(e.reshard_s, e), cross_s=crop(e.cross_s, e)) for e in tables.edges)
-    return replace(tables, layers=tuple(kept), edges=edges)
+    kinds = numbered((kind, index.tobytes()) for kind, index in zip(tables.kinds.layers, chosen, strict=True))
+    ends = [(kinds[e.source], kinds[e.target]) for e in tables.edges]
+    flows = numbered(zip(tables.kinds.edges, ends, strict=True))
+    layers: dict[int, LayerCosts] = {}
+    cropped: dict[int, tuple[Array, Array]] = {}
+    for kind, layer, index in zip(kinds, tables.layers, chosen, strict=True):
+        if kind not in layers:
+            layers[kind] = _pick(layer, index)
+    for flow, edge in zip(flows, tables.edges, strict=True):
+        if flow not in cropped:
+            cells = np.ix_(chosen[edge.source], chosen[edge.target])
+            cropped[flow] = edge.reshard_s[cells], edge.cross_s[cells]
+    return replace(
+        tables,
+        layers=tuple(replace(layers[kind], name=t.name) for kind, t in zip(kinds, tables.layers, strict=True)),
+        edges=tuple(
+            EdgeTable(e.source, e.target, e.tensor, *cropped[flow]) for flow, e in zip(flows, tables.edges, strict=True)
+        ),
+        alike=Kinds(kinds, flows),
+    )
 
 
 def _pick(layer: LayerCosts, index: Array) -> LayerCosts:

@@ -15,8 +15,9 @@ from . import artifact
 from .cluster import Cluster
 from .costs import Candidate, CostTables, Training
 from .graph import ModelGraph
-from .problem import Array, Assignment
+from .problem import Assignment
 from .strategy import Recompute, Sharding, Strategy, StrategySpace
+from .tables import Array
 
 
 class LayerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,7 +131,7 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def candidate(self) -> Candidate:
         """The candidate that it belongs to."""
-        return Candidate(self.pp, self.micro_batches, self.training)
+        return Candidate.of(self.pp, self.micro_batches, self.training, self.schedule)
 
 
 def subject(proposal: Proposal) -> str:
@@ -168,14 +169,14 @@ def propose(
     layers = tuple(LayerPlan(costs.name, i, *msgspec.structs.astuple(costs.strategies[k])) for costs, i, k in placed)
     stages = tuple(_stage(tables, cluster, assignment, i) for i in range(candidate.pp))
     # Whole-number zeros would not survive a JSON file, and the seal with them.
-    transfers, total = sum(value.cross_s, 0.0), sum(value.stage_s, 0.0)
+    transfers, total = sum(value.cross_s, 0.0), sum(value.rank_s, 0.0)
     seconds = value.objective_s
     samples = candidate.training.global_batch / seconds
     predicted = Prediction(
         iteration_time_s=seconds,
         stages_s=total,
         transfers_s=transfers,
-        steady_s=(c - 1) * max(value.stage_s + value.cross_s),
+        steady_s=problem.objective.peak * max(value.rank_s + value.cross_s),
         cross_s=value.cross_s,
         samples_per_s=samples,
         tokens_per_s=samples * graph.sequence,
@@ -188,7 +189,7 @@ def propose(
         global_batch=candidate.training.global_batch,
         sequence=graph.sequence,
         precision=candidate.training.precision,
-        schedule=candidate.training.schedule,
+        schedule=candidate.schedule,
         training=candidate.training,
         pp=candidate.pp,
         micro_batches=c,
@@ -204,7 +205,8 @@ def propose(
 
 
 def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int) -> StagePlan:
-    stage, c = tables.stages[i], tables.candidate.micro_batches
+    stage, c = tables.ranks[i], tables.candidate.micro_batches
+    in_flight = stage.peak_in_flight[0]
     on_stage = [
         (layer, k)
         for layer, where, k in zip(tables.layers, assignment.stage, assignment.strategy, strict=True)
@@ -230,16 +232,16 @@ def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int)
     return StagePlan(
         ranks=tuple(cluster.stage_ranks(i, tables.candidate.pp)),
         layers=tuple(layer.name for layer, _ in on_stage),
-        in_flight=stage.in_flight,
+        in_flight=int(in_flight),
         time_s=forward + backward + iteration / c + reshard,
         forward_s=forward,
         backward_s=backward,
         iteration_s=iteration,
         reshard_s=reshard,
         time_parts_s={**parts, "resharding": reshard},
-        memory_bytes=stage.reserved_bytes + state + stage.in_flight * stash,
+        memory_bytes=stage.reserved_bytes + state + in_flight * stash,
         memory_limit_bytes=stage.memory_bytes,
-        memory_parts_bytes={**memory, "activations": stage.in_flight * stash, "reserved": stage.reserved_bytes},
+        memory_parts_bytes={**memory, "activations": in_flight * stash, "reserved": stage.reserved_bytes},
     )
 
 

@@ -84,7 +84,7 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
     began = time.monotonic()
     deadline = math.inf if request.time_limit_s is None else began + request.time_limit_s
     best, best_s = None, math.inf if request.cutoff_s is None else request.cutoff_s
-    partial = [((), (), [0.0] * problem.depth, [s.reserved_bytes for s in problem.stages])]
+    partial = [((), (), [0.0] * problem.depth, [s.reserved_bytes for s in problem.ranks])]
     rest_s = [math.fsum(problem.layers[u].time_s.min() for u in problem.order[n:]) for n in range(len(problem.order))]
     while partial:
         if time.monotonic() > deadline:
@@ -103,8 +103,8 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         if math.fsum(time_s) + rest_s[number] + (problem.micro_batches - 1) * max(time_s) >= best_s:
             continue
         layer = problem.layers[problem.order[number]]
-        for i, limits in enumerate(problem.stages):
-            need = layer.state_bytes + limits.in_flight * layer.stash_bytes
+        for i, limits in enumerate(problem.ranks):
+            need = layer.state_bytes + limits.peak_in_flight[0] * layer.stash_bytes
             for k in range(len(layer.strategies)):
                 fits = memory[i] + need[k] <= limits.memory_bytes * (1 + 1e-9)
                 if fits and math.isfinite(layer.time_s[i, k]):

@@ -16,8 +16,8 @@ def solve(problem: Problem) -> float:
 
     State: megabytes used, strategy of the last layer. Source: the recurrence of Galvatron, arXiv 2211.13878.
     """
-    budget = int(problem.stages[0].budget_bytes // MEGABYTE)
-    flight = problem.stages[0].in_flight
+    budget = int(problem.ranks[0].budget_bytes // MEGABYTE)
+    flight = problem.ranks[0].peak_in_flight[0]
     reshard = {e.target: e.reshard_s for e in problem.edges}
     best = np.zeros((budget + 1, 1))
     for u, layer in enumerate(problem.layers):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uniap_core.api import EdgeTable, LayerTable, Problem, Stage
+from uniap_core.api import EdgeTable, LayerTable, Problem, Rank
 
 Array = np.ndarray
 
@@ -126,8 +126,8 @@ def assemble(shape: Shape, weights: list[float], flows: list[tuple[int, int, str
             r, x = reshard * rng.uniform(0.8, 1.2), cross * rng.uniform(0.8, 1.2)
         edges.append(EdgeTable(source, target, tensor, r, x))
     budget = _budgets(layers, flights, shape)
-    stages = tuple(Stage(b + 1e9, 1e9, f) for b, f in zip(budget, flights, strict=True))
-    return Problem(str(shape), shape.micro_batches, stages, tuple(layers), tuple(edges))
+    stages = tuple(Rank.of(b + 1e9, 1e9, f) for b, f in zip(budget, flights, strict=True))
+    return Problem.plain(str(shape), shape.micro_batches, stages, tuple(layers), tuple(edges))
 
 
 def _budgets(layers: list[LayerTable], flights: list[int], shape: Shape) -> list[float]:
@@ -145,9 +145,9 @@ def _budgets(layers: list[LayerTable], flights: list[int], shape: Shape) -> list
 def one_stage(layers: int, strategies: int, tightness: float = 0.5, seed: int = 0) -> Problem:
     """One stage of 40 GB with fine-grained trade-offs: every layer's byte counts differ."""
     problem = chain(Shape(layers, 1, strategies, 1, tightness, 0.2, seed=seed))
-    scale = 40e9 / problem.stages[0].budget_bytes
+    scale = 40e9 / problem.ranks[0].budget_bytes
     layers_ = tuple(
         LayerTable(u.name, u.strategies, u.time_s, np.rint(u.state_bytes * scale), np.rint(u.stash_bytes * scale))
         for u in problem.layers
     )
-    return Problem(problem.name, 1, (Stage(40e9, 0.0, 1),), layers_, problem.edges)
+    return Problem.plain(problem.name, 1, (Rank.of(40e9, 0.0, 1),), layers_, problem.edges)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from uniap_core.api import Stage
+from uniap_core.api import Rank
 
 from .clock import Clock
 from .line import Array, Choice, Line
@@ -48,9 +48,9 @@ class Fastest:
                 self.time_s[a, b] = float(reach[k])
                 self.state_bytes[a, b], self.stash_bytes[a, b] = float(state[k]), float(stash[k])
 
-    def fitting(self, stage: Stage) -> Array:
+    def fitting(self, stage: Rank) -> Array:
         """Times of runs, ``inf`` where the strategies chosen for speed do not fit a stage's memory."""
-        needs = self.state_bytes + stage.in_flight * self.stash_bytes
+        needs = self.state_bytes + stage.peak_in_flight[0] * self.stash_bytes
         times: Array = np.where(needs <= stage.budget_bytes, self.time_s, math.inf)
         return times
 

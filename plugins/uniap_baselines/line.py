@@ -44,7 +44,7 @@ class Line:
     def need_bytes(self, at: int, stage: int) -> Array:
         """Bytes of the layer at a position on a stage, per strategy."""
         layer = self.layers[at]
-        need: Array = layer.state_bytes + self.problem.stages[stage].in_flight * layer.stash_bytes
+        need: Array = layer.state_bytes + self.problem.ranks[stage].peak_in_flight[0] * layer.stash_bytes
         return need
 
     def assignment(self, ends: tuple[int, ...], choice: Choice) -> Assignment:
@@ -69,7 +69,7 @@ class Line:
         """Whether every run a..b-1 fits a stage's memory under a fixed choice; shape (n + 1, n + 1)."""
         needs = np.array([float(self.need_bytes(at, stage)[k]) for at, k in enumerate(choice)])
         used = _sums(needs, np.zeros((len(self), len(self))))
-        fitting: Array = used <= self.problem.stages[stage].budget_bytes
+        fitting: Array = used <= self.problem.ranks[stage].budget_bytes
         return fitting
 
     def crossing_s(self, choice: Choice) -> Array:

@@ -24,7 +24,7 @@ def cheapest(line: Line, first: int, end: int, stage: int, clock: Clock) -> Choi
     list of int or None
         Strategy indices, or ``None`` if nothing fits or time is up.
     """
-    budget = line.problem.stages[stage].budget_bytes
+    budget = line.problem.ranks[stage].budget_bytes
     if budget < 0:
         return None
     back: list[Array] = []

@@ -71,7 +71,7 @@ def alpa(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
             stages.append(found[key])
         if ledger.clock.over():
             break
-        runs = [fastest.fitting(stage) for fastest, stage in zip(stages, problem.stages, strict=True)]
+        runs = [fastest.fitting(stage) for fastest, stage in zip(stages, problem.ranks, strict=True)]
         best = cuts.best(runs, np.zeros(len(line) + 1), problem.micro_batches, ledger.clock)
         if best is not None:
             starts = (0, *best[1][:-1])

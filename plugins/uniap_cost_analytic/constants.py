@@ -7,6 +7,7 @@ own runs.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from uniap_core.api import BadFile
+from uniap_core.api import digest as artifact_digest
 
 
 class Constants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,6 +109,26 @@ def constants_of(generation: str) -> Constants:
     BadFile
         If :data:`VARIABLE` names a file that is missing or malformed.
     """
-    path = os.environ.get(VARIABLE)
-    known = _named(path) if path else shipped()
+    known = _in_force()
     return known.get(generation, known["default"])
+
+
+def digest(override: Mapping[str, Constants] | None = None) -> str:
+    """Eight digits that change with any constant in force; ``override`` replaces generations."""
+    if override:
+        return _digits({**_in_force(), **override})
+    return _known_digits(os.environ.get(VARIABLE))
+
+
+@cache
+def _known_digits(path: str | None) -> str:
+    return _digits(_named(path) if path else shipped())
+
+
+def _digits(known: Mapping[str, Constants]) -> str:
+    return artifact_digest(known).removeprefix("sha256:")[:8]
+
+
+def _in_force() -> dict[str, Constants]:
+    path = os.environ.get(VARIABLE)
+    return _named(path) if path else shipped()

@@ -27,11 +27,11 @@ from uniap_core.api import (
     StrategySpace,
     check_candidate,
     divide_batch,
-    stages,
+    pipeline_ranks,
 )
 
 from . import COST_MODEL
-from .constants import Constants, constants_of
+from .constants import Constants, constants_of, digest
 from .edges import aligned, edge_tables
 from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
@@ -128,7 +128,7 @@ class Pricing:
                 "allow more tensor, context or data parallel degrees, or another number of stages",
             )
         self.usual = StrategySpace().strategies(self.ranks, cluster.node_size)
-        self.title = f"{COST_MODEL.name}/{COST_MODEL.version}"
+        self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
         self.wires = cluster
         self.places: dict[tuple[int, tuple[int, int, int, int]], Place] = {}
@@ -206,7 +206,7 @@ class Pricing:
         return CostTables(
             self.title,
             self.candidate,
-            stages(memory, reserves, self.candidate),
+            pipeline_ranks(memory, reserves, self.candidate),
             layers,
             self._edges(layers),
             parts,

@@ -32,6 +32,7 @@ from uniap_core.api import (
     Profile,
     Strategy,
     StrategySpace,
+    identity,
 )
 
 from . import COST_MODEL
@@ -73,7 +74,7 @@ class ProfiledPricing(Pricing):
         self, graph: ModelGraph, cluster: Cluster, space: StrategySpace, candidate: Candidate, profile: Profile
     ) -> None:
         super().__init__(graph, cluster, space, candidate)
-        self.title = f"{COST_MODEL.name}/{COST_MODEL.version}"
+        self.title = identity(COST_MODEL)
         self.profile = profile
         self.notes = dict.fromkeys(profile.notes)
         self.timings = _by_operators(graph, profile)

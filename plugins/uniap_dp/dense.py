@@ -37,14 +37,14 @@ def dense(problem: Problem) -> Dense:
     layers = [problem.layers[u] for u in problem.order]
     sizes = [len(layer.strategies) for layer in layers]
     widest = max(sizes)
-    flights = np.array([float(stage.in_flight) for stage in problem.stages])
+    flights = np.array([rank.peak_in_flight[0] for rank in problem.ranks])
     state = stack([layer.state_bytes for layer in layers], (widest,))
     stash = stack([layer.stash_bytes for layer in layers], (widest,))
     return Dense(
         sizes=np.array(sizes),
         time=stack([layer.time_s for layer in layers], (problem.depth, widest), np.inf),
         memory=state[:, None, :] + flights[:, None] * stash[:, None, :],
-        cap=np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.stages]),
+        cap=np.array([s.memory_bytes * (1 + MEMORY_TOLERANCE) - s.reserved_bytes for s in problem.ranks]),
     )
 
 

@@ -132,19 +132,21 @@ class StepTypes:
         """Group equal stages and price every type on each group."""
         b = self.book
         problem, layers = b.problem, b.layers
-        most = max(s.memory_bytes for s in problem.stages) or 1.0
+        most = max(s.memory_bytes for s in problem.ranks) or 1.0
         step_b = min(1.0, grid(2 * most))
         uniform = all(u.time_s.strides[0] == 0 or (u.time_s == u.time_s[0]).all() for u in layers)
         numbers: dict[Hashable, int] = {}
         members = []
-        for i, s in enumerate(problem.stages):
+        for i, s in enumerate(problem.ranks):
             rows = () if uniform else tuple(u.time_s[i].tobytes() for u in layers)
-            members.append(numbers.setdefault((s.memory_bytes, s.reserved_bytes, s.in_flight, rows), len(numbers)))
+            members.append(
+                numbers.setdefault((s.memory_bytes, s.reserved_bytes, s.peak_in_flight[0], rows), len(numbers))
+            )
         entries = _Entries(self)
         classes = []
         for number in range(len(numbers)):
             i = members.index(number)
-            stage = problem.stages[i]
+            stage = problem.ranks[i]
             cap = stage.memory_bytes * (1 + MEMORY_TOLERANCE) - stage.reserved_bytes
             classes.append(entries.on_stage(i, cap, 4 * most, step_b))
         return np.array(members, dtype=np.int64), tuple(classes)
@@ -191,8 +193,8 @@ class _Entries:
     ) -> tuple[Array, Array, Array, Array, Array]:
         """Strategies of a layer that no other beats: number, in-class, class that they leave, seconds and bytes."""
         b = self.book
-        layer, stage, enter = b.layers[u], b.problem.stages[i], b.in_class[u]
-        memory = snap(np.minimum(layer.state_bytes + stage.in_flight * layer.stash_bytes, most), step_b)
+        layer, stage, enter = b.layers[u], b.problem.ranks[i], b.in_class[u]
+        memory = snap(np.minimum(layer.state_bytes + stage.peak_in_flight[0] * layer.stash_bytes, most), step_b)
         time = snap(layer.time_s[i], b.step_s)
         kind = np.lexsort((time, memory, enter, leave))
         keep = np.zeros(len(kind), dtype=np.bool_)

@@ -121,7 +121,7 @@ def slower_with_bandwidth(tables, cluster, space):
 
 def reserve_by_strategies(tables, cluster, space):
     reserved = 2.0**28 * len(tables.layers[0].strategies)
-    return {"stages": tuple(replace(stage, reserved_bytes=reserved) for stage in tables.stages)}
+    return {"ranks": tuple(replace(stage, reserved_bytes=reserved) for stage in tables.ranks)}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_no_mutant_of_a_random_plan_passes(seed, kind):
         return
     found = random_assignment(rng, tables)
     if not tables.problem.evaluate(found).feasible:
-        tables = replace(tables, stages=tuple(replace(s, reserved_bytes=0.0) for s in tables.stages))
+        tables = replace(tables, ranks=tuple(replace(s, reserved_bytes=0.0) for s in tables.ranks))
         if not tables.problem.evaluate(found).feasible:
             return
     proposal = propose(case.graph, case.cluster, case.space, tables, found, solver="random", bound_s=None)
@@ -206,12 +206,12 @@ def test_freedom_never_hurts(seed):
 
 def test_the_analytic_reserve_does_not_depend_on_the_space():
     # Found by the fuzz (about one case in 700): allowing more strategies made the optimum worse.
-    candidate = Candidate(2, 8, Training(global_batch=32))
+    candidate = Candidate.of(2, 8, Training(global_batch=32))
     plain = StrategySpace(shardings=("none",), recomputes=("none",))
     narrow, wide = (
         price(models.load("llama-7b"), preset("8xA100-40G"), space, candidate) for space in (plain, StrategySpace())
     )
-    assert [s.reserved_bytes for s in wide.stages] == [s.reserved_bytes for s in narrow.stages]
+    assert [s.reserved_bytes for s in wide.ranks] == [s.reserved_bytes for s in narrow.ranks]
 
 
 @settings(max_examples=25, deadline=None)

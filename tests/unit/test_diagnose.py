@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from uniap_core.diagnose import shortage
-from uniap_core.problem import EdgeTable, LayerTable, Problem, Stage
+from uniap_core.problem import Problem
+from uniap_core.tables import EdgeTable, LayerTable, Rank
 from uniap_core.testing import optimum, problems
 from uniap_core.testing.problems import Limits, random_problem
 
@@ -30,9 +31,9 @@ def test_a_stage_without_room_for_its_reserve_is_the_one_at_fault(nothing):
     problem = random_problem(
         np.random.default_rng(1), Limits(layers=(4, 4), stages=(3, 3)), shape="chain", memory="ample"
     )
-    stages = list(problem.stages)
-    stages[nothing] = Stage(0.0, 2.0**30, stages[nothing].in_flight)
-    short = shortage(Problem("no room", problem.micro_batches, tuple(stages), problem.layers, problem.edges))
+    stages = list(problem.ranks)
+    stages[nothing] = Rank(0.0, 2.0**30, stages[nothing].in_flight)
+    short = shortage(Problem.plain("no room", problem.micro_batches, tuple(stages), problem.layers, problem.edges))
     assert short.stage == nothing
     assert short.certain
     assert short.factor == math.inf
@@ -46,7 +47,7 @@ def test_a_layer_that_is_possible_nowhere_is_the_one_at_fault():
     layers = list(problem.layers)
     never = np.full_like(layers[2].time_s, math.inf)
     layers[2] = LayerTable("never", layers[2].strategies, never, layers[2].state_bytes, layers[2].stash_bytes)
-    short = shortage(Problem("never", problem.micro_batches, problem.stages, tuple(layers), problem.edges))
+    short = shortage(Problem.plain("never", problem.micro_batches, problem.ranks, tuple(layers), problem.edges))
     assert short.needed_bytes == math.inf
     assert short.certain
 
@@ -59,9 +60,9 @@ def test_on_a_chain_the_needed_memory_is_enough_when_every_strategy_is_possible(
     short = shortage(posed)
     if short is None or math.isinf(short.factor) or len(layers) < posed.depth:
         return
-    stages = tuple(dataclasses.replace(s, memory_bytes=s.memory_bytes * short.factor) for s in posed.stages)
+    stages = tuple(dataclasses.replace(s, memory_bytes=s.memory_bytes * short.factor) for s in posed.ranks)
     assert optimum(posed).assignment is None
-    assert optimum(dataclasses.replace(posed, stages=stages)).assignment is not None
+    assert optimum(dataclasses.replace(posed, ranks=stages)).assignment is not None
 
 
 def test_a_layer_that_is_impossible_on_one_stage_does_not_spoil_the_others():
@@ -70,4 +71,4 @@ def test_a_layer_that_is_impossible_on_one_stage_does_not_spoil_the_others():
     first = LayerTable("a", ("s",), np.array([[0.0], [np.inf]]), zero, zero)
     second = LayerTable("b", ("s",), np.zeros((2, 1)), zero, zero)
     edge = EdgeTable(0, 1, "a.out", np.zeros((1, 1)), np.zeros((1, 1)))
-    assert shortage(Problem("p", 1, (Stage(0.0, 0.0, 1),) * 2, (first, second), (edge,))) is None
+    assert shortage(Problem.plain("p", 1, (Rank.of(0.0, 0.0, 1),) * 2, (first, second), (edge,))) is None

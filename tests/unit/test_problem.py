@@ -36,7 +36,7 @@ def toy(**changes):
 
 def test_times_by_hand():
     value = toy().evaluate(Assignment((0, 0, 1), (1, 0, 0)))
-    assert value.stage_s == (2 + 3 + 0.5, 5)
+    assert value.rank_s == (2 + 3 + 0.5, 5)
     assert value.cross_s == pytest.approx((0.4 + 0.6,))
     assert value.objective_s == pytest.approx(5.5 + 5 + 1.0 + 3 * 5.5)
     assert value.memory_bytes == (10 + 5 + 2 * 2 + 20 + 2 * 1, 10 + 30 + 8)
@@ -138,7 +138,7 @@ def test_a_cycle_is_named():
     ("old", "new", "message"),
     [
         ('"name": "toy"', '"name": "toy", "speed": 1', "unknown field `speed`"),
-        ('"schema": "uniap.problem/1"', '"schema": "uniap.problem/2"', r"\$\.schema"),
+        ('"schema": "uniap.problem/1"', '"schema": "uniap.problem/9"', r"\$\.schema"),
         ('"in_flight": 2', '"in_flight": 1.5', r"\$\.stages\[0\]\.in_flight"),
         ('"time_s": [1, 2]', '"time_s": [1, "fast"]', r"\$\.layers\[0\]\.time_s\[1\]"),
         ('"time_s": [1, 2]', '"time_s": [1, NaN]', "not a complete JSON document"),

@@ -214,7 +214,7 @@ def candidate(
         executor=executor,
         pins=pin,
     )
-    chosen = Candidate(pp, micro_batches, search.training)
+    chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, chosen)
     posed = price(search, chosen).problem
     if output:

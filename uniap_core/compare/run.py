@@ -21,11 +21,12 @@ import numpy as np
 from uniap_core import interrupts, registry
 from uniap_core.errors import Disagreement, Stopped, UniapError
 from uniap_core.events import Emit, Progress, silent
-from uniap_core.problem import LayerTable, Problem, Stage, write
+from uniap_core.problem import Problem, write
 from uniap_core.solve.driver import solve
 from uniap_core.solve.plugin import Form, SolverPlugin
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Result, Stop, TrajectoryPoint
+from uniap_core.tables import LayerTable, Rank
 
 TOLERANCE = 1e-6
 """Relative difference between a bound and another's objective that is put down to arithmetic."""
@@ -239,7 +240,7 @@ def require_agreement(comparison: Comparison) -> None:
 def _warm_up(plugin: SolverPlugin, request: SolveRequest) -> None:
     """Let the first solve of a process (imports, compilation) not count against anybody's time limit."""
     layer = LayerTable("layer", ("only",), np.ones((1, 1)), np.zeros(1), np.zeros(1))
-    trivial = Problem("warm-up", 1, (Stage(1.0, 0.0, 1),), (layer,), ())
+    trivial = Problem.plain("warm-up", 1, (Rank.of(1.0, 0.0, 1),), (layer,), ())
     limit_s = 30.0 if request.time_limit_s is None else max(10.0, request.time_limit_s)
     first = msgspec.structs.replace(request, time_limit_s=limit_s, warm_start=None, cutoff_s=None)
     with contextlib.suppress(UniapError):  # what is wrong with the solver will be said of a problem that was asked

@@ -12,8 +12,10 @@ import msgspec
 
 from ..costs import Candidate, CostTables, LayerCosts, Training
 from ..errors import BadValue
-from ..schedule import in_flight
+from ..pipeline import Pipeline
+from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
+from ..tables import Rank
 from .architecture import family_of, graph_of
 from .hardware import cluster_of
 from .published import Shape, filled
@@ -46,7 +48,6 @@ class Plan:
     cluster: Cluster
     candidate: Candidate
     space: StrategySpace
-    chunks: int
     buckets_bytes: float = 0.0
 
 
@@ -139,7 +140,13 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         sequence_parallel=fused,
     )
     buckets = stack.buckets_bytes if sharding in ("zero1", "zero2") and dp > 1 else 0.0
-    return Plan(graph, cluster, Candidate(pp, count, training), space, _number(row, "vpp") or 1, buckets)
+    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space, buckets)
+
+
+def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
+    """1F1B, interleaved where the row states several chunks per rank."""
+    v = _number(row, "vpp") or 1
+    return Pipeline.of("interleaved", pp, v) if v > 1 and pp > 1 else Pipeline.of("1f1b", pp)
 
 
 _NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")
@@ -196,41 +203,41 @@ _RISING: tuple[tuple[Sharding, Recompute], ...] = (
 
 
 def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
-    """Time and memory if all layers use their strategy ``k``.
-
-    Time is that of 1F1B with ``v`` chunks per stage: ``c`` times the slowest stage, the other stages once divided by
-    ``v`` (Narayanan et al. 2021, arXiv 2104.04473, section 2.2), and the longest once-per-iteration work after the
-    last micro-batch. Sending and receiving is not hidden: it lengthens every turn of the stages at its ends.
-    """
-    depth, c = plan.candidate.pp, plan.candidate.micro_batches
-    stage = even_split(plan.graph, depth)
-    steady, once, memory = [0.0] * depth, [0.0] * depth, [plan.buckets_bytes] * depth
-    for layer, i in zip(tables.layers, stage, strict=True):
-        steady[i] += float(layer.forward_s[i, k] + layer.backward_s[i, k])
-        once[i] += float(layer.iteration_s[i, k])
-        memory[i] += _state(layer, k) + live(plan, i) * float(layer.stash_bytes[k])
-    for edge in tables.edges:
-        if stage[edge.source] == stage[edge.target]:
-            steady[stage[edge.source]] += float(edge.reshard_s[k, k])
-    crossing = [0.0, *_crossing(tables, stage, depth, k), 0.0]
-    turn = [steady[i] + (crossing[i] + crossing[i + 1]) / 2 for i in range(depth)]
-    slowest = max(turn)
-    bubble = (sum(turn) - slowest) / plan.chunks
-    total = c * slowest + bubble + max(once)
+    """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
+    problem, c = tables.problem, plan.candidate.micro_batches
+    chunk = even_split(plan.graph, problem.depth)
+    value = problem.evaluate(Assignment(chunk, (k,) * len(chunk)))
+    total = value.objective_s
     if not math.isfinite(total):
         raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
+    stage = tuple(problem.chunks[j] for j in chunk)
+    memory = _memory(plan, tables, chunk, k)
     reserves = _reserves(tables, stage, k)
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
-    fits = all(m <= stage.memory_bytes for m, stage in zip(bound, tables.stages, strict=True))
-    parts = {"bubble": bubble, "iteration": max(once)}
-    worst = turn.index(slowest)
+    fits = all(m <= rank.memory_bytes for m, rank in zip(bound, tables.ranks, strict=True))
+    worst = value.rank_s.index(max(value.rank_s))
+    once = sum(float(layer.iteration_s[i, k]) for layer, i in zip(tables.layers, stage, strict=True) if i == worst)
+    parts = {"bubble": total - c * value.rank_s[worst], "iteration": once}
     for layer, i in zip(tables.layers, stage, strict=True):
         for name, values in layer.time_parts_s.items() if i == worst else ():
             parts[name] = parts.get(name, 0.0) + float(values[i, k]) * c
     context = max(reserves["context"]) if "context" in reserves else 0.0
-    likely = all(m + context <= stage.memory_bytes * LENIENCE for m, stage in zip(seen, tables.stages, strict=True))
+    likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
     return Prediction(total, max(seen), context, fits, likely, parts)
+
+
+def _memory(plan: Plan, tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
+    """Bytes of state and activations of each rank at its fullest moment, without its reserve."""
+    problem = tables.problem
+    state, stash = [0.0] * problem.depth, [0.0] * problem.depth
+    for layer, j in zip(tables.layers, chunk, strict=True):
+        state[j] += _state(layer, k)
+        stash[j] += float(layer.stash_bytes[k])
+    bare = [Rank(r.memory_bytes, plan.buckets_bytes, r.in_flight) for r in problem.ranks]
+    return [
+        rank.need_bytes([(state[j], stash[j]) for j in held]) for rank, held in zip(bare, problem.held, strict=True)
+    ]
 
 
 def _state(layer: LayerCosts, k: int) -> float:
@@ -246,10 +253,10 @@ def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, l
     """Parts of each stage's reserve, with the workspace that this plan's layers need in place of the planner's."""
     found = {name: list(values) for name, values in tables.reserved_parts_bytes.items()}
     if not found:
-        return {"reserve": [s.reserved_bytes for s in tables.stages]}
+        return {"reserve": [s.reserved_bytes for s in tables.ranks]}
     if "workspace" not in found or any(layer.workspace_bytes is None for layer in tables.layers):
         return found
-    need = [0.0] * len(tables.stages)
+    need = [0.0] * len(tables.ranks)
     for layer, i in zip(tables.layers, stage, strict=True):
         need[i] = max(need[i], float(layer.workspace_bytes[k]))  # type: ignore[index]
     for name in (name for name in BY_WORKSPACE if name in found):
@@ -258,41 +265,26 @@ def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, l
     return found
 
 
-def live(plan: Plan, stage: int) -> float:
-    """Micro-batches in flight; with ``v`` chunks per stage ``2 (P - i - 1) + (v - 1) P + 1`` chunks of 1/v each."""
-    depth, c, chunks = plan.candidate.pp, plan.candidate.micro_batches, plan.chunks
-    if chunks == 1 or depth == 1:
-        return in_flight(plan.candidate.training.schedule, stage, depth, c)
-    return min(c, (2 * (depth - stage - 1) + (chunks - 1) * depth + 1) / chunks)
-
-
 def even_split(graph: ModelGraph, depth: int) -> tuple[int, ...]:
-    """Stage of each layer: blocks in equal numbers, what comes before them first, what comes after last.
+    """Chunk of each layer: blocks in equal numbers, what comes before them first, what comes after last.
+
+    Where there are more chunks than blocks, what comes before and after counts like a block (Megatron-LM
+    ``--account-for-embedding-in-pipeline-split`` and ``--account-for-loss-in-pipeline-split``).
 
     Raises
     ------
     BadValue
-        If there are fewer blocks than stages.
+        If there are fewer layers than chunks.
     """
     ends = ("embedding", "head", "patch")
     blocks = [u for u, layer in enumerate(graph.layers) if layer.kind not in ends]
     if len(blocks) < depth:
-        raise BadValue(f"{len(blocks)} blocks do not fill {depth} stages", "use fewer stages")
+        blocks = list(range(len(graph.layers)))
+    if len(blocks) < depth:
+        raise BadValue(f"{len(blocks)} layers do not fill {depth} stages", "use fewer stages or chunks")
     place = {u: position * depth // len(blocks) for position, u in enumerate(blocks)}
-    stages = []
-    for u, layer in enumerate(graph.layers):
-        at_end = depth - 1 if layer.kind == "head" else 0
-        stages.append(place.get(u, at_end))
-    return tuple(stages)
-
-
-def _crossing(tables: CostTables, stage: tuple[int, ...], depth: int, k: int) -> list[float]:
-    crossing: list[dict[str, float]] = [{} for _ in range(depth - 1)]
-    for edge in tables.edges:
-        for boundary in range(stage[edge.source], stage[edge.target]):
-            seconds = float(edge.cross_s[k, k])
-            crossing[boundary][edge.tensor] = max(crossing[boundary].get(edge.tensor, 0.0), seconds)
-    return [sum(tensors.values()) for tensors in crossing]
+    at_end = {u: depth - 1 if layer.kind == "head" else 0 for u, layer in enumerate(graph.layers)}
+    return tuple(place.get(u, at_end[u]) for u in at_end)
 
 
 def _number(row: Mapping[str, Any], name: str) -> int | None:

@@ -74,16 +74,16 @@ def domains(problem: Problem, limit_s: float = math.inf) -> Domains:
 def _own(problem: Problem, u: int) -> Array:
     layer = problem.layers[u]
     possible: Array = np.isfinite(layer.time_s)
-    for i, stage in enumerate(problem.stages):
-        need = stage.reserved_bytes + layer.state_bytes + stage.in_flight * layer.stash_bytes
+    for i, stage in enumerate(problem.ranks):
+        need = stage.reserved_bytes + layer.state_bytes + stage.peak_in_flight[0] * layer.stash_bytes
         possible[i] &= need <= stage.memory_bytes * (1 + MEMORY_TOLERANCE)
     return possible
 
 
 def _fit(problem: Problem, member: list[Array], above: list[int], below: list[int], limit_s: float) -> None:
     """Ancestors of a layer on stage i share the stages up to i, descendants those from i on."""
-    spare = [(s.memory_bytes * (1 + MEMORY_TOLERANCE + ROUNDING) - s.reserved_bytes) for s in problem.stages]
-    flights = np.array([[s.in_flight] for s in problem.stages])
+    spare = [(s.memory_bytes * (1 + MEMORY_TOLERANCE + ROUNDING) - s.reserved_bytes) for s in problem.ranks]
+    flights = np.array([[s.peak_in_flight[0]] for s in problem.ranks])
     size = [layer.state_bytes + flights * layer.stash_bytes for layer in problem.layers]
     _fill(member, size, np.maximum(spare, 0.0), above, below)
     least = [_least(layer.time_s, m) for layer, m in zip(problem.layers, member, strict=True)]
@@ -146,8 +146,8 @@ def _dominate(problem: Problem, u: int, member: Array) -> Array:
             if edge.target == u:
                 cheaper = cheaper & _no_worse(table.T)
     instead = np.broadcast_to(np.arange(count), (depth, count)).copy()
-    for i, stage in enumerate(problem.stages):
-        size = layer.state_bytes + stage.in_flight * layer.stash_bytes
+    for i, stage in enumerate(problem.ranks):
+        size = layer.state_bytes + stage.peak_in_flight[0] * layer.stash_bytes
         no_worse = cheaper & _no_worse(layer.time_s[i][:, None]) & _no_worse(size[:, None])
         no_worse &= member[i][:, None] & member[i][None, :]
         # Of equals, the first one stays.

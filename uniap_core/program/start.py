@@ -44,9 +44,9 @@ def _preferences(problem: Problem, reduced: Domains) -> Iterator[list[Array]]:
             np.where(m[:, t.strategies.index(name)], t.strategies.index(name), f) if name in t.strategies else f
             for m, t, f in zip(reduced.member, problem.layers, fastest, strict=True)
         ]
-    flights = np.array([[s.in_flight] for s in problem.stages])
+    flights = np.array([[s.peak_in_flight[0]] for s in problem.ranks])
     # A stage without any memory to spare takes no layer that needs some, whatever the price.
-    weight = np.array([[1 / s.budget_bytes if s.budget_bytes > 1 else 0.0] for s in problem.stages])
+    weight = np.array([[1 / s.budget_bytes if s.budget_bytes > 1 else 0.0] for s in problem.ranks])
     share = [(t.state_bytes + flights * t.stash_bytes) * weight for t in problem.layers]
     least = [float(t.min()) for t in times]
     unit = sum(t for t in least if np.isfinite(t)) / problem.depth
@@ -62,13 +62,13 @@ def _cut(problem: Problem, reduced: Domains, preferred: list[Array]) -> Assignme
     reached = np.full(count + 1, np.inf)
     reached[0] = 0.0
     first = np.zeros((depth, count + 1), dtype=np.int64)
-    for i, stage in enumerate(problem.stages):
+    for i, stage in enumerate(problem.ranks):
         time, size = np.zeros(count), np.zeros(count)
         for position, u in enumerate(problem.order):
             layer, k = problem.layers[u], preferred[u][i]
             possible = reduced.member[u][i, k]
             time[position] = layer.time_s[i, k] if possible else np.inf
-            size[position] = layer.state_bytes[k] + stage.in_flight * layer.stash_bytes[k]
+            size[position] = layer.state_bytes[k] + stage.peak_in_flight[0] * layer.stash_bytes[k]
         # Sums over positions a..b-1, one row per a; impossible layers are inf from there on.
         inside = np.triu(np.ones((count, count)))
         slowest = np.cumsum(np.where(inside > 0, time, 0.0), axis=1)

@@ -91,13 +91,13 @@ def unit(problem: Problem) -> float:
 
 def add_memory(builder: Builder, problem: Problem, placement: Placement) -> None:
     """One row per stage whose memory can bind, scaled by a power of two to a right-hand side of about a thousand."""
-    for i, stage in enumerate(problem.stages):
+    for i, stage in enumerate(problem.ranks):
         budget = stage.memory_bytes * (1 + MEMORY_TOLERANCE) - stage.reserved_bytes
         columns, weights, most = [], [], 0.0
         for u, layer in enumerate(problem.layers):
             here = placement.stage[u] == i
             k = placement.strategy[u][here]
-            weight = layer.state_bytes[k] + stage.in_flight * layer.stash_bytes[k]
+            weight = layer.state_bytes[k] + stage.peak_in_flight[0] * layer.stash_bytes[k]
             columns.append(placement.column[u][here])
             weights.append(weight)
             most += float(weight.max(initial=0.0))

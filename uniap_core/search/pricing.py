@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -104,6 +105,7 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
         graph=plan.model,
         cluster=plan.cluster,
         training=plan.training,
+        schedule=plan.schedule,
         space=plan.space,
         pins=Pins.of((*plan.pins, *plan.regime)),
         profile=profile,
@@ -208,15 +210,19 @@ def restrict(tables: CostTables, chosen: tuple[Strategy, ...]) -> CostTables:
 
 def _set_bounds(tables: CostTables, sets: list[tuple[Strategy, ...]]) -> list[float]:
     """:func:`simple_bound` of every restriction, from the cheapest time of each kind of layer."""
-    kinds: dict[tuple[int, tuple[Strategy, ...]], tuple[dict[Strategy, float], int]] = {}
-    for layer, posed in zip(tables.layers, tables.problem.layers, strict=True):
-        key = id(posed.time_s), layer.strategies
-        cheapest = dict(zip(layer.strategies, posed.time_s.min(axis=0).tolist(), strict=True))
-        kinds[key] = cheapest, kinds.get(key, (cheapest, 0))[1] + 1
+    problem, counts = tables.problem, Counter(tables.kinds.layers)
+    first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
+    kinds = [
+        (
+            dict(zip(tables.layers[u].strategies, problem.layers[u].time_s.min(axis=0).tolist(), strict=True)),
+            counts[kind],
+        )
+        for kind, u in first.items()
+    ]
     bounds = []
     for chosen in sets:
-        least = [(min(cheapest.get(s, math.inf) for s in chosen), count) for cheapest, count in kinds.values()]
-        bounds.append(_bound([t for t, _ in least], [count for _, count in least], tables.problem))
+        least = [(min(cheapest.get(s, math.inf) for s in chosen), count) for cheapest, count in kinds]
+        bounds.append(_bound([t for t, _ in least], [count for _, count in least], problem))
     return bounds
 
 
@@ -228,11 +234,14 @@ def lower_bound(search: Search, problem: Problem) -> float:
 
 
 def simple_bound(problem: Problem) -> float:
-    """A bound from the cheapest strategy of every layer anywhere: ``S + (c - 1) max(S / P, largest layer)``."""
+    """A bound from the cheapest strategy of every layer anywhere: ``sum S + peak max(S / P, largest layer)``."""
     cheapest = [float(layer.time_s.min()) for layer in problem.layers]
     return _bound(cheapest, [1] * len(cheapest), problem)
 
 
 def _bound(cheapest: list[float], counts: list[int], problem: Problem) -> float:
     total = math.fsum(t * count for t, count in zip(cheapest, counts, strict=True))
-    return (total + (problem.micro_batches - 1) * max(total / problem.depth, *cheapest)) * (1 - 1e-12)
+    if math.isinf(total):
+        return math.inf
+    weights = problem.objective
+    return (weights.sum * total + weights.peak * max(total / len(problem.ranks), *cheapest)) * (1 - 1e-12)

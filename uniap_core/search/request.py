@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from .. import artifact, limits, models, registry
+from .. import artifact, limits, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
 from ..costs import Candidate, Training
@@ -17,7 +17,6 @@ from ..execute import Capability
 from ..graph import ModelGraph
 from ..pins import Pins
 from ..profile import Profile
-from ..schedule import in_flight
 from ..strategy import StrategySpace, divisors
 
 TIE = 1e-9
@@ -32,6 +31,8 @@ class Search:
     ----------
     space, pins
         The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
+    schedule
+        A name of :mod:`uniap_core.schedules`.
     free_space
         The space without what pins took from it, for pricing them.
     regimes
@@ -48,6 +49,7 @@ class Search:
     graph: ModelGraph
     cluster: Cluster
     training: Training
+    schedule: str = schedules.DEFAULT
     space: StrategySpace = field(default_factory=StrategySpace)
     free_space: StrategySpace = field(default_factory=StrategySpace)
     pins: Pins = field(default_factory=Pins)
@@ -68,7 +70,7 @@ def make(
     *,
     seq: int | None = None,
     precision: str | None = None,
-    schedule: str = "1f1b",
+    schedule: str = schedules.DEFAULT,
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -87,7 +89,7 @@ def make(
         If a name is unknown or a value makes no sense.
     """
     limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
-    in_flight(schedule, 0, 1, 1)
+    schedules.find(schedule)
     registry.load("solver", solver)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = precision or machine.best_precision
@@ -104,7 +106,8 @@ def make(
     return Search(
         graph=graph,
         cluster=machine,
-        training=Training(global_batch=batch, precision=precision, schedule=schedule),
+        training=Training(global_batch=batch, precision=precision),
+        schedule=schedule,
         space=parsed.narrow(space),
         free_space=space,
         pins=parsed,
@@ -162,7 +165,12 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
     """
     depths = [pp for pp in divisors(search.cluster.devices) if pp <= len(search.graph.layers)]
     counts = divisors(search.training.global_batch)
-    found = tuple(Candidate(pp, c, search.training) for pp in depths for c in counts if search.pins.allows(pp, c))
+    found = tuple(
+        Candidate.of(pp, c, search.training, search.schedule)
+        for pp in depths
+        for c in counts
+        if search.pins.allows(pp, c)
+    )
     if not found:
         raise UsageError(
             f"the pins {', '.join(search.pins.texts)} leave no candidate",

@@ -276,7 +276,7 @@ def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> Unia
     short = [a.priced.shortage for a in attempts if a.priced.shortage is not None]
     if short:
         closest = min(short, key=lambda shortage: shortage.factor)
-        tables = price(search, Candidate(closest.pp, closest.micro_batches, search.training))
+        tables = price(search, Candidate.of(closest.pp, closest.micro_batches, search.training, search.schedule))
         helps = "; or ".join(diagnose.remedies(tables, closest))
         return Infeasible(f"{title}: no plan fits the memory; {closest.sentence()}", helps)
     reasons = list(dict.fromkeys(a.note for a in attempts if a.note))

@@ -254,7 +254,7 @@ class _Session:
             return None
         assignment = lowered.up(point)
         evaluation = self.problem.evaluate(assignment)
-        for i, (stage, used) in enumerate(zip(self.problem.stages, evaluation.memory_bytes, strict=True)):
+        for i, (stage, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
             if stage.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= stage.memory_bytes * (1 + 1e-5):
                 here = [g for g, s in enumerate(assignment.stage) if s == i]
                 choice = lowered.posed.choose(assignment)

@@ -16,13 +16,12 @@ import pytest
 from uniap_core import cluster as clusters
 from uniap_core import models, registry
 from uniap_core.cluster import Cluster, Link
-from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training
+from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training, identity
 from uniap_core.errors import BadValue
 from uniap_core.graph import ModelGraph
-from uniap_core.problem import Array
 from uniap_core.profile import Profile
-from uniap_core.schedule import in_flight
 from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace
+from uniap_core.tables import Array
 
 from . import availability
 
@@ -41,7 +40,7 @@ class Case:
     @property
     def candidate(self) -> Candidate:
         """The candidate itself."""
-        return Candidate(self.pp, self.micro_batches, Training(global_batch=self.batch, schedule=self.schedule))
+        return Candidate.of(self.pp, self.micro_batches, Training(global_batch=self.batch), self.schedule)
 
     def __str__(self) -> str:
         return f"{self.model}-{self.cluster}-{self.candidate.name}"
@@ -94,7 +93,7 @@ class CostModelSuite:
         """Price a case, with something changed."""
         candidate = case.candidate
         if micro_batches is not None:
-            candidate = Candidate(case.pp, micro_batches, candidate.training)
+            candidate = Candidate.of(case.pp, micro_batches, candidate.training, case.schedule)
         machine = cluster or clusters.load(case.cluster)
         function: Any = registry.resolve(self.plugin.price)
         tables: CostTables = function(_graph(case.model), machine, space or self.space, candidate, self.profile)
@@ -127,16 +126,17 @@ class CostModelSuite:
             names = [layer.name for layer in graph.layers]
             carried = {(names[e.source], names[e.target], e.tensor) for e in tables.edges}
             assert carried == {(flow.source, flow.target, flow.tensor) for flow in graph.edges}
-            assert len(tables.stages) == case.pp
-            for i, stage in enumerate(tables.stages):
-                assert stage.in_flight == in_flight(case.schedule, i, case.pp, case.micro_batches)
+            assert len(tables.ranks) == case.pp
+            flights = case.candidate.pipeline.in_flight(case.micro_batches)
+            for stage, moments in zip(tables.ranks, flights, strict=True):
+                assert stage.in_flight == moments
                 assert 0 <= stage.reserved_bytes <= stage.memory_bytes
             possible = set(self.space.strategies(machine.devices // case.pp, machine.node_size))
             for layer in tables.layers:
                 assert set(layer.strategies) <= possible
             assert tables.problem.depth == case.pp
             assert tables.candidate == case.candidate
-            assert tables.model == f"{self.plugin.name}/{self.plugin.version}"
+            assert tables.model == identity(self.plugin)
 
     def test_parts_add_up(self) -> None:
         """Every total is the sum of its parts, where parts are given."""
@@ -151,7 +151,7 @@ class CostModelSuite:
                     self.equal(sum(parts, start=np.zeros_like(layer.state_bytes)), layer.state_bytes)
             if tables.reserved_parts_bytes:
                 parts_bytes = np.sum(list(tables.reserved_parts_bytes.values()), axis=0)
-                self.equal(parts_bytes, np.array([s.reserved_bytes for s in tables.stages]))
+                self.equal(parts_bytes, np.array([s.reserved_bytes for s in tables.ranks]))
 
     def test_pricing_twice_gives_one_answer(self) -> None:
         """A plan says by hash what it was made from."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uniap_core.problem import Array, EdgeTable, LayerTable, Problem, Stage
+from uniap_core.problem import Problem
+from uniap_core.tables import Array, EdgeTable, LayerTable, Weights
 
 Rng = np.random.Generator
 
@@ -83,20 +84,25 @@ def scale_bytes(problem: Problem, rng: Rng, factor: float = 1024.0) -> Problem:
         replace(layer, state_bytes=layer.state_bytes * factor, stash_bytes=layer.stash_bytes * factor)
         for layer in problem.layers
     ]
-    stages = [Stage(s.memory_bytes * factor, s.reserved_bytes * factor, s.in_flight) for s in problem.stages]
-    return replace(problem, layers=tuple(layers), stages=tuple(stages))
+    ranks = [
+        replace(r, memory_bytes=r.memory_bytes * factor, reserved_bytes=r.reserved_bytes * factor)
+        for r in problem.ranks
+    ]
+    return replace(problem, layers=tuple(layers), ranks=tuple(ranks))
 
 
 def more_memory(problem: Problem, rng: Rng) -> Problem:
     """More memory on one stage."""
-    chosen = int(rng.integers(problem.depth))
-    stages = [replace(s, memory_bytes=s.memory_bytes * 1.5) if i == chosen else s for i, s in enumerate(problem.stages)]
-    return replace(problem, stages=tuple(stages))
+    chosen = int(rng.integers(len(problem.ranks)))
+    ranks = [replace(r, memory_bytes=r.memory_bytes * 1.5) if i == chosen else r for i, r in enumerate(problem.ranks)]
+    return replace(problem, ranks=tuple(ranks))
 
 
 def more_micro_batches(problem: Problem, rng: Rng) -> Problem:
     """One more micro-batch of the same cost, with the same number in flight."""
-    return replace(problem, micro_batches=problem.micro_batches + 1)
+    weights = problem.objective
+    more = Weights(weights.sum, weights.cross, weights.peak + 1)
+    return replace(problem, micro_batches=problem.micro_batches + 1, objective=more)
 
 
 def add_dominated(problem: Problem, rng: Rng) -> Problem:
@@ -122,7 +128,7 @@ def reverse(problem: Problem, rng: Rng) -> Problem:
     """
     edges = [EdgeTable(e.target, e.source, e.tensor, e.reshard_s.T, e.cross_s.T) for e in problem.edges]
     layers = [replace(layer, time_s=layer.time_s[::-1]) for layer in problem.layers]
-    return replace(problem, stages=problem.stages[::-1], layers=tuple(layers), edges=tuple(edges))
+    return replace(problem, ranks=problem.ranks[::-1], layers=tuple(layers), edges=tuple(edges))
 
 
 def _own_tensors(problem: Problem) -> bool:

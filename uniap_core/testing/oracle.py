@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from uniap_core.errors import BadValue
-from uniap_core.problem import MEMORY_TOLERANCE, Array, Assignment, Problem
+from uniap_core.problem import MEMORY_TOLERANCE, Assignment, Problem
+from uniap_core.tables import Array
 
 LIMIT = 4_000_000
 """Combinations of strategies that are priced at once, at most."""
@@ -85,41 +86,56 @@ def placements(problem: Problem) -> Iterator[tuple[int, ...]]:
 
 def _least(problem: Problem, stage: tuple[int, ...]) -> float:
     """A lower bound of a placement from each layer's fastest strategy alone; ``inf`` if one has none."""
-    stage_s = [0.0] * problem.depth
-    for layer, i in zip(problem.layers, stage, strict=True):
-        stage_s[i] += float(layer.time_s[i].min())
-    longest = (problem.micro_batches - 1) * max(stage_s) if problem.micro_batches > 1 else 0.0  # 0 * inf is nan
-    return (math.fsum(stage_s) + longest) * (1 - 1e-12)
+    rank_s = [0.0] * len(problem.ranks)
+    for layer, j in zip(problem.layers, stage, strict=True):
+        i = problem.chunks[j]
+        rank_s[i] += float(layer.time_s[i].min())
+    if math.isinf(max(rank_s)):
+        return math.inf
+    return (problem.objective.sum * math.fsum(rank_s) + problem.objective.peak * max(rank_s)) * (1 - 1e-12)
 
 
 def _objectives(problem: Problem, stage: tuple[int, ...], sizes: tuple[int, ...]) -> Array:
     """Time per iteration of every combination of strategies (one axis per layer), ``inf`` where it does not fit."""
-    depth = problem.depth
+    where, depth = problem.chunks, problem.depth
 
     def axes(values: Array, *layers: int) -> Array:
         """Values by the strategies of some layers, laid along those layers' axes."""
         ordered = values if list(layers) == sorted(layers) else values.T
         return ordered.reshape([sizes[u] if u in layers else 1 for u in range(len(sizes))])
 
-    stage_s = [np.zeros((1,) * len(sizes)) for _ in range(depth)]
-    memory = [np.full((1,) * len(sizes), s.reserved_bytes) for s in problem.stages]
-    for u, (layer, i) in enumerate(zip(problem.layers, stage, strict=True)):
-        stage_s[i] = stage_s[i] + axes(layer.time_s[i], u)
-        memory[i] = memory[i] + axes(layer.state_bytes + problem.stages[i].in_flight * layer.stash_bytes, u)
+    nothing = np.zeros((1,) * len(sizes))
+    rank_s = [nothing for _ in problem.ranks]
+    state, stash = [nothing for _ in where], [nothing for _ in where]
+    for u, (layer, j) in enumerate(zip(problem.layers, stage, strict=True)):
+        rank_s[where[j]] = rank_s[where[j]] + axes(layer.time_s[where[j]], u)
+        state[j], stash[j] = state[j] + axes(layer.state_bytes, u), stash[j] + axes(layer.stash_bytes, u)
     crossing: list[dict[str, Array]] = [{} for _ in range(depth - 1)]
     for edge in problem.edges:
         i, j = stage[edge.source], stage[edge.target]
-        if i == j:
-            stage_s[i] = stage_s[i] + axes(edge.reshard_s, edge.source, edge.target)
+        left = [b for b in range(i, j) if where[b] != where[b + 1]]
+        if not left:
+            rank_s[where[j]] = rank_s[where[j]] + axes(edge.reshard_s, edge.source, edge.target)
         cross_s = axes(edge.cross_s, edge.source, edge.target)
-        for tensors in crossing[i:j]:
+        for tensors in (crossing[b] for b in left):
             tensors[edge.tensor] = np.maximum(tensors[edge.tensor], cross_s) if edge.tensor in tensors else cross_s
-    total: Array = np.zeros(sizes)
+    links: dict[tuple[int, int], Array] = {}
+    for b, tensors in enumerate(crossing):
+        ends = where[b], where[b + 1]
+        links[ends] = links.get(ends, nothing) + np.asarray(sum(tensors.values(), start=0.0))
+    objective: Array = np.zeros(sizes)
     longest: Array = np.zeros(sizes)
-    for term in [*stage_s, *(np.asarray(sum(tensors.values(), start=0.0)) for tensors in crossing)]:
-        total = total + term
+    for term in rank_s:
+        objective = objective + problem.objective.sum * term
+    for term in links.values():
+        objective = objective + problem.objective.cross * term
+    for term in [*rank_s, *links.values()]:
         longest = np.maximum(longest, term)
-    objective = total if problem.micro_batches == 1 else total + (problem.micro_batches - 1) * longest
-    for used, s in zip(memory, problem.stages, strict=True):
-        objective = np.where(used > s.memory_bytes * (1 + MEMORY_TOLERANCE), math.inf, objective)
+    if problem.objective.peak:
+        objective = objective + problem.objective.peak * longest
+    for i, rank in enumerate(problem.ranks):
+        held = [j for j, r in enumerate(where) if r == i]
+        for moment in rank.in_flight:
+            used = rank.reserved_bytes + sum(state[j] + f * stash[j] for j, f in zip(held, moment, strict=True))
+            objective = np.where(used > rank.memory_bytes * (1 + MEMORY_TOLERANCE), math.inf, objective)
     return objective

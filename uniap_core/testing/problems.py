@@ -13,8 +13,9 @@ from typing import Literal, Protocol, TypeVar, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from uniap_core.problem import Array, Assignment, EdgeTable, LayerTable, Problem, Stage
-from uniap_core.schedule import SCHEDULES, in_flight
+from uniap_core.pipeline import Pipeline
+from uniap_core.problem import Assignment, Problem
+from uniap_core.tables import Array, EdgeTable, LayerTable, Rank
 
 T = TypeVar("T")
 
@@ -23,6 +24,9 @@ Shape = Literal["chain", "skip", "shared", "dag"]
 
 Memory = Literal["ample", "tight", "exact", "short", "none"]
 """No limit that binds; a little above the witness; exactly the witness; one unit below it; nothing fits."""
+
+PLAIN = ("gpipe", "1f1b")
+"""Schedules whose number in flight a random plain problem may take."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
@@ -165,13 +169,13 @@ def _build(choices: Choices, limits: Limits, shape: Shape, memory: Memory) -> Pr
         )
         for u, v, tensor in _edges(choices, count, shape)
     ]
-    stages = _stages(choices, layers, witness, depth, micro_batches, memory)
+    ranks = _ranks(choices, layers, witness, depth, micro_batches, memory)
     byte = _pick(choices, (1.0, 1e6, 2.0**30))
     listed = sorted(range(count), key=lambda u: position[u])
-    return Problem(
+    return Problem.plain(
         f"{shape}-{memory}",
         micro_batches,
-        tuple(Stage(s.memory_bytes * byte, s.reserved_bytes * byte, s.in_flight) for s in stages),
+        [Rank(r.memory_bytes * byte, r.reserved_bytes * byte, r.in_flight) for r in ranks],
         tuple(_in_bytes(layers[u], byte) for u in listed),
         tuple(edges),
     )
@@ -235,18 +239,18 @@ def _edges(choices: Choices, count: int, shape: Shape) -> list[tuple[int, int, i
     return numbered
 
 
-def _stages(
+def _ranks(
     choices: Choices, layers: list[LayerTable], witness: Assignment, depth: int, micro_batches: int, memory: Memory
-) -> list[Stage]:
+) -> list[Rank]:
     """Stages whose memory, in units, is the witness's use plus what the kind of limit says."""
-    kind = _pick(choices, (*SCHEDULES, "free"))
-    flights = [
-        _one(choices, 0, micro_batches) if kind == "free" else in_flight(kind, i, depth, micro_batches)
-        for i in range(depth)
-    ]
+    kind = _pick(choices, (*PLAIN, "free"))
+    if kind == "free":
+        flights = [float(_one(choices, 0, micro_batches)) for _ in range(depth)]
+    else:
+        flights = [moments[0][0] for moments in Pipeline.of(kind, depth).in_flight(micro_batches)]
     reserved = choices.integers(0, 10, depth)
     spare = choices.integers(0, 30, depth)
-    stages = []
+    ranks = []
     for i, flight in enumerate(flights):
         on_stage = [(u, k) for u, (j, k) in enumerate(zip(witness.stage, witness.strategy, strict=True)) if i == j]
         needs = [layer.state_bytes + flight * layer.stash_bytes for layer in layers]
@@ -259,8 +263,8 @@ def _stages(
             "short": max(0.0, used - 1),
             "none": 0.0,
         }[memory]
-        stages.append(Stage(limit, float(reserved[i] + (memory == "none")), flight))
-    return stages
+        ranks.append(Rank.of(limit, float(reserved[i] + (memory == "none")), flight))
+    return ranks
 
 
 def _in_bytes(layer: LayerTable, byte: float) -> LayerTable:

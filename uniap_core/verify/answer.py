@@ -82,9 +82,9 @@ def _assignment(posed: Problem, found: Assignment, answer: Answer, gap: float) -
     faults = placed_once(names, list(zip(names, found.stage, strict=True)), depth)
     checks = [conclude("layers", faults, f"{len(names)} layers, each placed once", "place every layer once")]
     faults = [
-        f"{layer.name}: strategy number {k} on stage {i} does not exist or is not possible"
-        for layer, i, k in zip(posed.layers, found.stage, found.strategy, strict=True)
-        if not (0 <= k < len(layer.strategies) and 0 <= i < depth and math.isfinite(layer.time_s[i, k]))
+        f"{layer.name}: strategy number {k} on stage {j} does not exist or is not possible"
+        for layer, j, k in zip(posed.layers, found.stage, found.strategy, strict=True)
+        if not (0 <= k < len(layer.strategies) and 0 <= j < depth and math.isfinite(layer.time_s[posed.chunks[j], k]))
     ]
     checks.append(
         conclude("strategies", faults, "every strategy exists and is possible", "choose among the layer's strategies")
@@ -93,18 +93,24 @@ def _assignment(posed: Problem, found: Assignment, answer: Answer, gap: float) -
         return checks
     dag = structure.flow(names, [(names[e.source], names[e.target]) for e in posed.edges])
     checks += structure.checks(dag, dict(zip(names, found.stage, strict=True)), depth)
-    placement = Placement(found.stage, found.strategy, depth)
-    stage_s = [
-        math.fsum((time_s, reshard_s))
-        for time_s, reshard_s in zip(
-            placement.total(posed.layers, lambda layer, i, k: float(layer.time_s[i, k])),
-            placement.resharding(posed.edges),
-            strict=True,
-        )
-    ]
-    objective_s = numbers.closed_form(stage_s, placement.crossing(posed.edges), posed.micro_batches)
+    placement = Placement(found.stage, found.strategy, depth, posed.chunks)
+    objective_s = _objective(posed, placement)
     checks += [_claim(answer, objective_s, gap), numbers.bound(answer.bound_s, objective_s), _peak(posed, placement)]
     return checks
+
+
+def _objective(posed: Problem, placement: Placement) -> float:
+    """Time per iteration by the weights of the problem: ranks, links between ranks, and the slowest of them."""
+    own = placement.total(posed.layers, lambda layer, i, k: float(layer.time_s[i, k]))
+    rank_s, link_s = [0.0] * len(posed.ranks), dict[tuple[int, int], float]()
+    for j, seconds in enumerate(zip(own, placement.resharding(posed.edges), strict=True)):
+        rank_s[placement.rank(j)] += math.fsum(seconds)
+    for j, crossing in enumerate(placement.crossing(posed.edges)):
+        ends = placement.rank(j), placement.rank(j + 1)
+        link_s[ends] = link_s.get(ends, 0.0) + crossing
+    weights = posed.objective
+    total = weights.sum * math.fsum(rank_s) + weights.cross * math.fsum(link_s.values())
+    return total + (weights.peak * max(*rank_s, *link_s.values(), 0.0) if weights.peak else 0.0)
 
 
 def _claim(answer: Answer, objective_s: float, gap: float) -> Check:
@@ -127,8 +133,12 @@ def _peak(posed: Problem, placement: Placement) -> Check:
     state = placement.total(posed.layers, lambda layer, _, k: float(layer.state_bytes[k]))
     stash = placement.total(posed.layers, lambda layer, _, k: float(layer.stash_bytes[k]))
     faults = []
-    for i, stage in enumerate(posed.stages):
-        used = math.fsum((stage.reserved_bytes, state[i], stage.in_flight * stash[i]))
+    for i, stage in enumerate(posed.ranks):
+        held = [j for j in range(posed.depth) if placement.rank(j) == i]
+        used = max(
+            math.fsum((stage.reserved_bytes, *(state[j] + f * stash[j] for j, f in zip(held, moment, strict=True))))
+            for moment in stage.in_flight
+        )
         if used > stage.memory_bytes * (1 + problem.MEMORY_TOLERANCE):
             faults.append(f"stage {i} needs {used:.6g} B and has {stage.memory_bytes:.6g} B")
     return conclude("memory", faults, "every stage fits its memory", "cross-check with another solver")

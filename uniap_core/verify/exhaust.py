@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from ..problem import MEMORY_TOLERANCE, Assignment, EdgeTable, Problem
+from ..problem import MEMORY_TOLERANCE, Assignment, Problem
+from ..tables import EdgeTable
 
 
 class TooLarge(Exception):
@@ -20,17 +21,32 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class State:
-    """Sums over the layers placed so far, by stage, and for each boundary the dearest edge of every tensor."""
+    """Sums over what is placed: seconds by rank, bytes by chunk, and each tensor's dearest edge by boundary."""
 
-    stage_s: tuple[float, ...]
-    memory_bytes: tuple[float, ...]
+    rank_s: tuple[float, ...]
+    state_bytes: tuple[float, ...]
+    stash_bytes: tuple[float, ...]
     cross_s: tuple[dict[str, float], ...]
 
-    def seconds(self, micro_batches: int, missing_s: float = 0.0) -> float:
+    def seconds(self, posed: Problem, missing_s: float = 0.0) -> float:
         """Time per iteration so far, if what is missing adds at least ``missing_s`` to the sum."""
-        crossing = [math.fsum(tensors.values()) for tensors in self.cross_s]
-        steady = (micro_batches - 1) * max(*self.stage_s, *crossing, 0.0) if micro_batches > 1 else 0.0
-        return math.fsum((*self.stage_s, *crossing, missing_s, steady))
+        links: dict[tuple[int, int], float] = {}
+        for j, tensors in enumerate(self.cross_s):
+            ends = posed.chunks[j], posed.chunks[j + 1]
+            links[ends] = links.get(ends, 0.0) + math.fsum(tensors.values())
+        weights = posed.objective
+        total = weights.sum * math.fsum((*self.rank_s, missing_s)) + weights.cross * math.fsum(links.values())
+        return total + (weights.peak * max(*self.rank_s, *links.values(), 0.0) if weights.peak else 0.0)
+
+    def fits(self, posed: Problem, i: int) -> bool:
+        """Whether a rank holds what is placed there at every moment."""
+        rank, held = posed.ranks[i], [j for j, where in enumerate(posed.chunks) if where == i]
+        return all(
+            rank.reserved_bytes
+            + sum(self.state_bytes[j] + f * self.stash_bytes[j] for j, f in zip(held, moment, strict=True))
+            <= rank.memory_bytes * (1 + MEMORY_TOLERANCE)
+            for moment in rank.in_flight
+        )
 
 
 @dataclass
@@ -57,18 +73,16 @@ class Search:
 
     def run(self) -> None:
         """Visit every assignment that may be better."""
-        stages = self.posed.stages
-        start = State(
-            (0.0,) * len(stages), tuple(s.reserved_bytes for s in stages), tuple({} for _ in range(len(stages) - 1))
-        )
-        self._place(0, start, {})
+        chunks = (0.0,) * self.posed.depth
+        empty = tuple[dict[str, float], ...]({} for _ in range(self.posed.depth - 1))
+        self._place(0, State((0.0,) * len(self.posed.ranks), chunks, chunks, empty), {})
 
     def _place(self, n: int, state: State, placed: dict[int, tuple[int, int]]) -> None:
         depth, empty = self.posed.depth, self.posed.depth - len({i for i, _ in placed.values()})
-        if empty > len(self.order) - n or state.seconds(self.posed.micro_batches, self.missing_s[n]) >= self.best_s:
+        if empty > len(self.order) - n or state.seconds(self.posed, self.missing_s[n]) >= self.best_s:
             return
         if n == len(self.order):
-            self.best_s = state.seconds(self.posed.micro_batches)
+            self.best_s = state.seconds(self.posed)
             rows = [placed[u] for u in range(n)]
             self.found = Assignment(tuple(i for i, _ in rows), tuple(k for _, k in rows))
             return
@@ -84,23 +98,30 @@ class Search:
                     self._place(n + 1, extended, {**placed, u: (i, k)})
 
     def _extend(self, state: State, placed: dict[int, tuple[int, int]], u: int, i: int, k: int) -> State | None:
-        layer, stage = self.posed.layers[u], self.posed.stages[i]
-        time_s = float(layer.time_s[i, k])
-        bytes_ = state.memory_bytes[i] + float(layer.state_bytes[k]) + stage.in_flight * float(layer.stash_bytes[k])
-        if math.isinf(time_s) or bytes_ > stage.memory_bytes * (1 + MEMORY_TOLERANCE):
+        layer, rank = self.posed.layers[u], self.posed.chunks[i]
+        time_s = float(layer.time_s[rank, k])
+        if math.isinf(time_s):
             return None
         crossing = list(state.cross_s)
         for e in self.entering.get(u, []):
             j, m = placed[e.source]
-            if j == i:
+            left = [b for b in range(j, i) if self.posed.chunks[b] != self.posed.chunks[b + 1]]
+            if not left:
                 time_s += float(e.reshard_s[m, k])
-            for boundary in range(j, i):
+            for boundary in left:
                 dearest = max(crossing[boundary].get(e.tensor, 0.0), float(e.cross_s[m, k]))
                 crossing[boundary] = {**crossing[boundary], e.tensor: dearest}
-        stage_s, memory = list(state.stage_s), list(state.memory_bytes)
-        stage_s[i] += time_s
-        memory[i] = bytes_
-        return State(tuple(stage_s), tuple(memory), tuple(crossing))
+        extended = State(
+            _plus(state.rank_s, rank, time_s),
+            _plus(state.state_bytes, i, float(layer.state_bytes[k])),
+            _plus(state.stash_bytes, i, float(layer.stash_bytes[k])),
+            tuple(crossing),
+        )
+        return extended if extended.fits(self.posed, rank) else None
+
+
+def _plus(values: tuple[float, ...], at: int, more: float) -> tuple[float, ...]:
+    return (*values[:at], values[at] + more, *values[at + 1 :])
 
 
 def exhaust(posed: Problem, cutoff_s: float, budget: int = 100_000) -> tuple[Assignment | None, int]:

@@ -110,21 +110,21 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
         "training": (training, priced.training),
         "global batch": (proposal.global_batch, training.global_batch),
         "precision": (proposal.precision, training.precision),
-        "schedule": (proposal.schedule, training.schedule),
+        "schedule": (proposal.schedule, priced.schedule),
         "sequence": (proposal.sequence, proposal.model.sequence),
-        "number of priced stages": (len(tables.stages), priced.pp),
+        "number of priced stages": (len(tables.ranks), priced.pp),
     }
     faults = [f"the {name} is {said}, and {own} was priced" for name, (said, own) in pairs.items() if said != own]
     if not faults:
         try:
-            peaks = live(priced.training.schedule, priced.pp, priced.micro_batches).max(axis=1)
+            peaks = live(priced.schedule, priced.pp, priced.micro_batches).max(axis=1)
         except UniapError as error:
             faults.append(error.cause)
         else:
             faults = [
                 f"stage {i} was priced with {stage.in_flight} micro-batches in flight, and the schedule holds {peak}"
-                for i, (stage, peak) in enumerate(zip(tables.stages, peaks.tolist(), strict=True))
-                if stage.in_flight != peak
+                for i, (stage, peak) in enumerate(zip(tables.ranks, peaks.tolist(), strict=True))
+                if stage.in_flight != ((peak,),)
             ]
     evidence = f"{priced.name}, batch {proposal.global_batch}, {proposal.schedule}, {proposal.precision}"
     return conclude("candidate", faults, evidence, "plan again")
@@ -198,7 +198,7 @@ def strategies(proposal: Proposal, tables: CostTables) -> Check:
             faults.append(f"{layer.name}: {strategy.name} is not in the space of the plan")
         elif costs is None or strategy not in costs.strategies:
             faults.append(f"{layer.name}: {strategy.name} is not in its tables (indivisible, or pinned away)")
-        elif 0 <= layer.stage < len(tables.stages):
+        elif 0 <= layer.stage < len(tables.ranks):
             k, i = costs.strategies.index(strategy), layer.stage
             if not math.isfinite(costs.forward_s[i, k] + costs.backward_s[i, k] + costs.iteration_s[i, k]):
                 faults.append(f"{layer.name}: {strategy.name} is not possible on stage {i}")

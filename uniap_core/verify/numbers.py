@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..costs import CostTables, LayerCosts
-from ..problem import MEMORY_TOLERANCE, EdgeTable
+from ..problem import MEMORY_TOLERANCE
 from ..proposal import Proposal
+from ..tables import EdgeTable
 from .simulate import live
 from .verdict import Check, conclude
 
@@ -27,17 +28,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Placement:
-    """Stage and strategy index of each layer, in the order of the tables."""
+    """Chunk (``stage``) and strategy index of each layer, in the order of the tables.
+
+    ``chunks`` is the pipeline rank of each chunk; empty for plain pipelines, where chunk i is on rank i.
+    """
 
     stage: Sequence[int]
     strategy: Sequence[int]
     depth: int
+    chunks: Sequence[int] = ()
+
+    def rank(self, j: int) -> int:
+        """The pipeline rank of a chunk."""
+        return self.chunks[j] if self.chunks else j
+
+    def boundaries(self, e: EdgeTable) -> list[int]:
+        """The boundaries between ranks that an edge crosses; none if it stays on one rank."""
+        passed = range(self.stage[e.source], self.stage[e.target])
+        return [j for j in passed if self.rank(j) != self.rank(j + 1)]
 
     def gather(self, items: Iterable[T], value: Callable[[T, int, int], float]) -> list[list[float]]:
-        """``value(item, stage, strategy)`` of each layer's item, by stage."""
+        """``value(item, rank, strategy)`` of each layer's item, by chunk."""
         found: list[list[float]] = [[] for _ in range(self.depth)]
-        for item, i, k in zip(items, self.stage, self.strategy, strict=True):
-            found[i].append(value(item, i, k))
+        for item, j, k in zip(items, self.stage, self.strategy, strict=True):
+            found[j].append(value(item, self.rank(j), k))
         return found
 
     def total(self, items: Iterable[T], value: Callable[[T, int, int], float]) -> list[float]:
@@ -45,12 +59,11 @@ class Placement:
         return [math.fsum(values) for values in self.gather(items, value)]
 
     def resharding(self, edges: Iterable[EdgeTable]) -> list[float]:
-        """Seconds per micro-batch that layouts cost inside each stage."""
+        """Seconds per micro-batch that layouts cost inside ranks, by the chunk that receives."""
         found: list[list[float]] = [[] for _ in range(self.depth)]
         for e in edges:
-            i = self.stage[e.source]
-            if i == self.stage[e.target]:
-                found[i].append(float(e.reshard_s[self.strategy[e.source], self.strategy[e.target]]))
+            if self.stage[e.source] <= self.stage[e.target] and not self.boundaries(e):
+                found[self.stage[e.target]].append(float(e.reshard_s[self.strategy[e.source], self.strategy[e.target]]))
         return [math.fsum(values) for values in found]
 
     def crossing(self, edges: Iterable[EdgeTable]) -> list[float]:
@@ -58,7 +71,7 @@ class Placement:
         dearest: list[dict[str, float]] = [{} for _ in range(self.depth - 1)]
         for e in edges:
             seconds = float(e.cross_s[self.strategy[e.source], self.strategy[e.target]])
-            for j in range(self.stage[e.source], self.stage[e.target]):
+            for j in self.boundaries(e):
                 dearest[j][e.tensor] = max(seconds, dearest[j].get(e.tensor, 0.0))
         return [math.fsum(tensors.values()) for tensors in dearest]
 
@@ -120,7 +133,7 @@ def recompute(tables: CostTables, placement: Placement) -> Recomputed:
 
     return Recomputed(
         micro_batches=tables.candidate.micro_batches,
-        schedule=tables.candidate.training.schedule,
+        schedule=tables.candidate.schedule,
         forward_s=seconds("forward_s"),
         backward_s=seconds("backward_s"),
         iteration_s=seconds("iteration_s"),
@@ -130,7 +143,7 @@ def recompute(tables: CostTables, placement: Placement) -> Recomputed:
         state_bytes=placement.total(layers, lambda layer, _, k: float(layer.state_bytes[k])),
         stash_bytes=placement.total(layers, lambda layer, _, k: float(layer.stash_bytes[k])),
         state_parts=_parts(layers, placement, "state_parts_bytes"),
-        reserved_bytes=[float(stage.reserved_bytes) for stage in tables.stages],
+        reserved_bytes=[float(stage.reserved_bytes) for stage in tables.ranks],
     )
 
 
@@ -155,7 +168,7 @@ def checks(proposal: Proposal, tables: CostTables, own: Recomputed) -> list[Chec
         _memory(proposal, own),
         _limits(proposal, tables),
         schedule_memory(
-            [stage.in_flight for stage in proposal.stages], [float(s.memory_bytes) for s in tables.stages], own
+            [stage.in_flight for stage in proposal.stages], [float(s.memory_bytes) for s in tables.ranks], own
         ),
     ]
 
@@ -264,7 +277,7 @@ def _limits(proposal: Proposal, tables: CostTables) -> Check:
     cluster = proposal.cluster
     capacity = [node.device.memory_bytes for node in cluster.nodes for _ in range(node.devices)]
     faults = []
-    for i, (stage, priced) in enumerate(zip(proposal.stages, tables.stages, strict=True)):
+    for i, (stage, priced) in enumerate(zip(proposal.stages, tables.ranks, strict=True)):
         if not close(stage.memory_limit_bytes, priced.memory_bytes):
             faults.append(
                 f"stage {i} claims a limit of {stage.memory_limit_bytes:.6g} B and was priced for "

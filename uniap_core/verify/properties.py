@@ -78,8 +78,9 @@ def random_case(rng: np.random.Generator) -> Case:
     batch = int(2 ** rng.integers(2, 6)) * _pick(rng, [1, 3])
     micro_batches = _pick(rng, [c for c in divisors(batch) if c <= 8])
     precision = "bf16" if all("bf16" in node.device.peak_flops for node in machine.nodes) else "fp16"
-    training = Training(global_batch=batch, precision=precision, schedule=_pick(rng, ["1f1b", "gpipe"]))
-    return Case(graph, machine, random_space(rng), Candidate(depth, micro_batches, training))
+    training = Training(global_batch=batch, precision=precision)
+    candidate = Candidate.of(depth, micro_batches, training, _pick(rng, ["1f1b", "gpipe"]))
+    return Case(graph, machine, random_space(rng), candidate)
 
 
 def random_graph(rng: np.random.Generator) -> ModelGraph:

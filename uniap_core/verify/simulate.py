@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import BadValue, UnknownName
-from ..problem import Array
+from ..tables import Array
 
 
 class Levels(NamedTuple):

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..problem import Array
+from ..tables import Array
 from .numbers import Recomputed, closed_form
 from .simulate import Pipeline, Simulation, simulate_all
 from .verdict import Check, conclude

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniap_core.problem import Assignment, EdgeTable, LayerTable, Problem, Stage
+from uniap_core.problem import Assignment, Problem
 from uniap_core.program import ladder
 from uniap_core.program.form import Form
 from uniap_core.program.ir import Builder
 from uniap_core.program.ladder import lower
 from uniap_core.program.linearize import added_size
 from uniap_core.program.pose_paper import add_contiguity
+from uniap_core.tables import EdgeTable, LayerTable, Rank
 from uniap_core.testing import Limits, optimum, problems, random_problem
 
 SIZES = Limits(layers=(1, 6), strategies=(1, 4), stages=(1, 4))
@@ -130,7 +131,7 @@ def chain(layers: int, strategies: int, seed: int) -> Problem:
         EdgeTable(u, u + 1, f"t{u}", rng.random((strategies, strategies)), np.zeros((strategies, strategies)))
         for u in range(layers - 1)
     ]
-    return Problem("chain", 1, (Stage(1.0, 0.0, 1),), tuple(table), tuple(edges))
+    return Problem.plain("chain", 1, (Rank.of(1.0, 0.0, 1),), tuple(table), tuple(edges))
 
 
 def test_linearized_pairs_are_tight_where_mccormick_is_not():
@@ -161,7 +162,7 @@ def test_equal_strategies_share_their_products():
         EdgeTable(e.source, e.target, e.tensor, np.array([[0.0, 0, 1, 1]] * 2 + [[1.0, 1, 0, 0]] * 2), e.cross_s)
         for e in problem.edges
     ]
-    problem = Problem("classes", 1, problem.stages, problem.layers, tuple(flat))
+    problem = Problem.plain("classes", 1, problem.ranks, problem.layers, tuple(flat))
     program = lower(problem, Form.MILP).program
     assert [pair.column.shape for pair in program.pairings] == [(2, 2), (2, 2)]
     assert sum(int((pair.column >= 0).sum()) for pair in program.pairings) == 4  # the free ones need no column
@@ -170,7 +171,7 @@ def test_equal_strategies_share_their_products():
 def test_contiguity_alone_does_not_order_stages():
     """The paper's Z rows are exactly "every stage is contiguous": 60 placements of a 6-layer chain, 10 in order."""
     problem = chain(6, 1, 0)
-    problem = Problem("z", 1, problem.stages * 3, tuple(
+    problem = Problem.plain("z", 1, problem.ranks * 3, tuple(
         LayerTable(t.name, t.strategies, np.ones((3, 1)), t.state_bytes, t.stash_bytes) for t in problem.layers
     ), problem.edges)  # fmt: skip
     builder = Builder()
@@ -193,7 +194,7 @@ def test_a_stage_that_ancestors_cannot_fill_is_not_offered():
     problem = chain(4, 2, 3)
     four = np.array([4.0, 4.0])
     layers = [LayerTable(t.name, t.strategies, np.ones((2, 2)), four, np.zeros(2)) for t in problem.layers]
-    two = Problem("two", 2, (Stage(10.0, 0.0, 1),) * 2, tuple(layers), problem.edges)
+    two = Problem.plain("two", 2, (Rank.of(10.0, 0.0, 1),) * 2, tuple(layers), problem.edges)
     lowered = lower(two, Form.QUADRATIC)
     # Two layers fit a stage: the cut is forced, and each layer has one stage left.
     assert [len(set(s.tolist())) for s in (lowered.program.groups)] == [2, 2, 2, 2]

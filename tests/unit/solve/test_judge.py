@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from uniap_core import errors
-from uniap_core.problem import Assignment, LayerTable, Problem, Stage
+from uniap_core.problem import Assignment, Problem
 from uniap_core.solve.judge import Claim, judge
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Stop
+from uniap_core.tables import LayerTable, Rank
 
 GOOD, BAD = Assignment((0,), (0,)), Assignment((0,), (1,))
 BEST_S, WORST_S = 2.0, 3.0
@@ -18,7 +19,7 @@ BEST_S, WORST_S = 2.0, 3.0
 @pytest.fixture
 def problem():
     layer = LayerTable("u", ("a", "b"), np.array([[BEST_S, WORST_S]]), np.zeros(2), np.zeros(2))
-    return Problem("two strategies", 1, (Stage(1.0, 0.0, 1),), (layer,), ())
+    return Problem.plain("two strategies", 1, (Rank.of(1.0, 0.0, 1),), (layer,), ())
 
 
 def claim(**said):

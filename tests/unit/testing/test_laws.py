@@ -39,11 +39,11 @@ def _wrong_solvers():
         return optimum(replace(problem, layers=tuple(replace(x, time_s=x.time_s + 0.3) for x in problem.layers)))
 
     def fixed_bytes(problem):
-        stages = tuple(replace(s, reserved_bytes=s.reserved_bytes + 30) for s in problem.stages)
-        return optimum(replace(problem, stages=stages))
+        stages = tuple(replace(s, reserved_bytes=s.reserved_bytes + 30) for s in problem.ranks)
+        return optimum(replace(problem, ranks=stages))
 
     def likes_little_memory(problem):
-        factor = 1 + sum(s.memory_bytes for s in problem.stages)
+        factor = 1 + sum(s.memory_bytes for s in problem.ranks)
         return optimum(replace(problem, layers=tuple(replace(x, time_s=x.time_s * factor) for x in problem.layers)))
 
     def divides_by_c(problem):

@@ -84,7 +84,7 @@ def test_memory_exactly_at_the_limit_binds():
     for _ in range(40):
         problem = random_problem(rng, memory="exact")
         used = problem.evaluate(optimum(problem).assignment).memory_bytes
-        at_limit += any(u == s.memory_bytes for u, s in zip(used, problem.stages, strict=True))
+        at_limit += any(u == s.memory_bytes for u, s in zip(used, problem.ranks, strict=True))
     assert at_limit >= 20
 
 

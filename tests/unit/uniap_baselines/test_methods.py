@@ -12,10 +12,11 @@ from uniap_baselines import ALPA, BASELINES, GALVATRON, INTER_ONLY, INTRA_ONLY, 
 from uniap_baselines.clock import Clock
 from uniap_baselines.line import Line
 
-from uniap_core.problem import Problem, Stage
+from uniap_core.problem import Problem
 from uniap_core.solve.driver import solve
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Stop
+from uniap_core.tables import Rank
 from uniap_core.testing import Limits, optimum, problems
 
 CHAINS = problems(Limits(layers=(1, 6), stages=(1, 3)), shapes=("chain",), memories=("ample", "tight"))
@@ -50,13 +51,13 @@ def common(problem):
 def unpriced(problem):
     """The problem with free transfers between stages."""
     edges = tuple(replace(edge, cross_s=np.zeros_like(edge.cross_s)) for edge in problem.edges)
-    return Problem(problem.name, problem.micro_batches, problem.stages, problem.layers, edges)
+    return Problem.plain(problem.name, problem.micro_batches, problem.ranks, problem.layers, edges)
 
 
 def ample(problem):
     """The problem with memory that binds nothing."""
-    stages = tuple(Stage(1e30, s.reserved_bytes, s.in_flight) for s in problem.stages)
-    return Problem(problem.name, problem.micro_batches, stages, problem.layers, problem.edges)
+    stages = tuple(Rank(1e30, s.reserved_bytes, s.in_flight) for s in problem.ranks)
+    return Problem.plain(problem.name, problem.micro_batches, stages, problem.layers, problem.edges)
 
 
 @given(ANY)
@@ -103,9 +104,9 @@ def test_the_memory_grid_rounds_up(problem):
     best = optimum(problem).objective_s
     assert found >= best * (1 - 1e-9)
     slack = len(problem.layers) / 2048
-    stage = problem.stages[0]
-    tighter = Stage(stage.reserved_bytes + stage.budget_bytes * (1 - slack), stage.reserved_bytes, stage.in_flight)
-    less = Problem(problem.name, problem.micro_batches, (tighter,), problem.layers, problem.edges)
+    stage = problem.ranks[0]
+    tighter = Rank(stage.reserved_bytes + stage.budget_bytes * (1 - slack), stage.reserved_bytes, stage.in_flight)
+    less = Problem.plain(problem.name, problem.micro_batches, (tighter,), problem.layers, problem.edges)
     assert found <= optimum(less).objective_s * (1 + 1e-9)
 
 
@@ -168,7 +169,7 @@ def test_even_stages_count_repeated_layers():
     from uniap_core.strategy import StrategySpace
 
     graph = load("gpt:layers=8,hidden=256,heads=8,seq=128")
-    candidate = Candidate(4, 4, Training(global_batch=16))
+    candidate = Candidate.of(4, 4, Training(global_batch=16))
     line = Line(tables(graph, preset("8xA100-80G"), StrategySpace(), candidate).problem)
     assert cuts.even(line) == (3, 5, 7, 10)
     assert [line.layers[at].name for at in line.blocks] == [f"layers.{i}" for i in range(8)]

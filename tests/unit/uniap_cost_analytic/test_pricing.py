@@ -42,10 +42,11 @@ def tables(
     c: int = 1,
     batch: int = 16,
     space: StrategySpace | None = None,
+    schedule: str = "1f1b",
     **training: object,
 ) -> CostTables:
     where = clusters.load(cluster) if isinstance(cluster, str) else cluster
-    candidate = Candidate(pp, c, Training(global_batch=batch, **training))
+    candidate = Candidate.of(pp, c, Training(global_batch=batch, **training), schedule)
     return price(graph or small(), where, space or StrategySpace(), candidate)
 
 
@@ -86,7 +87,7 @@ def test_every_candidate_poses_a_valid_problem(cluster: str, pp: int) -> None:
         np.testing.assert_allclose(parts, total, rtol=1e-9)
         np.testing.assert_allclose(sum(layer.state_parts_bytes.values()), layer.state_bytes, rtol=1e-9)
     reserved = np.sum(list(costs.reserved_parts_bytes.values()), axis=0)
-    np.testing.assert_allclose(reserved, [stage.reserved_bytes for stage in costs.stages])
+    np.testing.assert_allclose(reserved, [stage.reserved_bytes for stage in costs.ranks])
 
 
 def test_identical_layers_share_arrays() -> None:
@@ -220,7 +221,7 @@ def test_unequal_devices_have_times_per_stage() -> None:
     costs = tables(cluster=clusters.from_toml(text), pp=2, c=2)
     fast, slow = costs.layers[1].forward_s
     assert (fast < slow).all()
-    assert costs.stages[0].memory_bytes > costs.stages[1].memory_bytes
+    assert costs.ranks[0].memory_bytes > costs.ranks[1].memory_bytes
 
 
 @pytest.mark.parametrize("name", ["8xA100-80G", "2x8xH100-80G", "2x4xTITANXp-12G"])

@@ -25,7 +25,7 @@ from uniap_core.api import (
 
 GRAPH = llama(layers=4, hidden=4096, heads=32, ffn=11008, vocab=32000, sequence=2048)
 CLUSTER = clusters.load("8xA100-80G")
-CANDIDATE = Candidate(1, 1, Training(global_batch=16))
+CANDIDATE = Candidate.of(1, 1, Training(global_batch=16))
 PLAIN = StrategySpace(shardings=("none",), recomputes=("none",))
 
 

@@ -25,7 +25,7 @@ def agree(problem: Problem) -> None:
 def test_t5_large_in_two_stages_on_sixteen_devices(cluster: str, precision: str) -> None:
     training = Training(global_batch=64, precision=precision)
     machine = clusters.load(cluster)
-    agree(price(model_zoo.build("t5-large"), machine, StrategySpace(), Candidate(2, 4, training)).problem)
+    agree(price(model_zoo.build("t5-large"), machine, StrategySpace(), Candidate.of(2, 4, training)).problem)
 
 
 def test_two_towers_joined_at_a_head() -> None:

@@ -108,7 +108,7 @@ def test_strategies_that_only_skip_edges_tell_apart_stay_apart(seed):
         EdgeTable(e.source, e.target, e.tensor, 0 * e.reshard_s, 0 * e.cross_s) if e.target == e.source + 1 else e
         for e in problem.edges
     )
-    assert agrees(Problem("free links", problem.micro_batches, problem.stages, problem.layers, edges))
+    assert agrees(Problem.plain("free links", problem.micro_batches, problem.ranks, problem.layers, edges))
 
 
 def test_a_tensor_on_a_link_and_a_skip_edge_crosses_once():
@@ -116,7 +116,7 @@ def test_a_tensor_on_a_link_and_a_skip_edge_crosses_once():
     found = search(problem)
     assert found.bound_s == pytest.approx(optimum(problem).objective_s, rel=1e-11)
     apart = [EdgeTable(e.source, e.target, f"{e.source}-{e.target}", e.reshard_s, e.cross_s) for e in problem.edges]
-    dearer = Problem("apart", 8, problem.stages, problem.layers, tuple(apart))
+    dearer = Problem.plain("apart", 8, problem.ranks, problem.layers, tuple(apart))
     assert search(dearer).bound_s > found.bound_s
     assert agrees(dearer)
 
@@ -130,7 +130,7 @@ def test_one_stage_of_fine_grained_memory_agrees_with_the_lattice(layers, strate
 def test_the_bound_on_one_stage_is_as_high_as_any_price_of_memory_makes_it(layers, strategies):
     problem = one_stage(layers, strategies)
     edges = {e.source: e.reshard_s for e in problem.edges}
-    stage = problem.stages[0]
+    stage = problem.ranks[0]
 
     def dual(price):
         behind = np.zeros(strategies)
@@ -194,7 +194,7 @@ def test_what_is_no_short_chain_is_left_alone():
     short = transformer(Shape(6, 2, 4))
     assert search(short) is not None
     apart = (*short.edges[:3], *short.edges[4:])
-    assert search(Problem("apart", 4, short.stages, short.layers, apart)) is None
+    assert search(Problem.plain("apart", 4, short.ranks, short.layers, apart)) is None
     assert search(transformer(Shape(chain.MOST_LAYERS + 1, 2, 4))) is None
     assert search(transformer(Shape(64, 16, 40))) is None
     assert search(transformer(Shape(64, 1, 40))) is not None

@@ -54,10 +54,10 @@ def test_every_tree_reaches_each_downset_above_once():
 def test_equal_layers_share_their_stages():
     problem = chain(layers=24, stages=4)
     one = problem.layers[0]
-    alike = type(problem)(
+    alike = type(problem).plain(
         "alike",
         8,
-        problem.stages,
+        problem.ranks,
         tuple(type(one)(u.name, one.strategies, one.time_s, one.state_bytes, one.stash_bytes) for u in problem.layers),
         problem.edges,
     )

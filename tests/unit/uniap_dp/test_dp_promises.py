@@ -14,8 +14,8 @@ from uniap_core.api import (
     EdgeTable,
     LayerTable,
     Problem,
+    Rank,
     SolveRequest,
-    Stage,
     Stop,
     silent,
 )
@@ -38,7 +38,7 @@ def chain(layers=24, stages=3, strategies=6, seed=0, memory=1.0, micro_batches=8
     edges = tuple(EdgeTable(u, v, f"t{u}", table, table + 0.01) for u, v in links)
     least = sum(float(t.state_bytes.min() + 2 * t.stash_bytes.min()) for t in tables) / stages
     limit = least * (0.5 if memory == 0 else 1.4 * memory)
-    return Problem("chain", micro_batches, (Stage(limit, 0.0, 2),) * stages, tuple(tables), edges)
+    return Problem.plain("chain", micro_batches, (Rank.of(limit, 0.0, 2),) * stages, tuple(tables), edges)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def test_bigger_steps_of_the_same_answer():
         LayerTable(t.name, t.strategies, t.time_s * 1024, t.state_bytes * 3, t.stash_bytes * 3) for t in one.layers
     )
     edges = tuple(EdgeTable(e.source, e.target, e.tensor, e.reshard_s * 1024, e.cross_s * 1024) for e in one.edges)
-    stages = tuple(Stage(s.memory_bytes * 3, s.reserved_bytes * 3, s.in_flight) for s in one.stages)
-    other = Problem("scaled", one.micro_batches, stages, layers, edges)
+    stages = tuple(Rank(s.memory_bytes * 3, s.reserved_bytes * 3, s.in_flight) for s in one.ranks)
+    other = Problem.plain("scaled", one.micro_batches, stages, layers, edges)
     a = one.evaluate(solve(one, SolveRequest(), silent).assignment).objective_s
     b = other.evaluate(solve(other, SolveRequest(), silent).assignment).objective_s
     assert b == pytest.approx(1024 * a, rel=1e-12)

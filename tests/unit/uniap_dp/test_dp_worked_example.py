@@ -6,7 +6,7 @@ from uniap_dp import bounds
 from uniap_dp.lattice import build
 from uniap_dp.solve import solve
 
-from uniap_core.api import EdgeTable, LayerTable, Problem, SolveRequest, Stage, silent
+from uniap_core.api import EdgeTable, LayerTable, Problem, Rank, SolveRequest, silent
 
 
 def example():
@@ -14,7 +14,7 @@ def example():
     layer = {"time_s": np.array([[2.0, 3.0]] * 2), "state_bytes": np.array([6.0, 2.0]), "stash_bytes": np.zeros(2)}
     layers = tuple(LayerTable(f"layer{u}", ("fast", "lean"), **layer) for u in range(4))
     edges = tuple(EdgeTable(u, u + 1, f"t{u}", switch, np.ones((2, 2))) for u in range(3))
-    return Problem("worked example", 4, (Stage(10.0, 0.0, 1),) * 2, layers, edges)
+    return Problem.plain("worked example", 4, (Rank.of(10.0, 0.0, 1),) * 2, layers, edges)
 
 
 def test_stage_bounds():

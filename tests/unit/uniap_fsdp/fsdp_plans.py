@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uniap_core.api import Candidate, ModelGraph, Training, in_flight
+from uniap_core.api import ModelGraph, Pipeline, Training
 from uniap_core.cluster import Cluster, Device, Link, Node
 from uniap_core.plan import Plan, seal, subject
 from uniap_core.proposal import Hashes, LayerPlan, Prediction, Proposal, StagePlan
@@ -34,8 +34,9 @@ def proposal(
     chosen = [strategies] * len(names) if isinstance(strategies, str) else strategies
     where = [sum(i >= cut for cut in cuts) for i in range(len(names))]
     pp = len(cuts) + 1
-    training = Training(global_batch=batch, precision=precision, schedule=schedule, optimizer=optimizer)
+    training = Training(global_batch=batch, precision=precision, optimizer=optimizer)
     hardware = cluster(devices)
+    flights = Pipeline.of(schedule if schedule in ("gpipe", "1f1b") else "1f1b", pp).in_flight(micro_batches)
     layers = []
     for name, stage, text in zip(names, where, chosen, strict=True):
         s = parse(text)
@@ -44,7 +45,7 @@ def proposal(
         StagePlan(
             ranks=tuple(hardware.stage_ranks(i, pp)),
             layers=tuple(name for name, stage in zip(names, where, strict=True) if stage == i),
-            in_flight=in_flight(schedule, i, pp, micro_batches),
+            in_flight=int(flights[i][0][0]),
             time_s=1e-3,
             forward_s=4e-4,
             backward_s=6e-4,
@@ -76,7 +77,7 @@ def proposal(
         precision=precision,
         schedule=schedule,
         training=training,
-        pp=Candidate(pp, micro_batches, training).pp,
+        pp=pp,
         micro_batches=micro_batches,
         stages=stages,
         layers=tuple(layers),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from uniap_core.problem import Assignment, EdgeTable
+from uniap_core.problem import Assignment
+from uniap_core.tables import EdgeTable
 from uniap_core.testing.oracle import optimum
 from uniap_core.testing.problems import SMALL, problems, random_problem
 from uniap_core.verify import cross_check, verify_result
@@ -91,7 +92,7 @@ def replaced(assignment, strategy):
 
 
 def test_memory_over_the_limit_fails(posed):
-    tight = replace(posed, stages=tuple(replace(s, memory_bytes=s.memory_bytes / 100) for s in posed.stages))
+    tight = replace(posed, ranks=tuple(replace(s, memory_bytes=s.memory_bytes / 100) for s in posed.ranks))
     assert "memory" in failed(tight, replace(honest(posed), problem=tight.hash))
 
 

@@ -42,7 +42,7 @@ def test_a_valid_proposal_passes(case):
 
 def test_failures_say_what_to_change():
     s = synthetic.subject()
-    tables = replace(s.tables, stages=tuple(replace(x, memory_bytes=x.memory_bytes / 1e3) for x in s.tables.stages))
+    tables = replace(s.tables, ranks=tuple(replace(x, memory_bytes=x.memory_bytes / 1e3) for x in s.tables.ranks))
     bad = synthetic.of(s.proposal.model, s.proposal.cluster, s.proposal.space, tables, s.assignment)
     verdict = verify(bad.proposal, tables)
     (check,) = verdict.failed
@@ -53,12 +53,12 @@ def test_failures_say_what_to_change():
 
 def test_a_stage_that_overflows_only_after_warm_up_is_named_with_its_event():
     s = synthetic.subject(strategy=0)
-    stages = list(s.tables.stages)
+    stages = list(s.tables.ranks)
     first = s.proposal.stages[0]
     state = first.memory_bytes - first.memory_parts_bytes["activations"]
     stash = first.memory_parts_bytes["activations"] / first.in_flight
     stages[0] = replace(stages[0], memory_bytes=state + 2.5 * stash)  # the third forward is one too many
-    tables = replace(s.tables, stages=tuple(stages))
+    tables = replace(s.tables, ranks=tuple(stages))
     bad = synthetic.of(s.proposal.model, s.proposal.cluster, s.proposal.space, tables, s.assignment)
     (check,) = verify(bad.proposal, tables).failed
     assert "at event 2 of its schedule, with 3 micro-batches in flight" in check.evidence

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uniap_core.errors import BadValue, UnknownName
-from uniap_core.schedule import in_flight
+from uniap_core.pipeline import Pipeline as Shape
 from uniap_core.verify.simulate import Pipeline, live, simulate, simulate_all
 from uniap_core.verify.timing import bracket, period
 
@@ -148,7 +148,7 @@ def test_micro_batches_held_at_every_event(schedule, depth, c):
             expected.append(count)
             count -= kind == "B"
         assert held[i].tolist() == expected
-        assert held[i].max() == in_flight(schedule, i, depth, c)
+        assert Shape.of(schedule, depth).in_flight(c)[i] == ((held[i].max(),),)
 
 
 def test_side_by_side_equals_alone():

@@ -32,7 +32,7 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
     nothing = [0.0] * problem.depth
     root = search.bound(0, nothing, [{} for _ in range(problem.depth - 1)])
     try:
-        search.branch(0, nothing, [s.reserved_bytes for s in problem.stages], [{} for _ in range(problem.depth - 1)])
+        search.branch(0, nothing, [s.reserved_bytes for s in problem.ranks], [{} for _ in range(problem.depth - 1)])
     except _TimeUp:
         bound = min(root, search.limit_s) if math.isfinite(root) else None
         return RawResult(stop=Stop.TIME_LIMIT, assignment=search.best, bound_s=bound, version="1.2")
@@ -95,8 +95,8 @@ class _Search:
         layer = self.problem.layers[u]
         earliest = max((self.stage[e.source] for e in self.arriving[u]), default=0)
         for i, k in self.choices[u]:
-            limits = self.problem.stages[i]
-            used = memory[i] + float(layer.state_bytes[k] + limits.in_flight * layer.stash_bytes[k])
+            limits = self.problem.ranks[i]
+            used = memory[i] + float(layer.state_bytes[k] + limits.peak_in_flight[0] * layer.stash_bytes[k])
             if i < earliest or used > limits.memory_bytes * (1 + 1e-9) or math.isinf(layer.time_s[i, k]):
                 continue
             self.stage[u], self.strategy[u] = i, k

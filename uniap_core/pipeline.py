@@ -1,0 +1,81 @@
+"""The shape of a pipeline: a schedule, how many ranks, and which chunk lies where.
+
+The only place that knows how devices are shared among ranks, and, through its schedule, what is in flight where and
+what the objective weighs. :class:`~uniap_core.problem.Problem` stores the numbers it computes; whoever reads those
+knows no schedule by name.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from . import schedules
+from .errors import BadValue
+from .tables import Moment, Weights
+
+
+class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of a candidate.
+
+    Attributes
+    ----------
+    schedule
+        A name of :mod:`uniap_core.schedules`.
+    ranks
+        Number of pipeline ranks, P.
+    chunks
+        Pipeline rank of each chunk, in the order of the flow.
+    """
+
+    schedule: str
+    ranks: int
+    chunks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, schedule: str, ranks: int, chunks_per_rank: int = 1) -> Pipeline:
+        """The pipeline of a schedule with so many ranks and chunks on each.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such schedule.
+        BadValue
+            If the schedule has no such placement, saying why.
+        """
+        if ranks < 1 or chunks_per_rank < 1:
+            raise BadValue(f"{ranks} ranks of {chunks_per_rank} chunks are no pipeline", "give at least 1 of each")
+        placed = schedules.find(schedule).place(ranks, chunks_per_rank)
+        if isinstance(placed, str):
+            raise BadValue(placed, "choose another schedule or another number of chunks")
+        return cls(schedule, ranks, placed)
+
+    @property
+    def chunks_per_rank(self) -> int:
+        """Chunks on each rank, v (virtual pipeline size)."""
+        return len(self.chunks) // self.ranks
+
+    @property
+    def name(self) -> str:
+        """Short name, as in ``pp2`` or ``pp2-vpp4``; plain schedules are not named."""
+        v = self.chunks_per_rank
+        return f"pp{self.ranks}" + (f"-vpp{v}" if v > 1 else "")
+
+    def devices_per_rank(self, devices: int) -> int:
+        """Devices of one rank.
+
+        Raises
+        ------
+        BadValue
+            If the ranks do not divide the devices.
+        """
+        if devices % self.ranks:
+            raise BadValue(f"{self.ranks} stages do not divide {devices} devices", "choose a divisor for pp")
+        return devices // self.ranks
+
+    def weights(self, micro_batches: int) -> Weights:
+        """What the objective multiplies at c micro-batches."""
+        return schedules.find(self.schedule).weights(self.chunks, micro_batches)
+
+    def in_flight(self, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
+        """Per rank, the moments at which memory must hold; each has a count of micro-batches per chunk."""
+        return schedules.find(self.schedule).in_flight(self.chunks, micro_batches)

@@ -1,0 +1,20 @@
+"""GPipe: every micro-batch's forward runs before the first backward (Huang et al. 2019)."""
+
+from __future__ import annotations
+
+from ..tables import Moment
+from .contract import Chunks, Schedule, fills_once, one_per_rank
+
+
+def in_flight(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
+    """All of them, on every rank."""
+    return (((float(micro_batches),),),) * len(chunks)
+
+
+SCHEDULE = Schedule(
+    name="gpipe",
+    summary="all forwards, then all backwards",
+    place=one_per_rank("gpipe"),
+    weights=fills_once,
+    in_flight=in_flight,
+)
