@@ -11,7 +11,7 @@ from .advice import PlanFile
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..execute import RunReport
+    from ..execute import Job, RunReport
 
 Out = Annotated[str | None, typer.Option("--output", "-o", help="Where to write.")]
 
@@ -33,12 +33,9 @@ def run(
     json: Json = False,
 ) -> None:
     """Train the model under a plan on this machine; prints losses, and predicted against measured."""
-    import msgspec
-
     from .. import artifact, registry
     from .. import plan as plans
     from ..errors import UsageError
-    from ..execute import Job
 
     chosen = registry.load("executor", executor)
     if not chosen.launch:
@@ -46,7 +43,7 @@ def run(
             f"{executor} does not launch", f"export the plan instead: uniap export {plan} --to {executor} -o DIR"
         )
     _installed(chosen)
-    job = msgspec.convert(
+    job = _job(
         {
             "steps": steps,
             "learning_rate": learning_rate,
@@ -57,8 +54,7 @@ def run(
             "checkpoint_every": checkpoint_every,
             "resume": resume,
             "check_memory": check_memory,
-        },
-        Job,
+        }
     )
     subject = plans.read(plan)
     with progress("training", quiet=json) as emit:
@@ -69,6 +65,18 @@ def run(
         return print_json(report)
     _print_run(report)
     return None
+
+
+def _job(fields: dict[str, Any]) -> Job:
+    import msgspec
+
+    from ..errors import UsageError
+    from ..execute import Job
+
+    try:
+        return msgspec.convert(fields, Job)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the options of the run: {error}", "uniap run --help says what they may be") from None
 
 
 def _print_run(report: RunReport) -> None:

@@ -75,7 +75,7 @@ def attempt(
             continue
         left = None if time_limit_s is None else time_limit_s - (time.perf_counter() - started)
         if left is not None and left <= 0:
-            stopped = stopped or "time limit"
+            stopped = stopped or f"{search.solver}: no time was left"
             bounds += [v.bound_s for v in priced.variants]
             break
         result = _solve(search, variant, ceiling, left, emit)

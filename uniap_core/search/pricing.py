@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from .. import diagnose, registry
+from .. import diagnose, limits, registry
 from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue
 from ..pins import Pins, select
@@ -101,6 +101,7 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
     BadValue
         If the candidate cannot be priced (any more).
     """
+    _check_figures(plan)
     search = Search(
         graph=plan.model,
         cluster=plan.cluster,
@@ -116,6 +117,25 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
     return next((t for t in restricted if t.hash == plan.hashes.tables), tables)
+
+
+def _check_figures(plan: Proposal) -> None:
+    """Refuse what a file can say and no pricing can take: no samples, no stages, a precision that nothing has."""
+    limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
+    limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")
+    limits.check(plan.pp, limits.Degree, "pp of the plan")
+    limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
+    if plan.space.max_strategies is not None:
+        limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
+    for node in plan.cluster.nodes:
+        node.device.peak(plan.training.precision)
+    if plan.cluster.devices % plan.pp:
+        raise BadValue(f"pp {plan.pp} does not divide {plan.cluster.devices} devices", "choose a divisor")
+    if plan.training.global_batch % plan.micro_batches:
+        raise BadValue(
+            f"{plan.micro_batches} micro-batches do not divide a batch of {plan.training.global_batch}",
+            "choose a divisor",
+        )
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
