@@ -384,9 +384,9 @@ def _check_form(plugin: SolverPlugin, form: Form | str | None) -> Form:
 
 def _check_request(problem: Problem, plugin: SolverPlugin, request: SolveRequest) -> None:
     memory = limits.Size | None
-    kinds = {"gap": limits.Gap, "threads": limits.Threads, "seed": limits.Seed, "memory_limit_bytes": memory}
-    for name, kind in kinds.items():
-        limits.check(getattr(request, name), kind, name)
+    bounds = {"gap": limits.Gap, "threads": limits.Threads, "seed": limits.Seed, "memory_limit_bytes": memory}
+    for name, bound in bounds.items():
+        limits.check(getattr(request, name), bound, name)
     if request.options and not plugin.options:
         raise UsageError(f"solver {plugin.name!r} has no options of its own", "remove them")
     if plugin.options:
