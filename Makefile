@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # pip's own copy of a CPU build, where there is one; elsewhere the registry's build of this version.
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
+# Per cent of lines that the tests must run; compiled loops do not count (pyproject.toml).
+COVERAGE ?= 85
 
 .PHONY: plan test lint types arch docs bench calibrate clean
 
@@ -13,8 +15,8 @@ plan: $(VENV)/core.stamp
 	@echo
 	$(BIN)/uniap plan llama-7b --cluster 8xA100-40G --batch 32
 
-test: $(VENV)/test.stamp lint types arch
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+test: $(VENV)/test.stamp lint types arch docs
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report= --cov-fail-under=$(COVERAGE)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

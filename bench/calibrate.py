@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
     table = chosen()
-    found = fit.calibrate(runs_of(table, fit, weights_of(table)), START, options.steps)
+    found = fit.calibrate(runs_of(table, weights_of(table)), START, options.steps)
     title = (
         "Constants of the analytic cost model by device generation, written by make calibrate.\n"
         "# Fitted to the fit half (bench/measured.py) of published runs; 95 % intervals behind the values."

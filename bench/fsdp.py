@@ -31,8 +31,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import uniap
-from model_zoo import build
 from uniap_core.api import Cluster, Device, Job, Link, Node, Plan
+from uniap_zoo import build
 
 BATCH = 16
 MODEL = "llama:layers=4,hidden=256,heads=8,ffn=704,vocab=2048,seq=128"

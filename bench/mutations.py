@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -26,9 +27,11 @@ from uniap_core.cluster import preset
 from uniap_core.costs import CostTables, Training
 from uniap_core.errors import UniapError
 from uniap_core.execute import admit
-from uniap_core.plan import Plan, _seal_of
+from uniap_core.pipeline import Pipeline
+from uniap_core.plan import Plan, PlanFile, _seal_of, from_file, to_file
 from uniap_core.problem import Assignment
-from uniap_core.proposal import CandidateProof, Proposal, propose, subject
+from uniap_core.proposal import CandidateProof, LayerPlan, Proposal, propose
+from uniap_core.proposal_file import subject
 from uniap_core.tables import EdgeTable
 from uniap_core.verify import verify
 
@@ -63,6 +66,11 @@ class Subject:
     def with_proposal(self, **fields: Any) -> Subject:
         """The same with some fields of the proposal replaced."""
         return Subject(edit(self.proposal, **fields), self.tables)
+
+    def with_training(self, **fields: Any) -> Subject:
+        """The same with some fields of what is trained replaced."""
+        p = self.proposal
+        return self.with_proposal(candidate=edit(p.candidate, training=edit(p.training, **fields)))
 
 
 Change = Callable[[Subject, Rng], Subject | None]
@@ -105,6 +113,17 @@ def edit_layer(s: Subject, rng: Rng, **fields: Any) -> Subject:
     """Edit fields of a random layer."""
     u = any_index(rng, s.proposal.layers)
     return s.with_proposal(layers=set_item(s.proposal.layers, u, edit(s.proposal.layers[u], **fields)))
+
+
+def edit_strategy(s: Subject, rng: Rng, **fields: Any) -> Subject | None:
+    """Edit fields of a random layer's strategy; None if there is no such strategy (files: see ``zero_degree``)."""
+    u = any_index(rng, s.proposal.layers)
+    layer = s.proposal.layers[u]
+    try:
+        changed = edit(layer, strategy=edit(layer.strategy, **fields))
+    except UniapError:
+        return None
+    return s.with_proposal(layers=set_item(s.proposal.layers, u, changed))
 
 
 def edit_stage(s: Subject, i: int, **fields: Any) -> Subject:
@@ -233,8 +252,8 @@ def other_strategy(s: Subject, rng: Rng) -> Subject | None:
     others = [m for m in range(len(costs.strategies)) if _cost(costs, layer.stage, m) != _cost(costs, layer.stage, k)]
     if not others:
         return None
-    fields = msgspec.structs.asdict(costs.strategies[others[any_index(rng, others)]])
-    return s.with_proposal(layers=set_item(s.proposal.layers, u, edit(layer, **fields)))
+    other = edit(layer, strategy=costs.strategies[others[any_index(rng, others)]])
+    return s.with_proposal(layers=set_item(s.proposal.layers, u, other))
 
 
 def _cost(costs: Any, i: int, k: int) -> tuple[float, ...]:
@@ -242,32 +261,27 @@ def _cost(costs: Any, i: int, k: int) -> tuple[float, ...]:
 
 
 @mutation("a degree that does not divide the stage", "strategies", "degrees")
-def odd_degree(s: Subject, rng: Rng) -> Subject:
-    return edit_layer(s, rng, tp=7)
-
-
-@mutation("a degree of 0", "strategies")
-def zero_degree(s: Subject, rng: Rng) -> Subject:
-    return edit_layer(s, rng, dp=0)
+def odd_degree(s: Subject, rng: Rng) -> Subject | None:
+    return edit_strategy(s, rng, tp=7)
 
 
 @mutation("expert parallelism that nobody priced", "strategies")
-def foreign_ep(s: Subject, rng: Rng) -> Subject:
-    return edit_layer(s, rng, ep=64)
+def foreign_ep(s: Subject, rng: Rng) -> Subject | None:
+    return edit_strategy(s, rng, dp=64, ep=64)
 
 
 @mutation("flip sequence parallelism", "strategies")
 def flip_sequence_parallel(s: Subject, rng: Rng) -> Subject:
     u = any_index(rng, s.proposal.layers)
     layer = s.proposal.layers[u]
-    flipped = edit(layer, sequence_parallel=not layer.sequence_parallel)
+    flipped = edit(layer, strategy=edit(layer.strategy, sequence_parallel=not layer.strategy.sequence_parallel))
     return s.with_proposal(layers=set_item(s.proposal.layers, u, flipped))
 
 
 @mutation("narrow the space so that a used strategy is outside", "strategies")
 def narrow_space(s: Subject, rng: Rng) -> Subject:
     used = s.proposal.layers[any_index(rng, s.proposal.layers)]
-    kept = tuple(r for r in s.proposal.space.recomputes if r != used.recompute)
+    kept = tuple(r for r in s.proposal.space.recomputes if r != used.strategy.recompute)
     return s.with_proposal(space=edit(s.proposal.space, recomputes=kept))
 
 
@@ -322,7 +336,7 @@ def odd_shapes(s: Subject, rng: Rng) -> Subject | None:
     split = {
         layer.name for layer in s.proposal.model.layers if any(op.split in ("column", "row") for op in layer.operators)
     }
-    if not any(layer.tp > 1 and layer.name in split for layer in s.proposal.layers):
+    if not any(layer.strategy.tp > 1 and layer.name in split for layer in s.proposal.layers):
         return None
     layers = tuple(
         edit(layer, operators=tuple(edit(op, inner=op.inner + 1, outer=op.outer + 1) for op in layer.operators))
@@ -434,26 +448,39 @@ def more_memory_than_there_is(s: Subject, rng: Rng) -> Subject:
 # --- what it is about -------------------------------------------------------------------------------------------
 
 
-def edit_field(field: str, value: Callable[[Subject], Any], *reasons: str) -> None:
-    """Register the edit of one field of the proposal."""
+@mutation("change pp", "candidate")
+def change_pp(s: Subject, rng: Rng) -> Subject:
+    deeper = Pipeline.of(s.proposal.schedule, s.proposal.pp * 2)
+    return s.with_proposal(candidate=edit(s.proposal.candidate, pipeline=deeper))
 
-    @mutation(f"change {field}", *reasons)
+
+@mutation("change micro_batches", "candidate")
+def change_micro_batches(s: Subject, rng: Rng) -> Subject:
+    return s.with_proposal(candidate=edit(s.proposal.candidate, micro_batches=s.proposal.micro_batches * 2))
+
+
+@mutation("change schedule", "candidate")
+def change_schedule(s: Subject, rng: Rng) -> Subject:
+    other = {"1f1b": "gpipe", "gpipe": "1f1b"}[s.proposal.schedule]
+    return s.with_proposal(candidate=edit(s.proposal.candidate, pipeline=Pipeline.of(other, s.proposal.pp)))
+
+
+def edit_training(field: str, value: Callable[[Subject], Any]) -> None:
+    """Register the edit of one field of what is trained."""
+
+    @mutation(f"change {field}", "candidate")
     def change(s: Subject, rng: Rng) -> Subject:
-        return s.with_proposal(**{field: value(s)})
+        return s.with_training(**{field: value(s)})
 
 
-edit_field("pp", lambda s: s.proposal.pp * 2, "candidate")
-edit_field("micro_batches", lambda s: s.proposal.micro_batches * 2, "candidate")
-edit_field("global_batch", lambda s: s.proposal.global_batch * 2, "candidate")
-edit_field("precision", lambda s: "fp8", "candidate")
-edit_field("sequence", lambda s: s.proposal.sequence + 1, "candidate")
-edit_field("schedule", lambda s: {"1f1b": "gpipe", "gpipe": "1f1b"}[s.proposal.schedule], "candidate")
-edit_field("cost_model", lambda s: s.proposal.cost_model + ".1", "current")
+edit_training("global_batch", lambda s: s.proposal.global_batch * 2)
+edit_training("precision", lambda s: "fp8")
+edit_training("dropout", lambda s: not s.proposal.training.dropout)
 
 
-@mutation("change the training", "candidate")
-def change_training(s: Subject, rng: Rng) -> Subject:
-    return s.with_proposal(training=edit(s.proposal.training, dropout=not s.proposal.training.dropout))
+@mutation("change cost_model", "current")
+def change_cost_model(s: Subject, rng: Rng) -> Subject:
+    return s.with_proposal(cost_model=s.proposal.cost_model + ".1")
 
 
 def edit_hash(field: str) -> None:
@@ -524,13 +551,19 @@ def forgery(name: str, reason: str) -> Callable[[Forgery], Forgery]:
 def reseal(plan: Plan, **fields: Any) -> Plan:
     """A plan edited by somebody who knows how seals are made."""
     edited: Plan = edit(plan, **fields)
-    verdict = edit(edited.verdict, subject=subject(edited))
-    return edit(edited, verdict=verdict, seal=_seal_of(edited, edited.proof, verdict))
+    verdict = edit(edited.verdict, subject=subject(edited.proposal))
+    return edit(edited, verdict=verdict, seal=_seal_of(edited.proposal, edited.proof, verdict))
+
+
+def reseal_proposal(plan: Plan, **fields: Any) -> Plan:
+    """The same with fields of the proposal edited."""
+    return reseal(plan, proposal=edit(plan.proposal, **fields))
 
 
 @forgery("edit a number of a sealed plan", "edited after it was verified")
 def edit_sealed(plan: Plan, rng: Rng) -> Plan:
-    return edit(plan, predicted=edit(plan.predicted, iteration_time_s=plan.predicted.iteration_time_s / 2))
+    faster = edit(plan.predicted, iteration_time_s=plan.predicted.iteration_time_s / 2)
+    return edit(plan, proposal=edit(plan.proposal, predicted=faster))
 
 
 @forgery("take the checks out of the verdict", "missing or failed")
@@ -557,17 +590,21 @@ def edit_proof(plan: Plan, rng: Rng) -> Plan:
 
 @forgery("reseal with a rank dropped", "ranks")
 def reseal_ranks(plan: Plan, rng: Rng) -> Plan:
-    return reseal(plan, stages=set_item(plan.stages, 0, edit(plan.stages[0], ranks=plan.stages[0].ranks[:-1])))
+    return reseal_proposal(plan, stages=set_item(plan.stages, 0, edit(plan.stages[0], ranks=plan.stages[0].ranks[:-1])))
 
 
 @forgery("reseal with an odd degree", "degrees")
 def reseal_degree(plan: Plan, rng: Rng) -> Plan:
-    return reseal(plan, layers=set_item(plan.layers, 0, edit(plan.layers[0], tp=7)))
+    return reseal_proposal(plan, layers=set_item(plan.layers, 0, _wide(plan.layers[0])))
+
+
+def _wide(layer: LayerPlan) -> LayerPlan:
+    return edit(layer, strategy=edit(layer.strategy, tp=7))
 
 
 @forgery("reseal with another model", "graph")
 def reseal_model(plan: Plan, rng: Rng) -> Plan:
-    return reseal(plan, model=edit(plan.model, name="another"))
+    return reseal_proposal(plan, model=edit(plan.model, name="another"))
 
 
 @forgery("reseal with a record of the proof dropped", "has no record")
@@ -589,21 +626,32 @@ def reseal_open(plan: Plan, rng: Rng) -> Plan | None:
 @forgery("a verdict of another version of the verifier", "stale")
 def old_verifier(plan: Plan, rng: Rng) -> Plan:
     verdict = edit(plan.verdict, verifier="uniap-verify/0")
-    return edit(plan, verdict=verdict, seal=_seal_of(plan, plan.proof, verdict))
+    return edit(plan, verdict=verdict, seal=_seal_of(plan.proposal, plan.proof, verdict))
 
 
 @forgery("prices of another version of the cost model", "stale")
 def old_cost_model(plan: Plan, rng: Rng) -> Plan:
-    return reseal(plan, cost_model="analytic/0")
+    return reseal_proposal(plan, cost_model="analytic/0")
 
 
-# --- files that must not decode ---------------------------------------------------------------------------------
+# --- files that must not read -----------------------------------------------------------------------------------
+
+
+def _other(field: str, more: str) -> Callable[[str, Rng], str]:
+    """The text with another value of a field of the plan itself (one space deep), not of what is inside it."""
+    return lambda text, rng: re.sub(rf'^( "{field}": "?)', rf"\g<1>{more}", text, flags=re.M)
+
 
 FILES: list[tuple[str, str, Callable[[str, Rng], str]]] = [
     ("truncate the file", "not a complete JSON", lambda text, rng: text[: int(rng.integers(1, len(text) - 2))]),
     ("add an unknown field", "unknown field", lambda text, rng: text.replace('"pp":', '"depth": 1, "pp":', 1)),
     ("a word for a number", "Expected `int`", lambda text, rng: text.replace('"pp": ', '"pp": "two", "x": ', 1)),
     ("another schema", "schema", lambda text, rng: text.replace("uniap.plan/1", "uniap.plan/9", 1)),
+    ("a degree of 0", "dp is 0", lambda text, rng: re.sub(r'"dp": \d+,', '"dp": 0,', text, count=1)),
+    ("another batch on top", "global_batch is", _other("global_batch", "1")),
+    ("another sequence on top", "sequence is", _other("sequence", "1")),
+    ("another schedule on top", "schedule is", _other("schedule", "x")),
+    ("another precision on top", "precision is", _other("precision", "x")),
     ("null for a number", "got `null`", lambda text, rng: text.replace('"stages_s": ', '"stages_s": null, "x": ', 1)),
 ]
 
@@ -647,7 +695,7 @@ def table(plans: list[tuple[Plan, CostTables]], rounds: int, seed: int = 0) -> l
     for kind in MUTATIONS:
         row = Row(kind.name, " | ".join(kind.reasons))
         for plan, tables in plans * rounds:
-            _count(row, judge(Subject(bare(plan), tables), kind, rng))
+            _count(row, judge(Subject(plan.proposal, tables), kind, rng))
         rows.append(row)
     for name, reason, forge in FORGERIES:
         row = Row(f"gate: {name}", reason)
@@ -658,8 +706,8 @@ def table(plans: list[tuple[Plan, CostTables]], rounds: int, seed: int = 0) -> l
     for name, reason, spoil in FILES:
         row = Row(f"file: {name}", reason)
         for plan, _ in plans:
-            text = spoil(artifact.pretty(plan), rng)
-            _count(row, refuse(partial(artifact.decode, text, Plan), reason))
+            text = spoil(artifact.pretty(to_file(plan)), rng)
+            _count(row, refuse(partial(_read, text), reason))
         rows.append(row)
     return rows
 
@@ -671,9 +719,8 @@ def _count(row: Row, outcome: tuple[bool, bool] | None) -> None:
         row.rightly += outcome[1]
 
 
-def bare(plan: Plan) -> Proposal:
-    """A plan's proposal, without verdict, proof and seal."""
-    return Proposal(**{name: getattr(plan, name) for name in Proposal.__struct_fields__})
+def _read(text: str) -> Plan:
+    return from_file(artifact.decode(text, PlanFile))
 
 
 CASES = (

@@ -31,7 +31,7 @@ def main() -> None:
     measured = [row for row in rows("runs.csv") if usable(row)]
     for source in dict.fromkeys(map(source_of, measured)):
         others = [row for row in sample if source_of(row) != source]
-        found = fit.calibrate(runs_of(others, fit, weights_of(others)), START, options.steps)
+        found = fit.calibrate(runs_of(others, weights_of(others)), START, options.steps)
         constants = START | {generation: fitted.constants for generation, fitted in found.items()}
         judged, _ = judge((row for row in measured if source_of(row) == source), fit.price_with(constants))
         errors = [100 * run.time_error for run in judged if run.time_error is not None]

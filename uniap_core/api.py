@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from . import warden
 from .artifact import decode, digest, encode, read, write, write_text
+from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
     TIME_PARTS,
+    Calibration,
     Candidate,
     CostModelPlugin,
     CostTables,
+    Fit,
     LayerCosts,
+    MeasuredRun,
+    Price,
     Training,
     check_candidate,
     divide_batch,
@@ -35,9 +40,11 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
-from .models import ModelPlugin
+from .models import Hyperparameters, Kernels, ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
+from .plan import read as read_plan
+from .plan import write as write_plan
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -50,10 +57,18 @@ from .proposal import LayerPlan, Prediction, Proposal, StagePlan
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
-from .strategy import Strategy, StrategySpace, divisors
+from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 
 __all__ = [
+    "AXES",
+    "Axis",
+    "Grid",
+    "Grids",
+    "Groups",
+    "Layout",
+    "Span",
+    "arrange",
     "MEMORY_PARTS",
     "MEMORY_TOLERANCE",
     "TIME_PARTS",
@@ -72,6 +87,7 @@ __all__ = [
     "Assignment",
     "BadFile",
     "BadValue",
+    "Calibration",
     "Candidate",
     "Capability",
     "Cluster",
@@ -85,19 +101,23 @@ __all__ = [
     "Evaluation",
     "Event",
     "ExecutorPlugin",
+    "Fit",
     "Flow",
     "Found",
     "Form",
+    "Hyperparameters",
     "Incumbent",
     "Inexpressible",
     "Infeasible",
     "LaunchFailed",
+    "Kernels",
     "Layer",
     "LayerCosts",
     "LayerTable",
     "LayerTiming",
     "Length",
     "Link",
+    "MeasuredRun",
     "ModelGraph",
     "ModelPlugin",
     "Node",
@@ -105,6 +125,7 @@ __all__ = [
     "Note",
     "Operator",
     "PluginError",
+    "Price",
     "Problem",
     "Profile",
     "Program",
@@ -136,10 +157,12 @@ __all__ = [
     "encode",
     "identity",
     "read",
+    "read_plan",
     "silent",
     "numbered",
     "pipeline_ranks",
     "warden",
     "write",
+    "write_plan",
     "write_text",
 ]

@@ -7,7 +7,7 @@ charges the last as 1/c of itself per micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -258,12 +258,63 @@ class Price(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run that constants may be fitted to.
+
+    Attributes
+    ----------
+    seconds
+        Measured time per iteration.
+    generations
+        Device generations it ran on; a run on several tells nothing of one.
+    predict
+        From a price function to predicted seconds.
+    weight
+        Relative weight (sources with many near-copies should weigh less each).
+    """
+
+    seconds: float
+    generations: frozenset[str]
+    predict: Callable[[Price], float]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting to ``runs`` runs found: mean absolute errors, the fitted constants and their 95 % intervals."""
+
+    runs: int
+    error_before: float
+    error_after: float
+    constants: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Fits by device generation, and all constants as the text of a file that the cost model reads."""
+
+    fits: Mapping[str, Fit]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class CostModelPlugin:
     """Descriptor of a cost model: plain data; functions are ``module:function`` strings, resolved late.
 
-    ``version`` goes up whenever prices move. ``constants() -> str`` is a digest of what prices depend on besides code
-    and request (a file of constants, an environment variable); without it there is nothing of the kind.
+    Attributes
+    ----------
+    version
+        Goes up whenever prices move.
+    price
+        A :class:`Price`.
+    constants
+        ``() -> str``, a digest of what prices depend on besides code and request (a file of constants, an environment
+        variable); without it there is nothing of the kind.
+    calibrate
+        ``(runs, title) -> Calibration`` from a sequence of :class:`MeasuredRun`, if it has constants to fit; the title
+        says in the file where they come from.
     """
 
     name: str
@@ -271,6 +322,7 @@ class CostModelPlugin:
     version: str
     price: str
     constants: str = ""
+    calibrate: str = ""
     needs_profile: bool = False
     modules: tuple[str, ...] = ()
     install: str = ""

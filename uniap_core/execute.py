@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from . import artifact, registry
+from .axes import Grids, Groups
 from .costs import identity
 from .errors import Unverified
 from .plan import Plan, check_seal
@@ -176,29 +177,31 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     world: int
     stages: tuple[tuple[int, ...], ...]
-    groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]]
+    groups: dict[str, dict[str, Groups]]
     parameters: dict[int, int]
     notes: tuple[str, ...] = ()
-    pipelines: tuple[tuple[int, ...], ...] = ()
+    pipelines: Groups = ()
 
 
 # --- dry run ----------------------------------------------------------------------------------------------------
 
 
-def rank_layout(plan: Proposal) -> RankLayout:
+def rank_layout(plan: Plan | Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
-    known: dict[tuple[int, ...], dict[str, layout.Groups]] = {}
+    known: dict[tuple[int, Grids], dict[str, Groups]] = {}
+    groups = {}
     for layer in plan.layers:
-        key = layer.stage, layer.tp, layer.cp, layer.dp, layer.ep
-        if key not in known:
-            known[key] = layout.groups(stages[layer.stage], layer)
+        grids = layer.strategy.grids
+        if (layer.stage, grids) not in known:
+            known[layer.stage, grids] = grids.groups(stages[layer.stage])
+        groups[layer.name] = known[layer.stage, grids]
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,
-        groups={row.name: known[row.stage, row.tp, row.cp, row.dp, row.ep] for row in plan.layers},
+        groups=groups,
         parameters={},
-        pipelines=layout.pipelines(stages),
+        pipelines=tuple(zip(*stages, strict=True)),
     )
 
 
@@ -213,8 +216,8 @@ def dry_run(plan: Plan, executor: ExecutorPlugin) -> tuple[RankLayout, list[Chec
         If the executor cannot run it.
     """
     admit(plan)
-    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan)
-    return built, layout.checks(plan, world=built.world, stages=built.stages, built=built.groups)
+    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan.proposal)
+    return built, layout.checks(plan.proposal, world=built.world, stages=built.stages, built=built.groups)
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------
@@ -251,7 +254,9 @@ def admit(
     stale = list(_stale(plan, graph, cluster))
     if stale:
         raise Unverified(f"the plan is stale: {'; '.join(stale)}", "plan again with what you have now")
-    checks = standing(plan) if tables is None else verify(plan, tables).checks
+    checks: Sequence[Check] = standing(plan.proposal, plan.proof)
+    if tables is not None:
+        checks = verify(plan.proposal, tables, plan.proof).checks
     failed = [check for check in checks if not check.passed]
     if failed:
         raise Unverified(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from . import registry
@@ -60,7 +61,7 @@ def export(
         executor = load(executor)
     reasons = obstacles(plan, executor)
     if reasons:
-        raise refusal(plan, executor, reasons, nearest(plan, executor, profile, emit))
+        raise refusal(plan, executor, reasons, profile, emit)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -108,6 +109,11 @@ def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None
     -------
     Plan or None
         ``None`` if the executor cannot run the model at all, or nothing that it can run fits the memory.
+
+    Raises
+    ------
+    UsageError
+        If the plan was priced from measurements and none are given.
     """
     capability = executor.capability
     if capability.families is not None and plan.model.family not in capability.families:
@@ -120,9 +126,15 @@ def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None
     return None
 
 
-def refusal(plan: Plan, executor: ExecutorPlugin, reasons: list[str], other: Plan | None) -> Inexpressible:
+def refusal(
+    plan: Plan, executor: ExecutorPlugin, reasons: list[str], profile: Profile | None, emit: Emit
+) -> Inexpressible:
     """The error that names the obstacles, the nearest plan and what it costs."""
     cause = f"{executor.name} cannot run this plan: {'; '.join(reasons)}"
+    try:
+        other = nearest(plan, executor, profile, emit)
+    except UsageError as error:
+        return Inexpressible(cause, f"the nearest plan that it can run is not known: {error.cause}; {error.fix}")
     if other is None:
         return Inexpressible(cause, "no plan of this job can be run by it; choose another executor")
     slower = other.predicted.iteration_time_s / plan.predicted.iteration_time_s - 1
@@ -142,20 +154,17 @@ def _best(
     plan: Plan, capability: Capability, pins: tuple[str, ...], profile: Profile | None, emit: Emit
 ) -> tuple[Plan, ...]:
     """The best plans of the job under a capability, fastest first; none if nothing fits."""
-    schedule = plan.schedule if plan.schedule in capability.schedules else capability.schedules[0]
+    own = Search.of(plan, profile)
+    schedule = own.schedule if own.schedule in capability.schedules else capability.schedules[0]
     try:
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
-        search = Search(
-            graph=plan.model,
-            cluster=plan.cluster,
-            training=plan.training,
+        search = replace(
+            own,
             schedule=schedule,
             space=parsed.narrow(space),
             free_space=space,
             pins=parsed,
             regimes=tuple(Pins.of(regime) for regime in capability.regimes),
-            profile=profile,
-            cost_model=plan.cost_model.partition("/")[0],
             top=TRIED,
         )
         return sweep(search, emit).plans
@@ -172,15 +181,18 @@ def _beyond(plan: Plan, capability: Capability) -> Iterator[str]:
     if capability.uniform and len({layer.strategy for layer in plan.layers}) > 1:
         yield "it takes one strategy for the whole model"
     for layer in plan.layers:
-        if layer.sharding not in capability.shardings:
-            yield f"layer {layer.name} is sharded by {layer.sharding}; it knows {', '.join(capability.shardings)}"
+        if layer.strategy.sharding not in capability.shardings:
+            able = ", ".join(capability.shardings)
+            yield f"layer {layer.name} is sharded by {layer.strategy.sharding}; it knows {able}"
             break
     for layer in plan.layers:
-        if layer.recompute not in capability.recomputes:
-            yield f"layer {layer.name} recomputes {layer.recompute}; it knows {', '.join(capability.recomputes)}"
+        if layer.strategy.recompute not in capability.recomputes:
+            able = ", ".join(capability.recomputes)
+            yield f"layer {layer.name} recomputes {layer.strategy.recompute}; it knows {able}"
             break
     if plan.schedule not in capability.schedules:
         yield f"its schedules are {', '.join(capability.schedules)}, not {plan.schedule}"
     sp = capability.sequence_parallel
-    if sp is not None and any(layer.tp > 1 and layer.sequence_parallel != sp for layer in plan.layers):
+    chosen = {layer.strategy for layer in plan.layers}
+    if sp is not None and any(s.tp > 1 and s.sequence_parallel != sp for s in chosen):
         yield f"it runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"

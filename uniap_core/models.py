@@ -6,11 +6,35 @@ import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 from . import graph as graphs
 from . import registry
 from .errors import PluginError, UnknownName
 from .graph import ModelGraph
+
+Kernels = Literal["eager", "fused"]
+"""Norms, rotary embeddings and gated activations as eager PyTorch runs them, or as one kernel each."""
+
+
+class Hyperparameters(NamedTuple):
+    """A transformer as tables of runs describe it; 0 is unknown.
+
+    ``head_size`` 0 is hidden / heads; ``ffn`` is that of one expert where there are ``experts``, of which a token
+    visits ``top_k``.
+    """
+
+    layers: int = 0
+    hidden: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    ffn: int = 0
+    vocab: int = 0
+    sequence: int = 0
+    head_size: int = 0
+    experts: int = 0
+    top_k: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +51,13 @@ class ModelPlugin:
         ``(name, sequence or None) -> ModelGraph``.
     trace
         ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models.
+    published
+        ``(name) -> (name, Hyperparameters)`` of the published model that a name means, in any spelling, or ``None``.
+    from_hyperparameters
+        ``(name, Hyperparameters, notes, granule, kernels) -> ModelGraph``, see :func:`from_hyperparameters`; ``None``
+        for models that are not its own.
+    profile
+        ``(graph, device, path, emit, *, tp, samples, precision, ranks, links) -> Profile``, if it measures layers.
     """
 
     name: str
@@ -36,6 +67,9 @@ class ModelPlugin:
     describe: str = ""
     handles: str = ""
     trace: str = ""
+    published: str = ""
+    from_hyperparameters: str = ""
+    profile: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 
@@ -122,6 +156,66 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
             traced: ModelGraph = registry.resolve(plugin.trace)(source, sequence, layers)
             return traced
     raise UnknownName(f"nothing traces {source!r}", "write hf:DIR_OR_CONFIG.json or package.module:factory")
+
+
+def published(name: str) -> tuple[str, Hyperparameters] | None:
+    """The published model that a name means, however it is spelled, or ``None`` if no plugin knows it."""
+    for lookup in _declared("published"):
+        found: tuple[str, Hyperparameters] | None = lookup(name)
+        if found is not None:
+            return found
+    return None
+
+
+def from_hyperparameters(
+    name: str, sizes: Hyperparameters, notes: list[str], granule: int = 1, kernels: Kernels = "fused"
+) -> ModelGraph:
+    """The graph of a model that a name and numbers describe.
+
+    Parameters
+    ----------
+    notes
+        Gets what had to be assumed.
+    granule
+        What the vocabulary is padded to a multiple of.
+    kernels
+        Those of norms, rotary embeddings and activations.
+
+    Raises
+    ------
+    BadValue
+        If numbers that it needs are unknown, or numbers do not describe such a model.
+    UnknownName
+        If no plugin builds it.
+    """
+    for build in _declared("from_hyperparameters"):
+        graph: ModelGraph | None = build(name, sizes, notes, granule, kernels)
+        if graph is not None:
+            return graph
+    raise UnknownName(f"no plugin builds {name!r} from hyper-parameters", "plan it as a graph of its own")
+
+
+def profiler() -> Callable[..., Any]:
+    """The function that measures layers and links of this machine (``ModelPlugin.profile``).
+
+    Raises
+    ------
+    PluginError
+        If there is none, or what it needs is not installed, with the command that installs it.
+    """
+    for plugin in _plugins():
+        if plugin.profile:
+            absent = registry.missing(plugin.modules)
+            if absent:
+                raise PluginError(f"profiling needs {', '.join(absent)}", plugin.install)
+            return registry.resolve(plugin.profile)
+    raise PluginError("no plugin measures layers", "pip install 'uniap[torch]'")
+
+
+@cache
+def _declared(function: str) -> tuple[Callable[..., Any], ...]:
+    """What plugins name in a field of their descriptors; kept, for tables of runs ask for every row."""
+    return tuple(registry.resolve(target) for plugin in _plugins() if (target := getattr(plugin, function)))
 
 
 def _names(plugin: ModelPlugin) -> tuple[str, ...]:

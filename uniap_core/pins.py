@@ -17,15 +17,14 @@ import numpy as np
 
 from .costs import CostTables, LayerCosts
 from .errors import BadValue, UsageError
-from .strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace
+from .strategy import AXES, DEGREES, Strategy, StrategySpace
 from .tables import Array, EdgeTable, Kinds, numbered
 
 CANDIDATE_KEYS = ("pp", "micro_batches", "c")
 PLAN_KEYS = (*CANDIDATE_KEYS, "max_strategies")
 """Keys that are one number for a whole plan."""
 
-DEGREES = ("tp", "dp", "cp", "ep")
-WORDS = {"sharding": SHARDINGS, "recompute": RECOMPUTES}
+WORDS = {axis.name: axis.words for axis in AXES if axis.kind == "word"}
 OPERATORS: dict[str, Callable[[object, object], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -188,7 +187,7 @@ def _pick(layer: LayerCosts, index: Array) -> LayerCosts:
 
 
 def _satisfies(strategy: Strategy, pins: tuple[Pin, ...]) -> bool:
-    return all(pin.holds(getattr(strategy, pin.key)) for pin in pins)
+    return all(pin.holds(strategy[pin.key]) for pin in pins)
 
 
 def _matches(where: str, position: int, names: list[str]) -> bool:

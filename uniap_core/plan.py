@@ -7,17 +7,26 @@ from typing import Literal
 
 import msgspec
 
-from . import artifact
+from . import artifact, proposal_file
+from .cluster import Cluster
+from .costs import Candidate, Training
 from .errors import Unverified
-from .proposal import CandidateProof, Proposal, subject
+from .graph import ModelGraph
+from .proposal import CandidateProof, Hashes, LayerPlan, Prediction, Proposal, StagePlan
+from .proposal_file import ProposalFile, subject
+from .strategy import StrategySpace
 from .verify.verdict import Verdict
 
 
-class Plan(Proposal, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The document ``uniap.plan/1``. Made by :func:`seal` alone; ``check_seal`` tells whether it still is what it was.
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A judged proposal. Made by :func:`seal` alone; ``check_seal`` tells whether it still is what it was.
+
+    What the proposal says can be asked of the plan as well: ``plan.pp`` is ``plan.proposal.pp``.
 
     Attributes
     ----------
+    proposal
+        What is planned.
     proof
         One record per candidate of the sweep.
     verdict
@@ -26,10 +35,143 @@ class Plan(Proposal, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Hash of everything else.
     """
 
+    proposal: Proposal
+    proof: tuple[CandidateProof, ...]
+    verdict: Verdict
+    seal: str
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.proposal.title}>"
+
+    # --- what the proposal says -----------------------------------------------------------------------------
+
+    @property
+    def model(self) -> ModelGraph:
+        """The model's graph."""
+        return self.proposal.model
+
+    @property
+    def cluster(self) -> Cluster:
+        """The machines."""
+        return self.proposal.cluster
+
+    @property
+    def space(self) -> StrategySpace:
+        """The freedom that it was planned with."""
+        return self.proposal.space
+
+    @property
+    def cost_model(self) -> str:
+        """Who priced it, as ``name/version``."""
+        return self.proposal.cost_model
+
+    @property
+    def candidate(self) -> Candidate:
+        """Stages, micro-batches and what is trained."""
+        return self.proposal.candidate
+
+    @property
+    def training(self) -> Training:
+        """What is trained how."""
+        return self.proposal.training
+
+    @property
+    def global_batch(self) -> int:
+        """Samples per iteration."""
+        return self.proposal.global_batch
+
+    @property
+    def sequence(self) -> int:
+        """Positions per sample."""
+        return self.proposal.sequence
+
+    @property
+    def precision(self) -> str:
+        """Precision of the training."""
+        return self.proposal.precision
+
+    @property
+    def schedule(self) -> str:
+        """Name of the pipeline's schedule."""
+        return self.proposal.schedule
+
+    @property
+    def pp(self) -> int:
+        """Number of stages."""
+        return self.proposal.pp
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches per iteration."""
+        return self.proposal.micro_batches
+
+    @property
+    def stages(self) -> tuple[StagePlan, ...]:
+        """The placement by stage."""
+        return self.proposal.stages
+
+    @property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        """The placement by layer."""
+        return self.proposal.layers
+
+    @property
+    def predicted(self) -> Prediction:
+        """Time per iteration and its parts."""
+        return self.proposal.predicted
+
+    @property
+    def solver(self) -> str:
+        """Who found it."""
+        return self.proposal.solver
+
+    @property
+    def bound_s(self) -> float | None:
+        """Proven lower bound over all candidates of the sweep, seconds."""
+        return self.proposal.bound_s
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """What the user fixed."""
+        return self.proposal.pins
+
+    @property
+    def regime(self) -> tuple[str, ...]:
+        """What the executor that it was planned for asks of plans like this one."""
+        return self.proposal.regime
+
+    @property
+    def hashes(self) -> Hashes:
+        """Content hashes of what it came from."""
+        return self.proposal.hashes
+
+
+class PlanFile(ProposalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The document ``uniap.plan/1``."""
+
     schema: Literal["uniap.plan/1"] = "uniap.plan/1"
     proof: tuple[CandidateProof, ...]
     verdict: Verdict
     seal: str
+
+
+def to_file(plan: Plan) -> PlanFile:
+    """The document of a plan."""
+    document = proposal_file.to_file(plan.proposal)
+    fields = {name: getattr(document, name) for name in ProposalFile.__struct_fields__}
+    return PlanFile(**fields, proof=plan.proof, verdict=plan.verdict, seal=plan.seal)
+
+
+def from_file(document: PlanFile) -> Plan:
+    """The plan that a decoded document describes; its seal is not checked here.
+
+    Raises
+    ------
+    Unverified
+        If the document contradicts itself.
+    """
+    proposal = proposal_file.from_file(document)
+    return Plan(proposal=proposal, proof=document.proof, verdict=document.verdict, seal=document.seal)
 
 
 def seal(proposal: Proposal, proof: tuple[CandidateProof, ...], verdict: Verdict) -> Plan:
@@ -46,8 +188,7 @@ def seal(proposal: Proposal, proof: tuple[CandidateProof, ...], verdict: Verdict
         raise Unverified(f"the verifier rejects the plan: {reasons}", fixes or "plan again")
     if verdict.subject != subject(proposal):
         raise Unverified("the verdict is about another proposal", "verify this one")
-    fields = {name: getattr(proposal, name) for name in Proposal.__struct_fields__}
-    return Plan(**fields, proof=proof, verdict=verdict, seal=_seal_of(proposal, proof, verdict))
+    return Plan(proposal=proposal, proof=proof, verdict=verdict, seal=_seal_of(proposal, proof, verdict))
 
 
 def check_seal(plan: Plan) -> None:
@@ -60,9 +201,9 @@ def check_seal(plan: Plan) -> None:
     """
     if not plan.verdict.passed:
         raise Unverified("the plan's verdict is missing or failed", "plan again, or run uniap verify to see why")
-    if plan.verdict.subject != subject(plan):
+    if plan.verdict.subject != subject(plan.proposal):
         raise Unverified("the plan was edited after it was verified", "plan again; pins (--pin) keep what you want")
-    if plan.seal != _seal_of(plan, plan.proof, plan.verdict):
+    if plan.seal != _seal_of(plan.proposal, plan.proof, plan.verdict):
         raise Unverified("the plan's proof or verdict was edited", "plan again")
 
 
@@ -71,15 +212,17 @@ def read(path: str | os.PathLike[str]) -> Plan:
 
     Raises
     ------
-    BadFile, BadValue
+    BadFile
         If it does not decode.
+    Unverified
+        If it contradicts itself.
     """
-    return artifact.read(path, Plan)
+    return from_file(artifact.read(path, PlanFile))
 
 
 def write(path: str | os.PathLike[str], plan: Plan) -> None:
     """Write a plan file, atomically."""
-    artifact.write(path, plan)
+    artifact.write(path, to_file(plan))
 
 
 def _seal_of(proposal: Proposal, proof: tuple[CandidateProof, ...], verdict: Verdict) -> str:

@@ -11,32 +11,24 @@ from typing import Literal
 
 import msgspec
 
-from . import artifact
 from .cluster import Cluster
 from .costs import Candidate, CostTables, Training
 from .graph import ModelGraph
 from .problem import Assignment
-from .strategy import Recompute, Sharding, Strategy, StrategySpace
+from .strategy import Strategy, StrategySpace
 from .tables import Array
 
 
 class LayerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One layer: its stage and the fields of its strategy."""
+    """One layer: its stage and its strategy.
+
+    ``kind`` numbers layers that are alike, where that is known.
+    """
 
     name: str
     stage: int
-    tp: int
-    dp: int
-    cp: int
-    ep: int
-    sharding: Sharding
-    recompute: Recompute
-    sequence_parallel: bool
-
-    @property
-    def strategy(self) -> Strategy:
-        """The layer's strategy as one value."""
-        return Strategy(self.tp, self.dp, self.cp, self.ep, self.sharding, self.recompute, self.sequence_parallel)
+    strategy: Strategy
+    kind: int | None = None
 
 
 class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,13 +83,15 @@ class Hashes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     problem: str
 
 
-class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
-    """An unverified plan; the fields of ``uniap.plan/1`` without verdict, proof and seal.
+class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An unverified plan. Its document is :class:`uniap_core.proposal_file.ProposalFile`.
 
     Attributes
     ----------
     model, cluster, space, cost_model
         What it was planned for, with what freedom, priced by what (``name/version``).
+    candidate
+        Stages, micro-batches and what is trained.
     stages, layers
         The placement, by stage and by layer.
     predicted
@@ -112,13 +106,7 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cluster: Cluster
     space: StrategySpace
     cost_model: str
-    global_batch: int
-    sequence: int
-    precision: str
-    schedule: str
-    training: Training
-    pp: int
-    micro_batches: int
+    candidate: Candidate
     stages: tuple[StagePlan, ...]
     layers: tuple[LayerPlan, ...]
     predicted: Prediction
@@ -129,14 +117,50 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     hashes: Hashes
 
     @property
-    def candidate(self) -> Candidate:
-        """The candidate that it belongs to."""
-        return Candidate.of(self.pp, self.micro_batches, self.training, self.schedule)
+    def pp(self) -> int:
+        """Number of stages."""
+        return self.candidate.pp
 
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches per iteration."""
+        return self.candidate.micro_batches
 
-def subject(proposal: Proposal) -> str:
-    """Hash of what a verdict is about: the proposal's own fields."""
-    return artifact.digest([getattr(proposal, name) for name in Proposal.__struct_fields__])
+    @property
+    def training(self) -> Training:
+        """What is trained how."""
+        return self.candidate.training
+
+    @property
+    def schedule(self) -> str:
+        """Name of the pipeline's schedule."""
+        return self.candidate.schedule
+
+    @property
+    def global_batch(self) -> int:
+        """Samples per iteration."""
+        return self.candidate.training.global_batch
+
+    @property
+    def precision(self) -> str:
+        """Precision of the training."""
+        return self.candidate.training.precision
+
+    @property
+    def sequence(self) -> int:
+        """Positions per sample."""
+        return self.model.sequence
+
+    @property
+    def title(self) -> str:
+        """What it is in a line: model, cluster, shape, time."""
+        return (
+            f"{self.model.name} on {self.cluster.name}, batch {self.global_batch}: pp {self.pp} x "
+            f"{self.micro_batches} micro-batches, {self.predicted.iteration_time_s:.4g} s per iteration"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Proposal {self.title}>"
 
 
 def propose(
@@ -164,9 +188,8 @@ def propose(
     """
     problem, candidate = tables.problem, tables.candidate
     value = problem.evaluate(assignment)
-    c = candidate.micro_batches
     placed = list(zip(tables.layers, assignment.stage, assignment.strategy, strict=True))
-    layers = tuple(LayerPlan(costs.name, i, *msgspec.structs.astuple(costs.strategies[k])) for costs, i, k in placed)
+    layers = tuple(LayerPlan(costs.name, i, costs.strategies[k]) for costs, i, k in placed)
     stages = tuple(_stage(tables, cluster, assignment, i) for i in range(candidate.pp))
     # Whole-number zeros would not survive a JSON file, and the seal with them.
     transfers, total = sum(value.cross_s, 0.0), sum(value.rank_s, 0.0)
@@ -186,13 +209,7 @@ def propose(
         cluster=cluster,
         space=space,
         cost_model=tables.model,
-        global_batch=candidate.training.global_batch,
-        sequence=graph.sequence,
-        precision=candidate.training.precision,
-        schedule=candidate.schedule,
-        training=candidate.training,
-        pp=candidate.pp,
-        micro_batches=c,
+        candidate=candidate,
         stages=stages,
         layers=layers,
         predicted=predicted,

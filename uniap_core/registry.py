@@ -121,6 +121,14 @@ def missing(modules: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(m for m in modules if importlib.util.find_spec(m.partition(".")[0]) is None)
 
 
+def version() -> str:
+    """The version of uniap that is installed; pyproject.toml is where it is said."""
+    try:
+        return metadata.version("uniap")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def _resolve_entry(kind: str, name: str, target: str) -> Any:
     try:
         return metadata.EntryPoint(name, target, GROUPS[kind]).load()

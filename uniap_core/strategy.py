@@ -1,17 +1,18 @@
-"""Intra-layer strategies and the space they are drawn from.
+"""Strategies: how the devices of one stage share one layer, as values on named axes, and the space they are from.
 
-A strategy says how the devices of one stage share one layer. Ranks of a stage are laid out with tensor parallel
-innermost (neighbouring ranks), then context parallel, then data parallel.
+Adding an axis is adding a row to :data:`AXES` and a field to :class:`Strategy`; how the degrees arrange ranks is in
+:mod:`uniap_core.axes` alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from .axes import Grids, Layout, arrange, cut
 from .errors import BadValue
 from .limits import Degree
 
@@ -21,14 +22,69 @@ Recompute = Literal["none", "selective", "full"]
 SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3")
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
 
-_NAME = re.compile(
-    r"tp(?P<tp>[1-9]\d*)-dp(?P<dp>[1-9]\d*)(?:-cp(?P<cp>[1-9]\d*))?(?:-ep(?P<ep>[1-9]\d*))?"
-    r"(?:-(?P<sharding>zero[123]))?(?:-(?P<recompute>selective|full))?(?P<sp>-sp)?"
+Value: TypeAlias = int | str | bool
+
+
+class Axis(NamedTuple):
+    """One axis of a strategy.
+
+    Attributes
+    ----------
+    name, title
+        Its field, and what people call it.
+    kind
+        ``degree``: a number of ranks. ``word``: one of ``words``, of which the first goes without saying. ``switch``:
+        true or false.
+    said
+        Whether its degree is part of a strategy's name even where it is 1.
+    short
+        The switch in a strategy's name.
+    """
+
+    name: str
+    title: str
+    kind: Literal["degree", "word", "switch"] = "degree"
+    words: tuple[str, ...] = ()
+    said: bool = False
+    short: str = ""
+
+    def part(self, value: Value) -> str:
+        """What a value adds to the name of a strategy."""
+        if self.kind == "degree":
+            return f"{self.name}{value}" if self.said or value != 1 else ""
+        if self.kind == "word":
+            return str(value) if value != self.words[0] else ""
+        return self.short if value else ""
+
+    @property
+    def pattern(self) -> str:
+        """The parts that :meth:`part` writes, as a regular expression."""
+        found = {"degree": rf"{self.name}[1-9]\d*", "word": "|".join(self.words[1:]), "switch": self.short}[self.kind]
+        return f"(?P<{self.name}>{found})"
+
+    def value(self, part: str | None) -> Value:
+        """The value that a part of a name says; none says the value that goes without saying."""
+        if self.kind == "degree":
+            return int(part.removeprefix(self.name)) if part else 1
+        return (part or self.words[0]) if self.kind == "word" else bool(part)
+
+
+AXES: tuple[Axis, ...] = (
+    Axis("tp", "tensor-parallel degree", said=True),
+    Axis("dp", "data-parallel degree", said=True),
+    Axis("cp", "context-parallel degree"),
+    Axis("ep", "expert-parallel degree"),
+    Axis("sharding", "sharding", kind="word", words=SHARDINGS),
+    Axis("recompute", "recomputation", kind="word", words=RECOMPUTES),
+    Axis("sequence_parallel", "choice of sequence parallelism", kind="switch", short="sp"),
 )
+"""All axes, in the order in which a strategy's name says them."""
+
+DEGREES = tuple(axis.name for axis in AXES if axis.kind == "degree")
 
 
-class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
-    """How one layer is split over the devices of its stage.
+class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, kw_only=True):
+    """How one layer is split over the devices of its stage: a value on each of :data:`AXES`.
 
     ``tp * dp * cp`` is the number of devices of the stage; ``ep`` divides ``dp * cp`` and spreads experts over
     data-parallel ranks. ``sequence_parallel`` splits what tensor parallelism leaves whole (Korthikanti et al. 2022).
@@ -43,38 +99,63 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
     sequence_parallel: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("tp", "dp", "cp", "ep"):
-            if getattr(self, name) < 1:
-                raise BadValue(f"{name} is {getattr(self, name)}", "degrees are 1 or more")
-        if self.dp * self.cp % self.ep:
-            raise BadValue(f"ep {self.ep} does not divide dp * cp = {self.dp * self.cp}", "choose a divisor")
+        for name in DEGREES:
+            if self[name] < 1:  # type: ignore[operator]
+                raise BadValue(f"{name} is {self[name]}", "degrees are 1 or more")
+        try:
+            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep)
+        except ValueError as error:
+            raise BadValue(str(error), "choose a divisor") from None
+
+    def __getitem__(self, axis: str) -> Value:
+        """Its value on an axis."""
+        value: Value = getattr(self, axis)
+        return value
+
+    @property
+    def grids(self) -> Grids:
+        """How it arranges the ranks of a stage."""
+        return arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep)
 
     @property
     def devices(self) -> int:
         """Devices that it uses: those of one stage."""
-        return self.tp * self.dp * self.cp
+        return self.grids.dense.ranks
+
+    def parts(self, state: str) -> tuple[int, int]:
+        """Into how many parts a state of dense parameters, and one of experts, is cut over the ranks that hold it.
+
+        Parameters
+        ----------
+        state
+            ``parameters``, ``gradients`` or ``optimizer``.
+        """
+        dense, expert = self.grids.data, self.grids.expert_data
+        return cut(state, self.sharding, dense), cut(state, self.sharding, expert)
+
+    @property
+    def layout(self) -> Layout:
+        """How its activations lie on the devices."""
+        return Layout(self.grids.dense, self.sequence_parallel)
 
     @property
     def name(self) -> str:
         """The canonical name, as in ``tp2-dp4-zero3-full-sp``; :func:`parse` inverts it."""
-        parts = [f"tp{self.tp}", f"dp{self.dp}"]
-        parts += [f"cp{self.cp}"] * (self.cp > 1) + [f"ep{self.ep}"] * (self.ep > 1)
-        parts += [self.sharding] * (self.sharding != "none") + [self.recompute] * (self.recompute != "none")
-        return "-".join(parts + ["sp"] * self.sequence_parallel)
+        return "-".join(part for axis in AXES if (part := axis.part(self[axis.name])))
 
     @property
     def words(self) -> str:
         """The strategy as people say it: ``tp2 x dp4 zero3, recompute full``."""
-        degrees = [f"tp{self.tp} x dp{self.dp}"]
-        degrees += [f"x cp{self.cp}"] * (self.cp > 1) + [f"x ep{self.ep}"] * (self.ep > 1)
-        degrees += [self.sharding] * (self.sharding != "none")
-        text = " ".join(degrees)
-        return text if self.recompute == "none" else f"{text}, recompute {self.recompute}"
+        said = {axis.name: axis.part(self[axis.name]) for axis in AXES}
+        degrees = " x ".join(said[name] for name in DEGREES if said[name])
+        text = f"{degrees} {said['sharding']}".rstrip()
+        return f"{text}, recompute {self.recompute}" if said["recompute"] else text
 
-    @property
-    def layout(self) -> tuple[int, int, int, bool]:
-        """What decides how its activations lie on the devices: (tp, dp, cp, sequence_parallel)."""
-        return self.tp, self.dp, self.cp, self.sequence_parallel
+
+_NAME = re.compile(
+    "-".join(axis.pattern for axis in AXES if axis.said)
+    + "".join(f"(?:-{axis.pattern})?" for axis in AXES if not axis.said)
+)
 
 
 def parse(name: str) -> Strategy:
@@ -88,16 +169,7 @@ def parse(name: str) -> Strategy:
     match = _NAME.fullmatch(name)
     if match is None:
         raise BadValue(f"{name!r} is not a strategy", "write it like tp2-dp4-zero3-full-sp")
-    part = match.groupdict()
-    return msgspec.convert(
-        {
-            **{degree: int(part[degree] or 1) for degree in ("tp", "dp", "cp", "ep")},
-            "sharding": part["sharding"] or "none",
-            "recompute": part["recompute"] or "none",
-            "sequence_parallel": bool(part["sp"]),
-        },
-        Strategy,
-    )
+    return msgspec.convert({axis.name: axis.value(match[axis.name]) for axis in AXES}, Strategy)
 
 
 class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,16 +217,24 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for tp in divisors(devices):
             if node % tp if self.tp is None else tp not in self.tp:
                 continue
-            for cp in (cp for cp in self.cp if devices // tp % cp == 0):
-                dp = devices // tp // cp
+            data = devices // tp
+            for cp in (cp for cp in self.cp if data % cp == 0):
+                dp = data // cp
                 if self.dp is not None and dp not in self.dp:
                     continue
-                shardings = self.shardings if dp * cp > 1 else ("none",)
-                for ep in (ep for ep in self.ep if dp * cp % ep == 0):
+                shardings = self.shardings if data > 1 else ("none",)
+                for ep in (ep for ep in self.ep if data % ep == 0):
                     for sharding in shardings:
                         for recompute in self.recomputes:
-                            sp = tp > 1 and self.sequence_parallel is not False
-                            yield Strategy(tp, dp, cp, ep, sharding, recompute, sp)
+                            yield Strategy(
+                                tp=tp,
+                                dp=dp,
+                                cp=cp,
+                                ep=ep,
+                                sharding=sharding,
+                                recompute=recompute,
+                                sequence_parallel=tp > 1 and self.sequence_parallel is not False,
+                            )
 
 
 def divisors(number: int) -> tuple[int, ...]:

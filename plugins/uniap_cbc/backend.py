@@ -136,4 +136,5 @@ def _answer(model: Any, columns: list[Any], program: Program, log: str) -> RawRe
 
 
 def _version(log: str) -> str:
-    return (re.findall(r"^Version:\s*(\S+)", log, re.M) or ["unknown"])[0]
+    found = re.search(r"^Version:\s*(\S+)", log, re.M)
+    return found[1] if found else "unknown"

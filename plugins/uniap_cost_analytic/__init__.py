@@ -8,4 +8,5 @@ COST_MODEL = CostModelPlugin(
     version="2",
     constants="uniap_cost_analytic.constants:digest",
     price="uniap_cost_analytic.pricing:price",
+    calibrate="uniap_cost_analytic.calibrate:calibration",
 )

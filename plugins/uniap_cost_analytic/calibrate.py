@@ -8,19 +8,18 @@ say nothing of stays where it was. Levenberg-Marquardt with numerical derivative
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from uniap_core.api import BadValue, CostTables, UniapError
+from uniap_core.api import BadValue, Calibration, CostTables, Fit, MeasuredRun, Price, UniapError
 
 from .constants import Constants, constants_of
 from .pricing import Pricing
 
-Price = Callable[..., CostTables]
 Array = np.ndarray
 
 PRIOR = {
@@ -49,28 +48,6 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Run:
-    """A measured run.
-
-    Attributes
-    ----------
-    seconds
-        Measured time per iteration.
-    generations
-        Device generations it ran on; a run on several tells nothing of one.
-    predict
-        From a price function to predicted seconds.
-    weight
-        Relative weight (sources with many near-copies should weigh less each).
-    """
-
-    seconds: float
-    generations: frozenset[str]
-    predict: Callable[[Price], float]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class Fitted:
     """What a fit found: the constants, 95 % intervals of the fitted ones, and mean absolute errors."""
 
@@ -90,7 +67,31 @@ def price_with(constants: Mapping[str, Constants]) -> Price:
     return price
 
 
-def calibrate(runs: Sequence[Run], start: Mapping[str, Constants] | None = None, steps: int = 6) -> dict[str, Fitted]:
+def calibration(runs: Sequence[MeasuredRun], title: str) -> Calibration:
+    """Fit each generation to the runs on it alone, from the shipped constants.
+
+    Raises
+    ------
+    BadValue
+        If no generation has enough runs that can be predicted.
+    """
+    fitted = calibrate(runs)
+    fits = {
+        generation: Fit(
+            fit.runs,
+            fit.error_before,
+            fit.error_after,
+            {name: getattr(fit.constants, name) for name in fit.intervals},
+            fit.intervals,
+        )
+        for generation, fit in fitted.items()
+    }
+    return Calibration(fits, to_toml(fitted, title))
+
+
+def calibrate(
+    runs: Sequence[MeasuredRun], start: Mapping[str, Constants] | None = None, steps: int = 6
+) -> dict[str, Fitted]:
     """Fit each generation to the runs on it alone.
 
     Raises
@@ -113,7 +114,7 @@ def calibrate(runs: Sequence[Run], start: Mapping[str, Constants] | None = None,
     return found
 
 
-def _fit(runs: list[Run], generation: str, begin: Constants, steps: int) -> Fitted:
+def _fit(runs: list[MeasuredRun], generation: str, begin: Constants, steps: int) -> Fitted:
     names = tuple(PRIOR)
     origin = np.log([getattr(begin, name) for name in names])
     sigma = np.array([PRIOR[name] for name in names])
@@ -162,7 +163,7 @@ def _fit(runs: list[Run], generation: str, begin: Constants, steps: int) -> Fitt
     return Fitted(constants(x), bounds, len(runs), *errors)
 
 
-def _residuals(runs: list[Run], generation: str, constants: Constants) -> Array:
+def _residuals(runs: list[MeasuredRun], generation: str, constants: Constants) -> Array:
     price = price_with({generation: constants})
     found = []
     for run in runs:

@@ -7,13 +7,11 @@ from math import lcm
 
 import numpy as np
 
-from uniap_core.api import Candidate, Cluster, Flow, Strategy
+from uniap_core.api import Candidate, Cluster, Flow, Layout, Span, Strategy
 
 from .constants import Constants
 from .kernels import ELEMENT_BYTES
 from .links import Group, collective_s, stage_group
-
-Layout = tuple[int, int, int, bool]
 
 
 def edge_tables(
@@ -33,22 +31,28 @@ def edge_tables(
     """
     element = ELEMENT_BYTES[candidate.training.precision]
     size = flow.elements(candidate.micro_batch, sequence) * element
-    reshard: dict[tuple[Layout, Layout], float] = {}
-    cross: dict[Layout, float] = {}
-    for a in {s.layout for s in sources}:
-        cross[a] = _cross_s(size, a, cluster, candidate, constants) if candidate.pp > 1 else 0.0
-        for b in {s.layout for s in targets}:
-            reshard[a, b] = _reshard_s(size, a, b, cluster, candidate.pp, constants)
-    inside = np.array([[reshard[a.layout, b.layout] for b in targets] for a in sources])
-    over = np.array([[cross[a.layout] for _ in targets] for a in sources])
-    return inside, over + inside if candidate.pp > 1 else np.zeros_like(inside)
+    leaving, source = _distinct(sources)
+    arriving, target = _distinct(targets)
+    reshard = np.array([[_reshard_s(size, a, b, cluster, candidate.pp, constants) for b in arriving] for a in leaving])
+    inside = reshard[np.ix_(source, target)]
+    if candidate.pp == 1:
+        return inside, np.zeros_like(inside)
+    cross = np.array([_cross_s(size, a, cluster, candidate, constants) for a in leaving])
+    return inside, cross[source][:, None] + inside
+
+
+def _distinct(strategies: tuple[Strategy, ...]) -> tuple[list[Layout], list[int]]:
+    """The layouts of some strategies, each once, and which one each strategy has."""
+    number: dict[Layout, int] = {}
+    which = [number.setdefault(strategy.layout, len(number)) for strategy in strategies]
+    return list(number), which
 
 
 def _reshard_s(size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, constants: Constants) -> float:
     if a == b:
         return 0.0
     ranks = cluster.devices // depth
-    block = min(ranks, lcm(a[0] * a[2], b[0] * b[2]))
+    block = min(ranks, lcm(a.samples.stride, b.samples.stride))
     if block == 1:
         return 0.0
     group = _slowest_group(block, cluster, depth, constants)
@@ -64,7 +68,9 @@ def _reshard_s(size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, 
 def _slowest_group(size: int, cluster: Cluster, depth: int, constants: Constants) -> Group:
     """The slowest group of neighbouring ranks of any stage."""
     ranks = cluster.devices // depth
-    groups = (stage_group(cluster, i * ranks, ranks, 1, size, constants) for i in _distinct_stages(cluster, depth))
+    groups = (
+        stage_group(cluster, i * ranks, ranks, Span(size, 1), constants) for i in _distinct_stages(cluster, depth)
+    )
     return max(groups, key=lambda g: (g.nodes, -g.bandwidth_Bps))
 
 
@@ -81,26 +87,15 @@ def aligned(cluster: Cluster, depth: int) -> bool:
 @lru_cache(maxsize=4096)
 def _lacking(a: Layout, b: Layout) -> tuple[float, float]:
     """Share of its piece under ``b`` that the worst rank does not hold under ``a``, and that piece's size."""
-    ranks = np.arange(lcm(a[0] * a[1] * a[2], b[0] * b[1] * b[2]))
+    ranks = np.arange(lcm(a.grid.ranks, b.grid.ranks))
     held = np.ones(len(ranks))
     piece = 1.0
-    for dimension in (0, 1):
-        low_a, length_a = _interval(ranks, a, dimension)
-        low_b, length_b = _interval(ranks, b, dimension)
-        common = np.minimum(low_a + length_a, low_b + length_b) - np.maximum(low_a, low_b)
-        held *= np.clip(common, 0, None) / length_b
-        piece *= length_b
+    for cut_a, cut_b in ((a.samples, b.samples), (a.rows, b.rows)):
+        low_a, low_b = cut_a.place(ranks) / cut_a.size, cut_b.place(ranks) / cut_b.size
+        common = np.minimum(low_a + 1 / cut_a.size, low_b + 1 / cut_b.size) - np.maximum(low_a, low_b)
+        held *= np.clip(common, 0, None) / (1 / cut_b.size)
+        piece *= 1 / cut_b.size
     return float(1 - held.min()), piece
-
-
-def _interval(ranks: np.ndarray, layout: Layout, dimension: int) -> tuple[np.ndarray, float]:
-    """Where each rank's piece begins, in samples (0) or in the sequence (1), and how long it is (whole = 1)."""
-    tp, dp, cp, spread = layout
-    if dimension == 0:
-        return ranks // (tp * cp) % dp / dp, 1 / dp
-    inner = tp if spread else 1
-    position = ranks // tp % cp * inner + (ranks % tp if spread else 0)
-    return position / (cp * inner), 1 / (cp * inner)
 
 
 def _cross_s(size: float, layout: Layout, cluster: Cluster, candidate: Candidate, constants: Constants) -> float:
@@ -109,10 +104,10 @@ def _cross_s(size: float, layout: Layout, cluster: Cluster, candidate: Candidate
     With ``scatter_gather`` ranks of a tensor-parallel group that hold the same send a part each, which is gathered
     behind the boundary (Narayanan et al. 2021, arXiv 2104.04473, section 4.1).
     """
-    tp, dp, cp, spread = layout
-    piece, gather = size / (dp * cp), 0.0
-    if spread or candidate.training.scatter_gather:
-        if tp > 1 and not spread:
+    tp = layout.grid.size("tp")
+    piece, gather = size / layout.grid.span("cp", "dp").size, 0.0
+    if layout.split or candidate.training.scatter_gather:
+        if tp > 1 and not layout.split:
             gather = collective_s("all_gather", piece, _slowest_group(tp, cluster, candidate.pp, constants), constants)
         piece /= tp
     return 2 * (message_s(piece, cluster, candidate.pp, constants) + gather)

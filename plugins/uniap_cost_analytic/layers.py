@@ -263,8 +263,6 @@ def _update_s(
     strategy: Strategy, parameters: tuple[float, float], place: Place, recipe: Recipe, constants: Constants
 ) -> float:
     """The optimizer streams its states once; ZeRO updates one shard on each rank."""
-    elements = 0.0
-    for count, group in zip(parameters, (place.data, place.expert_data), strict=True):
-        elements += count / (group.size if strategy.sharding != "none" else 1)
+    elements = sum(count / part for count, part in zip(parameters, strategy.parts("optimizer"), strict=True))
     bandwidth = place.engine.memory_Bps / constants.memory_share * constants.optimizer_share
     return elements * recipe.touched / bandwidth

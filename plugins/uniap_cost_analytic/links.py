@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from uniap_core.api import Cluster, Collective
+from uniap_core.api import Cluster, Collective, Span
 
 from .constants import Constants
 
@@ -44,23 +44,22 @@ PAIR = 0.85
 ALONE = Group(1, 1, math.inf, 0.0, 0.0, math.inf)
 
 
-def stage_group(cluster: Cluster, first: int, count: int, stride: int, size: int, constants: Constants) -> Group:
-    """The slowest group of ``size`` ranks ``stride`` apart within the ranks ``first`` to ``first + count``.
-
-    Tensor parallel groups have stride 1, context parallel tp, data parallel tp * cp.
-    """
-    if size == 1:
+def stage_group(cluster: Cluster, first: int, count: int, span: Span, constants: Constants) -> Group:
+    """The slowest of the groups that a span forms among the ranks ``first`` to ``first + count``."""
+    if span.size == 1:
         return ALONE
     width = cluster.node_size
     if cluster.homogeneous and (first % width == 0 or (width % count == 0 and first % count == 0)):
-        members = _aligned(width, stride, size)
+        members = _aligned(width, span)
         if members is not None:
-            return _group(cluster, size, -(-size // members), members, cluster.node_of[first], constants)
-    return _enumerated(cluster, first, count, stride, size, constants)
+            nodes = -(-span.size // members)
+            return _group(cluster, span.size, nodes, members, cluster.node_of[first], constants)
+    return _enumerated(cluster, first, count, span, constants)
 
 
-def _aligned(width: int, stride: int, size: int) -> int | None:
+def _aligned(width: int, span: Span) -> int | None:
     """Members of a group per node where all groups lie alike in nodes of ``width``, else None."""
+    size, stride = span
     block = stride * size
     if block <= width:
         return size if width % block == 0 else None
@@ -69,18 +68,15 @@ def _aligned(width: int, stride: int, size: int) -> int | None:
     return None
 
 
-def _enumerated(cluster: Cluster, first: int, count: int, stride: int, size: int, constants: Constants) -> Group:
+def _enumerated(cluster: Cluster, first: int, count: int, span: Span, constants: Constants) -> Group:
     worst = ALONE
-    block = stride * size
-    for base in range(first, first + count, block):
-        for offset in range(stride):
-            ranks = range(base + offset, min(base + block, first + count), stride)
-            nodes = [cluster.node_of[rank] for rank in ranks]
-            members = max(nodes.count(node) for node in set(nodes))
-            slowest = min(set(nodes), key=lambda node: cluster.nodes[node].link.bandwidth_Bps)
-            group = _group(cluster, size, len(set(nodes)), members, slowest, constants)
-            if worst is ALONE or group.bandwidth_Bps < worst.bandwidth_Bps:
-                worst = group
+    for ranks in span.groups(range(first, first + count)):
+        nodes = [cluster.node_of[rank] for rank in ranks]
+        members = max(nodes.count(node) for node in set(nodes))
+        slowest = min(set(nodes), key=lambda node: cluster.nodes[node].link.bandwidth_Bps)
+        group = _group(cluster, span.size, len(set(nodes)), members, slowest, constants)
+        if worst is ALONE or group.bandwidth_Bps < worst.bandwidth_Bps:
+            worst = group
     return worst
 
 

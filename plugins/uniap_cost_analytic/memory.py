@@ -53,11 +53,12 @@ def recomputes(operators: tuple[Operator, ...]) -> bool:
 def local_parameters(operators: tuple[Operator, ...], strategy: Strategy, *, copies: bool) -> tuple[float, float]:
     """Dense and expert parameters of a layer on one device, before any sharding."""
     dense = experts = 0.0
+    grid = strategy.grids.expert
     for op in operators:
         if op.tied and not copies:
             continue
         if op.kind == "grouped_gemm":
-            experts += op.parameters / (strategy.tp * strategy.ep)
+            experts += op.parameters / (grid.size("etp") * grid.size("ep"))
         else:
             # A norm of each head has the same weight for all of them.
             split = op.split != "none" and op.kind != "norm"
@@ -67,17 +68,20 @@ def local_parameters(operators: tuple[Operator, ...], strategy: Strategy, *, cop
 
 def state_bytes(parameters: tuple[float, float], strategy: Strategy, recipe: Recipe) -> tuple[float, float, float]:
     """Parameters, gradients and optimizer states on one device, bytes."""
-    ranks = strategy.dp * strategy.cp
     weight, optimizer = recipe.weight, recipe.optimizer
     if strategy.sharding == "zero3" and weight < 4:
         # Sharded throughout, the fp32 master copy is the weight; what is gathered is cast (FSDP mixed precision).
         weight, optimizer = 4.0, optimizer - 4
-    weights = gradients = states = 0.0
-    for count, shards in zip(parameters, (ranks, ranks // strategy.ep), strict=True):
-        weights += count * weight / (shards if strategy.sharding == "zero3" else 1)
-        gradients += count * recipe.gradient / (shards if strategy.sharding in ("zero2", "zero3") else 1)
-        states += count * optimizer / (shards if strategy.sharding != "none" else 1)
-    return weights, gradients, states
+    return (
+        _shared(parameters, weight, strategy.parts("parameters")),
+        _shared(parameters, recipe.gradient, strategy.parts("gradients")),
+        _shared(parameters, optimizer, strategy.parts("optimizer")),
+    )
+
+
+def _shared(counts: tuple[float, float], each: float, parts: tuple[int, int]) -> float:
+    """Bytes of a state of dense and of expert parameters, cut into some parts each."""
+    return sum((count * each / part for count, part in zip(counts, parts, strict=True)), 0.0)
 
 
 def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) -> float:
@@ -116,7 +120,7 @@ def stash_bytes(
         return everything
     if strategy.recompute == "selective":
         return sum(saved_bytes(op, cut, training, selective=True) for op in operators)
-    share = cut.cp * (cut.tp if cut.sequence_parallel else 1)
+    share = strategy.layout.rows.size
     element = ELEMENT_BYTES[training.precision]
     kept = sum(cut.samples * rows.at(cut.sequence) * width * element for rows, width in inputs) / share
     return min(everything, kept)
@@ -155,7 +159,7 @@ def transient_bytes(
             for op in operators
         )
         running += again
-    whole = sum(parameters) if strategy.dp * strategy.cp > 1 else 0.0
+    whole = sum(parameters) if strategy.grids.data.size > 1 else 0.0
     if strategy.sharding == "zero3":
         running += whole * (2 * recipe.gathered + recipe.gathered)
     elif strategy.sharding == "zero2":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +18,14 @@ from uniap_core.api import (
     Device,
     EdgeTable,
     Flow,
+    Grids,
     Layer,
     LayerCosts,
     Length,
     ModelGraph,
     Operator,
     Profile,
+    Span,
     Strategy,
     StrategySpace,
     check_candidate,
@@ -131,7 +134,7 @@ class Pricing:
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
         self.wires = cluster
-        self.places: dict[tuple[int, tuple[int, int, int, int]], Place] = {}
+        self.places: dict[tuple[int, Grids], Place] = {}
 
     # --- what a device of a stage is -------------------------------------------------------------------------
 
@@ -141,24 +144,23 @@ class Pricing:
 
     def place(self, site: int, strategy: Strategy) -> Place:
         """The device and the groups of a strategy on a stage."""
-        key = site, (strategy.tp, strategy.dp, strategy.cp, strategy.ep)
-        if key not in self.places:
+        grids = strategy.grids
+        if (site, grids) not in self.places:
             device = self.sites[site].device
-            tp, dp, cp, ep = key[1]
-            self.places[key] = Place(
-                engine(device, self.training, self.constants(device)),
-                self.group(site, 1, tp),
-                self.group(site, tp, cp),
-                self.group(site, tp, ep),
-                self.group(site, tp, dp * cp),
-                self.group(site, tp * ep, dp * cp // ep),
+            self.places[site, grids] = Place(
+                engine=engine(device, self.training, self.constants(device)),
+                tensor=self.group(site, grids.dense.span("tp")),
+                context=self.group(site, grids.dense.span("cp")),
+                expert=self.group(site, grids.expert.span("ep")),
+                data=self.group(site, grids.data),
+                expert_data=self.group(site, grids.expert_data),
             )
-        return self.places[key]
+        return self.places[site, grids]
 
-    def group(self, site: int, stride: int, size: int) -> Group:
-        """A group of ``size`` ranks ``stride`` apart on a stage."""
+    def group(self, site: int, span: Span) -> Group:
+        """The group that a span forms on a stage."""
         first, ranks, device = self.sites[site]
-        return stage_group(self.cluster, first, ranks, stride, size, self.constants(device))
+        return stage_group(self.cluster, first, ranks, span, self.constants(device))
 
     def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
         """One pass of a layer in each direction on one device of a stage."""
@@ -176,28 +178,14 @@ class Pricing:
         """The cost tables."""
         inputs, ends = _inputs(self.graph), _ends(self.graph)
         shared: dict[tuple[tuple[Operator, ...], Inputs, str], Priced] = {}
-        priced = []
-        for layer in self.graph.layers:
-            key = layer.signature(), inputs[layer.name], ends[layer.name]
-            if key not in shared:
-                shared[key] = self._layer(layer, key[1])
-            priced.append(shared[key])
+        kinds = [(layer.signature(), inputs[layer.name], ends[layer.name]) for layer in self.graph.layers]
+        for layer, kind in zip(self.graph.layers, kinds, strict=True):
+            if kind not in shared:
+                shared[kind] = self._layer(layer, kind[1])
         reserves, parts = self._reserves([(p.needs, end) for (_, _, end), p in shared.items()])
-        states = {id(p): self._charged(p, end, parts["workspace"]) for (_, _, end), p in shared.items()}
+        charged = {kind: self._charged(p, kind[2], parts["workspace"]) for kind, p in shared.items()}
         layers = tuple(
-            LayerCosts(
-                layer.name,
-                p.strategies,
-                p.costs.forward_s,
-                p.costs.backward_s,
-                p.costs.iteration_s,
-                states[id(p)][1],
-                p.costs.stash_bytes,
-                p.costs.time_parts_s,
-                {**p.costs.state_parts_bytes, "workspace": states[id(p)][0]},
-                p.transient,
-            )
-            for layer, p in zip(self.graph.layers, priced, strict=True)
+            replace(charged[kind], name=layer.name) for layer, kind in zip(self.graph.layers, kinds, strict=True)
         )
         memory = [
             min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, self.candidate.pp))
@@ -262,7 +250,14 @@ class Pricing:
     def cut(self, strategy: Strategy) -> Cut:
         """What one device holds of a layer."""
         samples = self.candidate.micro_batch / strategy.dp
-        return Cut(samples, self.graph.sequence, strategy.tp, strategy.cp, strategy.ep, strategy.sequence_parallel)
+        return Cut(
+            samples=samples,
+            sequence=self.graph.sequence,
+            tp=strategy.tp,
+            cp=strategy.cp,
+            ep=strategy.ep,
+            sequence_parallel=strategy.sequence_parallel,
+        )
 
     def _arrays(
         self, layer: Layer, inputs: Inputs, fitting: list[Strategy], times: np.ndarray, parts: np.ndarray
@@ -326,12 +321,18 @@ class Pricing:
             parts["margin"].append(MARGIN_SHARE * memory)
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
-    def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """What a strategy needs beyond the workspace, and its state with that added."""
+    def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> LayerCosts:
+        """The costs of a kind of layer, with what a strategy needs beyond the workspace added to its state."""
         depth = self.candidate.pp
         smallest = min(w for i, w in enumerate(workspace) if _may_lie(end, i, depth))
         excess = (1 + FRAGMENTED) * np.maximum(0.0, priced.transient - smallest)
-        return excess, priced.costs.state_bytes + excess if excess.any() else priced.costs.state_bytes
+        costs = priced.costs
+        return replace(
+            costs,
+            state_bytes=costs.state_bytes + excess if excess.any() else costs.state_bytes,
+            state_parts_bytes={**costs.state_parts_bytes, "workspace": excess},
+            workspace_bytes=priced.transient,
+        )
 
     # --- edges ------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from uniap_core.api import (
     ModelGraph,
     Operator,
     Profile,
+    Span,
     Strategy,
     StrategySpace,
     identity,
@@ -94,15 +95,15 @@ class ProfiledPricing(Pricing):
             changes["matmul_share"] = ceiling / (peak * device.matmul_ceiling)
         return msgspec.structs.replace(constants, **changes) if changes else constants
 
-    def group(self, site: int, stride: int, size: int) -> Group:
+    def group(self, site: int, span: Span) -> Group:
         """A group of ranks with what was measured on it, and the bandwidth and latency of its all-reduce."""
-        group = super().group(site, stride, size)
-        if size == 1:
+        group = super().group(site, span)
+        if span.size == 1:
             return group
-        shape = size, stride, group.nodes
+        shape = span.size, span.stride, group.nodes
         known = {c.operation: c for c in self.profile.collectives if (c.ranks, c.stride, c.nodes) == shape}
         if "all_reduce" not in known:
-            self.notes[f"collectives of {size} ranks {stride} apart were not measured: analytic"] = None
+            self.notes[f"collectives of {span.size} ranks {span.stride} apart were not measured: analytic"] = None
             return group
         measured = tuple((c.operation, c.alpha_s, c.beta_s_per_byte) for c in known.values())
         reduced = measured_group(group, known["all_reduce"], self.constants(self.sites[site].device))
@@ -170,7 +171,7 @@ class ProfiledPricing(Pricing):
         return forward, backward
 
     def _ratio(self, layer: Layer, site: int, timing: LayerTiming) -> tuple[float, float]:
-        cut = Cut(timing.samples, timing.sequence, timing.tp, 1, 1, False)
+        cut = Cut(timing.samples, timing.sequence, tp=timing.tp, cp=1, ep=1, sequence_parallel=False)
         place = self.place(site, Strategy(tp=1, dp=self.ranks))
         expected = super().layout(layer, site, cut, place)
         return timing.forward_s / expected.forward_s, timing.backward_s / expected.backward_s

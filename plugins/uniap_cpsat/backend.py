@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import numpy as np
-import ortools
 from ortools.sat.python import cp_model
 
 from uniap_core.api import Emit, Found, Incumbent, Program, RawResult, SolveRequest, Stop
@@ -43,7 +43,7 @@ def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
 
 def probe() -> str:
     """Version; CP-SAT needs no licence."""
-    return f"CP-SAT of OR-Tools {ortools.__version__} (Apache-2.0)"
+    return f"CP-SAT of OR-Tools {version('ortools')} (Apache-2.0)"
 
 
 def _build(program: Program) -> tuple[Any, list[Any]]:
@@ -71,7 +71,8 @@ def _build(program: Program) -> tuple[Any, list[Any]]:
 
 
 def _configure(solver: Any, request: SolveRequest, options: CpSatOptions) -> list[str]:
-    parameters, log = solver.parameters, []
+    log: list[str] = []
+    parameters = solver.parameters
     parameters.num_workers, parameters.random_seed = request.threads, request.seed
     parameters.relative_gap_limit = request.gap
     parameters.linearization_level = options.linearization
@@ -112,7 +113,7 @@ def _answer(solver: Any, status: Any, columns: list[Any], options: CpSatOptions)
         objective_s=solver.objective_value if found else None,
         bound_s=_finite(solver.best_objective_bound) if name != "INFEASIBLE" else None,
         raw_status=name,
-        version=ortools.__version__,
+        version=version("ortools"),
         statistics={"branches": solver.num_branches, "conflicts": solver.num_conflicts},
     )
 

@@ -253,7 +253,7 @@ class CodeBook:
             outs = np.array([self._out(*option, keys, rows, cost) for option in options], dtype=np.int64)
             ways.append((c, outs))
             # What an earlier boundary promised, a later one may promise more tightly.
-            tighter = (promises[:, None] >= promises).all(axis=2)
+            tighter = np.asarray((promises[:, None] >= promises).all(axis=2))
             ways += [(len(rep) + out, outs[tighter[x]]) for x, out in enumerate(outs.tolist()) if out >= first]
         cross, price = np.full((len(rep) + len(rows), len(rows)), math.inf), np.array(cost)
         for code, outs in ways:

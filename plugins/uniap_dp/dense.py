@@ -68,5 +68,5 @@ def stack(tables: Sequence[Array], shape: tuple[int, ...], rest: float = 0.0) ->
         return np.array(tables)
     out = np.full((len(tables), *shape), rest)
     for at, table in enumerate(tables):
-        out[(at, *map(slice, table.shape))] = table
+        out[at][tuple(slice(n) for n in table.shape)] = table
     return out

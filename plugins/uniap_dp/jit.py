@@ -27,10 +27,10 @@ def compiled(signature: str, *, inner: bool = False) -> Callable[[Callable[..., 
     What is not needed is not compiled either: rewriting of array expressions, an entry from C, and for an ``inner``
     loop, which other loops alone call, the entry from Python.
     """
-    decorate = numba.njit(
-        signature, cache=True, boundscheck=False, error_model="numpy",
-        no_rewrites=True, no_cfunc_wrapper=True, no_cpython_wrapper=inner,
-    )  # fmt: skip
+    # Options that numba's own types do not know.
+    less: dict[str, Any] = {"no_rewrites": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": inner}
+    decorate: Callable[[Callable[..., Any]], Callable[..., Any]]
+    decorate = numba.njit(signature, cache=True, boundscheck=False, error_model="numpy", **less)
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         try:

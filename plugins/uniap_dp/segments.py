@@ -158,7 +158,8 @@ def priced(lattice: Lattice, kind: int, root: Root, item: int, recipe: Array) ->
     here = slice(int(root.base[item]), int(root.base[item + 1]))
     state = int(np.flatnonzero((best[:, here] == ends[:, item, None]).all(axis=0))[0])
     many = np.isfinite(best[0]).astype(np.int64)
-    return _trace(lattice, kind, root, item, state, *ends[:, item], np.arange(states), many, *best)
+    time_s, memory = ends[:, item]
+    return _trace(lattice, kind, root, item, state, time_s, memory, np.arange(states), many, best[0], best[1])
 
 
 def _trace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import Inexpressible, Layer, LayerPlan, Proposal
+from uniap_core.api import Inexpressible, Layer, Proposal
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -41,9 +41,9 @@ def _job(plan: Proposal) -> Iterator[Refusal]:
         yield f"the precision {plan.precision!r}{why}", f"plan with --precision {' or '.join(PRECISIONS)}"
     if training.optimizer not in OPTIMIZERS:
         yield f"the optimizer {training.optimizer!r}", f"plan with {' or '.join(OPTIMIZERS)}"
-    if training.dropout and any(layer.tp > 1 for layer in plan.layers):
+    if training.dropout and any(layer.strategy.tp > 1 for layer in plan.layers):
         yield "dropout would differ between tensor-parallel ranks", "plan without dropout, or with --pin tp=1"
-    if training.tensor_overlap != "none" and any(layer.tp > 1 for layer in plan.layers):
+    if training.tensor_overlap != "none" and any(layer.strategy.tp > 1 for layer in plan.layers):
         yield "collectives of tensor parallelism behind the products beside them", "plan without tensor_overlap"
     if training.scatter_gather and plan.pp > 1:
         yield "messages between stages in parts that are gathered behind them", "plan without scatter_gather"
@@ -66,21 +66,20 @@ def _layers(plan: Proposal) -> Iterator[Refusal]:
     micro_batch = plan.global_batch // plan.micro_batches
     layers = {layer.name: layer for layer in plan.model.layers}
     for planned in plan.layers:
-        name = planned.name
-        for degree, text in ((planned.cp, "context"), (planned.ep, "expert")):
+        name, strategy = planned.name, planned.strategy
+        for degree, text in ((strategy.cp, "context"), (strategy.ep, "expert")):
             if degree > 1:
                 yield f"{text} parallelism (layer {name})", f"plan with {text[0]}p=1"
-        if planned.tp * planned.dp * planned.cp != width:
-            yield f"layer {name} has tp {planned.tp} x dp {planned.dp} on {width} devices", "their product must fit"
-        if micro_batch % planned.dp:
-            cause = f"layer {name} shares a micro-batch of {micro_batch} among {planned.dp} ranks"
+        if strategy.devices != width:
+            yield f"layer {name} has tp {strategy.tp} x dp {strategy.dp} on {width} devices", "their product must fit"
+        if micro_batch % strategy.dp:
+            cause = f"layer {name} shares a micro-batch of {micro_batch} among {strategy.dp} ranks"
             yield cause, "choose fewer micro-batches, a larger batch, or pin a smaller dp"
-        if planned.tp > 1 and name in layers:
-            yield from _split(planned, layers[name])
+        if strategy.tp > 1 and name in layers:
+            yield from _split(strategy.tp, layers[name])
 
 
-def _split(planned: LayerPlan, layer: Layer) -> Iterator[Refusal]:
-    tp = planned.tp
+def _split(tp: int, layer: Layer) -> Iterator[Refusal]:
     for op in layer.operators:
         counts = {"heads": op.heads, "key heads": op.kv_heads}
         if op.kind == "gemm" and op.split == "column":

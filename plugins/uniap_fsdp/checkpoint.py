@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 
 from uniap_core.api import BadFile
@@ -28,7 +29,7 @@ def save(folder: str, step: int, held: Sequence[Held], optimizer: torch.optim.Op
     partial = target.with_name(f".{target.name}.partial")
     state = _state([one for one in held if one.owner], held, optimizer)
     state["step"] = torch.tensor(step)
-    dcp.save(state, checkpoint_id=str(partial))
+    state_dict_saver.save(state, checkpoint_id=str(partial))
     dist.barrier()
     if dist.get_rank() == 0:
         if target.exists():
@@ -53,8 +54,8 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
         state = _state(chosen, held, optimizer)
         state["step"] = torch.tensor(0)
         try:
-            dcp.load(state, checkpoint_id=path)
-        except (dcp.api.CheckpointException, RuntimeError, ValueError) as error:
+            state_dict_loader.load(state, checkpoint_id=path)
+        except (CheckpointException, RuntimeError, ValueError) as error:
             last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
             raise BadFile(f"{path} does not fit this model: {last}", "resume with the model it was made of") from None
         step = int(state["step"])

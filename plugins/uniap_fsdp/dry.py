@@ -93,7 +93,8 @@ def _build(
         ) from error
     for layer in plan.layers:
         if layer.stage == stage:
-            mesh = built.meshes.by_tp[layer.tp].mesh[stage].reshape(-1, layer.tp)
+            tp = layer.strategy.tp
+            mesh = built.meshes.by_tp[tp].mesh[stage].reshape(-1, tp)
             groups[layer.name] = {
                 "tp": tuple(tuple(row) for row in mesh.tolist()),
                 "dp": tuple(tuple(row) for row in mesh.T.tolist()),

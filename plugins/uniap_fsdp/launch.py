@@ -14,7 +14,20 @@ from pathlib import Path
 
 import msgspec
 
-from uniap_core.api import Emit, Job, LaunchFailed, Note, Plan, Progress, RunReport, admit, read, warden, write
+from uniap_core.api import (
+    Emit,
+    Job,
+    LaunchFailed,
+    Note,
+    Plan,
+    Progress,
+    RunReport,
+    admit,
+    read,
+    warden,
+    write,
+    write_plan,
+)
 
 from . import where
 from .dry import layout
@@ -73,7 +86,7 @@ def launch(plan: Plan, job: Job, emit: Emit) -> RunReport:
     start = time.monotonic()
     admit(plan)
     kind = device_kind(job)
-    notes = layout(plan).notes
+    notes = layout(plan.proposal).notes
     folder = _folder(job)
     try:
         return _launch(plan, job, kind, folder, notes, emit, start)
@@ -88,10 +101,10 @@ def launch(plan: Plan, job: Job, emit: Emit) -> RunReport:
 def _launch(
     plan: Plan, job: Job, kind: str, folder: Path, notes: tuple[str, ...], emit: Emit, start: float
 ) -> RunReport:
-    notes += tuple(check_machine(plan, kind, str(folder), memory=job.check_memory))
+    notes += tuple(check_machine(plan.proposal, kind, str(folder), memory=job.check_memory))
     for text in notes:
         emit(Note(time.monotonic() - start, text))
-    write(folder / "plan.json", plan)
+    write_plan(folder / "plan.json", plan)
     write(folder / "job.json", job)
     _torchrun(plan, job, kind, folder, emit, start)
     report = read(folder / "report.json", RunReport)

@@ -1,7 +1,7 @@
 """Device meshes and process groups of a plan.
 
-Stages take consecutive blocks of ranks; within a stage tensor parallelism is innermost. Every tensor-parallel
-width has a mesh (pp, dp, tp) of its own over the whole world, made by all ranks in the same order.
+Stages take consecutive blocks of ranks, which lie in a stage as the dense grid of a strategy says. Every
+tensor-parallel width has a mesh (pp, dp, tp) of its own over the whole world, made by all ranks in the same order.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from uniap_core.api import Span, arrange
 
 from .relayout import Wires
 
@@ -39,12 +41,17 @@ class Meshes:
     @property
     def stage(self) -> int:
         """The rank's stage."""
-        return dist.get_rank() // self.width
+        return int(self.pipelines.place(dist.get_rank()))
 
     @property
     def index(self) -> int:
         """The rank's place in its stage."""
-        return dist.get_rank() % self.width
+        return int(Span(self.width, 1).place(dist.get_rank()))
+
+    @property
+    def pipelines(self) -> Span:
+        """Ranks that pass activations on: those at the same place of every stage."""
+        return Span(self.depth, self.width)
 
     def dp(self, tp: int) -> DeviceMesh:
         """Ranks that hold the same part of a layer of this width."""
@@ -86,9 +93,12 @@ def make(device: str, depth: int, widths: set[int], *, replicas: bool) -> Meshes
     width = dist.get_world_size() // depth
     sizes = {1} | widths | {math.lcm(a, b) for a, b in itertools.combinations(widths, 2)}
     meshes = {}
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
     for tp in sorted(sizes):
-        shape, names = (depth, width // tp, tp), ("pp", "dp", "tp")
+        grid = arrange(tp=tp, dp=width // tp).dense
         if replicas:
-            shape, names = (depth, width // tp, 1, tp), ("pp", "dp", "one", "tp")
+            grid = grid.beside("one", 1, inside="dp")
+        shape, names = grid.piled("pp", depth).mesh("cp")
         meshes[tp] = init_device_mesh(device, shape, mesh_dim_names=names)
     return Meshes(device, depth, width, meshes)

@@ -21,7 +21,6 @@ from .data import Task
 from .meshes import Meshes
 from .pipeline import Body, Pipe, schedule
 from .reduce import Held, Tie, reduce_replicated, reduce_ties
-from .relayout import Layout
 from .shard import Unit, share
 from .source import Source, aliases, fill, first_results, separate, sites_of
 from .split import Splitting, splitting
@@ -58,7 +57,7 @@ class Parallel:
             This rank's share of the loss: zero but on the last stage, equal on ranks of a tensor-parallel group
             there, so that ``shares / tp`` sum to the mean loss.
         """
-        kwargs = dict(inputs)
+        kwargs: dict[str, Any] = dict(inputs)
         losses: list[torch.Tensor] = []
         if self.stage.last:
             kwargs |= {f"{TARGET}{i}": target for i, target in enumerate(targets)}
@@ -71,7 +70,7 @@ class Parallel:
     def replicas_of_loss(self) -> int:
         """Ranks of the stage that hold the same share of the loss."""
         route = self.stage.route
-        return route.layouts[route.wiring.sites[route.wiring.result[0].site].layer].tp
+        return route.layouts[route.wiring.sites[route.wiring.result[0].site].layer].grid.size("tp")
 
 
 class _Reducing(Pipe):
@@ -170,7 +169,8 @@ def apply(
     model, sites = source.model, source.sites
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     wiring = wiring or wire(source, example)
-    world = mesh_module.make(kind, plan.pp, {layer.tp for layer in plan.layers}, replicas=plan.precision == "bf16")
+    widths = {layer.strategy.tp for layer in plan.layers}
+    world = mesh_module.make(kind, plan.pp, widths, replicas=plan.precision == "bf16")
     first = aliases(model)
     modules = {path: model.get_submodule(path) for path in sites}
     layers = {layer.name: layer for layer in plan.model.layers}
@@ -209,9 +209,8 @@ def _notes(plan: Proposal, route: Route, sites: Mapping[str, str]) -> tuple[str,
     """Where the run deviates from the plan's letter."""
     blocks = {layer.name for layer in plan.model.layers if any(op.kind == "attention" for op in layer.operators)}
     sliced = {layer for path, layer in sites.items() if route.layouts[layer].split and route.borders[path].inputs[0]}
-    whole = [
-        x.name for x in plan.layers if x.name in blocks and x.sequence_parallel and x.tp > 1 and x.name not in sliced
-    ]
+    wanted = [x.name for x in plan.layers if x.strategy.sequence_parallel and x.strategy.tp > 1]
+    whole = [name for name in wanted if name in blocks and name not in sliced]
     if not whole:
         return ()
     more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
@@ -248,14 +247,15 @@ def route_of(plan: Proposal, wiring: Wiring, splits: Mapping[str, Splitting]) ->
     Inexpressible
         If activations of different layouts are combined outside of layers.
     """
-    width = plan.cluster.devices // plan.pp
     rows = {
         site.layer: max(wiring.shape(port).rows for port in _ports(wiring, i)) for i, site in enumerate(wiring.sites)
     }
     layouts = {}
     for layer in plan.layers:
-        split = layer.sequence_parallel and layer.tp > 1 and rows.get(layer.name, 1) % layer.tp == 0
-        layouts[layer.name] = Layout(width, layer.tp, split)
+        made = layer.strategy.layout
+        tp = made.grid.size("tp")
+        split = made.split and tp > 1 and rows.get(layer.name, 1) % tp == 0
+        layouts[layer.name] = made._replace(split=split)
     stage_of = {layer.name: layer.stage for layer in plan.layers}
     route = Route(
         wiring=wiring,
@@ -316,10 +316,11 @@ def _ties(copies: Mapping[str, Mapping[str, str]], route: Route, world: Meshes, 
     for name, found in shared.items():
         stages = tuple(sorted({route.stage_of[layer] for layer in found.values()}))
         if len(stages) > 1 and stages not in groups:
-            for index in range(world.width):
-                group = dist.new_group([stage * world.width + index for stage in stages])
-                if index == world.index and world.stage in stages:
+            for peers in world.pipelines.groups(range(dist.get_world_size())):
+                group = dist.new_group([peers[stage] for stage in stages])
+                if dist.get_rank() in (peers[stage] for stage in stages):
                     groups[stages] = group
+            assert dist.group.WORLD is not None
             groups.setdefault(stages, dist.group.WORLD)
         mine = tuple(one for one in held if one.name == name)
         alike = len({cuts[alias] for alias in found}) == 1

@@ -113,7 +113,7 @@ class Clock:
         if not self.cuda:
             return float(sum(end - start for start, end in spans))
         torch.cuda.synchronize()
-        return sum(start.elapsed_time(end) for start, end in spans) / 1000
+        return float(sum(start.elapsed_time(end) for start, end in spans)) / 1000
 
     def _now(self) -> Any:
         if not self.cuda:

@@ -1,14 +1,34 @@
 """The words of a plan, for exported scripts: what the modules beside this one read of it, without uniap.
 
-``uniap export --to fsdp`` puts this module in the place of ``uniap_core.api``.
+``uniap export --to fsdp`` puts this module in the place of ``uniap_core.api``, and ``uniap_core.axes`` beside it, which
+needs nothing of uniap either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+
+from uniap_core.api import Grids, Layout, Span, arrange
+
+__all__ = [
+    "BadFile",
+    "Inexpressible",
+    "Job",
+    "Layer",
+    "LayerPlan",
+    "Layout",
+    "ModelGraph",
+    "Operator",
+    "Proposal",
+    "Span",
+    "Strategy",
+    "UniapError",
+    "arrange",
+    "plan",
+]
 
 
 class UniapError(Exception):
@@ -27,40 +47,42 @@ class Inexpressible(UniapError):
     """The plan cannot be run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """How a layer is shared by the devices of its stage."""
+    """How a layer is shared by the devices of its stage; ``name`` says the same in one word."""
 
-    tp: int
-    dp: int
-    sharding: str
-    recompute: str
-    sequence_parallel: bool
+    name: str
+    tp: int = 1
+    dp: int = 1
+    cp: int = 1
+    ep: int = 1
+    sharding: str = "none"
+    recompute: str = "none"
+    sequence_parallel: bool = False
 
     @property
-    def name(self) -> str:
-        """Its parts in one word."""
-        return f"tp{self.tp}-dp{self.dp}-{self.sharding}-{self.recompute}" + "-sp" * self.sequence_parallel
+    def grids(self) -> Grids:
+        """How it arranges the ranks of a stage."""
+        return arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep)
+
+    @property
+    def devices(self) -> int:
+        """Devices of a stage."""
+        return self.grids.dense.ranks
+
+    @property
+    def layout(self) -> Layout:
+        """How its activations lie on the devices."""
+        return Layout(self.grids.dense, self.sequence_parallel)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """A row of the plan."""
+    """One layer: its stage and its strategy."""
 
     name: str
     stage: int
-    tp: int
-    dp: int
-    sharding: str
-    recompute: str
-    sequence_parallel: bool
-    cp: int = 1
-    ep: int = 1
-
-    @property
-    def strategy(self) -> Strategy:
-        """The row without the place."""
-        return Strategy(self.tp, self.dp, self.sharding, self.recompute, self.sequence_parallel)
+    strategy: Strategy
 
 
 @dataclass(frozen=True)
@@ -134,9 +156,18 @@ Operator = Any
 
 
 def plan(
-    family: str, architecture: Mapping[str, Any], sequence: int, rows: Sequence[Sequence[Any]], **rest: Any
+    *,
+    family: str,
+    architecture: Mapping[str, Any],
+    sequence: int,
+    strategies: Iterable[Strategy],
+    layers: Mapping[str, Mapping[str, Any]],
+    **rest: Any,
 ) -> Proposal:
-    """A plan from its table: one row (layer, stage, tp, dp, sharding, recompute, sequence parallel) per layer."""
-    layers = tuple(LayerPlan(*row) for row in rows)
-    graph = ModelGraph(family, sequence, architecture, tuple(Layer(layer.name) for layer in layers))
-    return Proposal(model=graph, layers=layers, **rest)
+    """A plan from its tables: strategies, and by the name of each layer its stage and the name of its strategy."""
+    known = {strategy.name: strategy for strategy in strategies}
+    rows = tuple(
+        LayerPlan(name=name, stage=row["stage"], strategy=known[row["strategy"]]) for name, row in layers.items()
+    )
+    graph = ModelGraph(family, sequence, architecture, tuple(Layer(layer.name) for layer in rows))
+    return Proposal(model=graph, layers=rows, **rest)

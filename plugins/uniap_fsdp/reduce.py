@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -159,11 +159,12 @@ def part_of(whole: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
     assert place is not None
     order = sorted(range(mesh.ndim), key=lambda dim: (mesh.mesh_dim_names or ())[dim] != "tp")
     for dim in order:
-        placement = parameter.placements[dim]
-        if isinstance(placement, Replicate):
+        # Shards of every kind have a dimension, replicas none.
+        cut: int | None = getattr(parameter.placements[dim], "dim", None)
+        if cut is None:
             continue
-        parts = whole.chunk(mesh.size(dim), placement.dim)
-        whole = parts[place[dim]] if place[dim] < len(parts) else whole.narrow(placement.dim, 0, 0)
+        parts = whole.chunk(mesh.size(dim), cut)
+        whole = parts[place[dim]] if place[dim] < len(parts) else whole.narrow(cut, 0, 0)
     return whole
 
 
@@ -197,8 +198,8 @@ def optimizer(kind: str, held: Sequence[Held], learning_rate: float) -> torch.op
     locals_ = [nn.Parameter(one.local) for one in held]
     if kind == "sgd":
         return torch.optim.SGD(locals_ or [torch.zeros(0)], lr=learning_rate)
-    make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[kind]
-    return make(locals_ or [torch.zeros(0)], lr=learning_rate, fused=True)
+    made: Callable[..., torch.optim.Optimizer] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[kind]
+    return made(locals_ or [torch.zeros(0)], lr=learning_rate, fused=True)
 
 
 def hand_over(held: Sequence[Held], optimizer: torch.optim.Optimizer) -> None:

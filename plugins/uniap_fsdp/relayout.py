@@ -15,43 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How an activation lies on the ranks of a stage.
-
-    Attributes
-    ----------
-    ranks
-        Ranks of the stage.
-    tp
-        Width of the tensor-parallel groups (neighbouring ranks); ``ranks / tp`` of them share the batch.
-    split
-        Whether the ranks of a group hold slices of the rows (sequence parallelism) or all the same.
-    """
-
-    ranks: int
-    tp: int
-    split: bool = False
-
-    @property
-    def dp(self) -> int:
-        """How many parts the batch is cut into."""
-        return self.ranks // self.tp
-
-    def batch(self, rank: int, batch: int) -> slice:
-        """The samples of a rank of the stage."""
-        size = batch // self.dp
-        start = rank // self.tp * size
-        return slice(start, start + size)
-
-    def rows(self, rank: int, rows: int) -> slice:
-        """The rows (positions) of a rank of the stage."""
-        if not self.split:
-            return slice(0, rows)
-        size = rows // self.tp
-        start = rank % self.tp * size
-        return slice(start, start + size)
+from uniap_core.api import Layout, Span
 
 
 @dataclass(frozen=True)
@@ -77,48 +41,57 @@ def plan_move(a: Layout, b: Layout, rank: int, batch: int, rows: int) -> Move:
     batch, rows
         Samples and rows of the whole activation.
     """
-    size = math.lcm(a.tp, b.tp)
-    first = rank // size * size
-    peers = range(first, first + size)
+    block = _block(a, b)
+    peers = block.peers(rank)
     shape = _shape(b, rank, batch, rows)
-    if all(_holder(a, b, r, first, size, batch, rows) == {r} for r in peers):
-        have_b, have_r = a.batch(rank, batch), a.rows(rank, rows)
-        cut = (_within(b.batch(rank, batch), have_b), _within(b.rows(rank, rows), have_r))
-        return Move(1, shape, (), (cut,))
+    if all(_holder(a, b, r, peers, batch, rows) == {r} for r in peers):
+        have, want = _box(a, rank, batch, rows), _box(b, rank, batch, rows)
+        return Move(1, shape, (), ((_within(want[0], have[0]), _within(want[1], have[1])),))
     send: list[tuple[slice, slice] | None] = []
     receive: list[tuple[slice, slice] | None] = []
     for peer in peers:
         send.append(_piece(a, b, rank, peer, batch, rows, owner=True))
         receive.append(_piece(a, b, peer, rank, batch, rows, owner=False))
-    return Move(size, shape, tuple(send), tuple(receive))
+    return Move(block.size, shape, tuple(send), tuple(receive))
+
+
+def _block(a: Layout, b: Layout) -> Span:
+    """Neighbouring ranks that have the same samples under both layouts, all together."""
+    return Span(math.lcm(a.samples.stride, b.samples.stride), 1)
+
+
+def _box(layout: Layout, rank: int, batch: int, rows: int) -> tuple[slice, slice]:
+    """The samples and the rows of a rank of the stage."""
+    return layout.samples.part(rank, batch), layout.rows.part(rank, rows)
 
 
 def _shape(layout: Layout, rank: int, batch: int, rows: int) -> tuple[int, int]:
-    b, r = layout.batch(rank, batch), layout.rows(rank, rows)
+    b, r = _box(layout, rank, batch, rows)
     return b.stop - b.start, r.stop - r.start
 
 
-def _source(a: Layout, target: int, piece: int) -> int:
-    """Which holder of a replicated piece serves a rank: itself if it can, else the one at the same place."""
-    holders = range(piece * a.tp, (piece + 1) * a.tp)
-    return target if target in holders else holders[target % a.tp]
+def _source(a: Layout, target: int, source: int) -> int:
+    """Which holder of what a rank holds serves another: itself if it can, else the one at the same place."""
+    alike = a.grid.span("tp")
+    holders = alike.peers(source)
+    return target if target in holders else holders[alike.place(target)]
 
 
 def _piece(
     a: Layout, b: Layout, source: int, target: int, batch: int, rows: int, *, owner: bool
 ) -> tuple[slice, slice] | None:
     """The box that ``source`` gives ``target``, in coordinates of the owner's or the receiver's tensor."""
-    if not a.split and _source(a, target, source // a.tp) != source:
+    if not a.split and _source(a, target, source) != source:
         return None
-    box = _cross(a.batch(source, batch), b.batch(target, batch)), _cross(a.rows(source, rows), b.rows(target, rows))
+    have, want = _box(a, source, batch, rows), _box(b, target, batch, rows)
+    box = _cross(have[0], want[0]), _cross(have[1], want[1])
     if box[0] is None or box[1] is None:
         return None
-    layout, rank = (a, source) if owner else (b, target)
-    return _within(box[0], layout.batch(rank, batch)), _within(box[1], layout.rows(rank, rows))
+    frame = have if owner else want
+    return _within(box[0], frame[0]), _within(box[1], frame[1])
 
 
-def _holder(a: Layout, b: Layout, target: int, first: int, size: int, batch: int, rows: int) -> set[int]:
-    peers = range(first, first + size)
+def _holder(a: Layout, b: Layout, target: int, peers: range, batch: int, rows: int) -> set[int]:
     return {p for p in peers if _piece(a, b, p, target, batch, rows, owner=True) is not None}
 
 
@@ -149,9 +122,9 @@ def relayout(x: torch.Tensor, a: Layout, b: Layout, batch: int, rows: int, wires
     batch, rows
         Size of the whole activation; rows is 1 for an activation without rows.
     """
-    if a == b or (a.tp == b.tp == 1):
+    if a == b or _block(a, b).size == 1:
         return x
-    moved: torch.Tensor = _Relayout.apply(x, a, b, batch, rows, wires)
+    moved: torch.Tensor = _Relayout.apply(x, a, b, batch, rows, wires)  # type: ignore[no-untyped-call]
     return moved
 
 
@@ -205,9 +178,9 @@ def spread(x: torch.Tensor, a: Layout, b: Layout, wires: Wires) -> torch.Tensor:
     Its gradient is a sum over the batch, so what the ranks of ``b`` have are shares that the ranks of ``a`` must
     split anew.
     """
-    if a.tp == b.tp:
+    if a.samples == b.samples:
         return x
-    moved: torch.Tensor = _Spread.apply(x, a, b, wires)
+    moved: torch.Tensor = _Spread.apply(x, a, b, wires)  # type: ignore[no-untyped-call]
     return moved
 
 
@@ -220,7 +193,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         a, b, wires = ctx.move
-        size = math.lcm(a.tp, b.tp)
-        total = grads[0] / b.tp
+        size = _block(a, b).size
+        total = grads[0] / b.samples.stride
         dist.all_reduce(total, group=wires.groups[size])
-        return total * (a.tp / size), None, None, None
+        return total * (a.samples.stride / size), None, None, None

@@ -6,11 +6,12 @@ by the few words of a plan that they read.
 
 from __future__ import annotations
 
+import inspect
 import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import Inexpressible, Proposal, write_text
+from uniap_core.api import AXES, Grid, Inexpressible, LayerPlan, Proposal, Strategy, write_text
 
 from .check import check
 from .likeness import differences
@@ -52,19 +53,23 @@ import os
 
 import torch
 import torch.distributed as dist
-from runtime.plan_types import Job, plan
+from runtime.plan_types import Job, Strategy, plan
 from runtime.train import train
 
-ROWS = [
-    # layer, stage, tp, dp, sharding, recompute, sequence parallel
-{rows}
+STRATEGIES = [
+{strategies}
 ]
+
+LAYERS = {{
+{layers}
+}}
 
 PLAN = plan(
     family={family!r},
     architecture={architecture},
     sequence={sequence},
-    rows=ROWS,
+    strategies=STRATEGIES,
+    layers=LAYERS,
     pp={pp},
     micro_batches={micro_batches},
     global_batch={global_batch},
@@ -133,10 +138,12 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     here, there = Path(__file__).parent, Path(folder)
     (there / "runtime" / "models").mkdir(parents=True, exist_ok=True)
     files = {there / "train.py": script(plan), there / "runtime" / "__init__.py": '"""What train.py runs on."""\n'}
+    files[there / "runtime" / "axes.py"] = Path(inspect.getfile(Grid)).read_text()
     for name in MODULES:
-        files[there / "runtime" / f"{name}.py"] = _own((here / f"{name}.py").read_text(), ".")
+        words = ".axes" if name == "plan_types" else ".plan_types"
+        files[there / "runtime" / f"{name}.py"] = _own((here / f"{name}.py").read_text(), words)
     for path in sorted((here / "models").glob("*.py")):
-        files[there / "runtime" / "models" / path.name] = _own(path.read_text(), "..")
+        files[there / "runtime" / "models" / path.name] = _own(path.read_text(), "..plan_types")
     for path, text in files.items():
         write_text(path, text)
     return [str(path) for path in files]
@@ -144,9 +151,8 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
 
 def script(plan: Proposal) -> str:
     """The text of ``train.py``."""
-    rows = [
-        (row.name, row.stage, row.tp, row.dp, row.sharding, row.recompute, row.sequence_parallel) for row in plan.layers
-    ]
+    strategies = [_constructor(strategy) for strategy in dict.fromkeys(layer.strategy for layer in plan.layers)]
+    layers = [f"{x.name!r}: {_row(x)!r}" for x in plan.layers]
     family = family_of(plan.model)
     note = NOTES.get(family, NOTES[""]).format(family=family, source=plan.model.source)
     return SCRIPT.format(
@@ -155,7 +161,8 @@ def script(plan: Proposal) -> str:
         seconds=plan.predicted.iteration_time_s,
         note=note if is_traced(plan.model) else "",
         seal=getattr(plan, "seal", "") or "that was never sealed",
-        rows="\n".join(f"    {row!r}," for row in rows),
+        strategies=_table(strategies),
+        layers=_table(layers),
         family=family,
         architecture=pprint.pformat(dict(plan.model.architecture), indent=4, width=100).replace("\n", "\n    "),
         sequence=plan.sequence,
@@ -170,6 +177,20 @@ def script(plan: Proposal) -> str:
     )
 
 
-def _own(text: str, up: str) -> str:
-    """A module's text with the words of a plan taken from the folder itself."""
-    return text.replace("from uniap_core.api import", f"from {up}plan_types import")
+def _table(rows: list[str]) -> str:
+    return "\n".join(f"    {row}," for row in rows)
+
+
+def _row(layer: LayerPlan) -> dict[str, int | str]:
+    return {"stage": layer.stage, "strategy": layer.strategy.name}
+
+
+def _constructor(strategy: Strategy) -> str:
+    """A strategy as an expression."""
+    fields = {"name": strategy.name} | {axis.name: strategy[axis.name] for axis in AXES}
+    return f"Strategy({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+
+def _own(text: str, words: str) -> str:
+    """A module's text with the words of a plan taken from a module of the folder itself."""
+    return text.replace("from uniap_core.api import", f"from {words} import")

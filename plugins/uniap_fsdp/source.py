@@ -101,7 +101,7 @@ def _traced(graph: ModelGraph) -> Source:
     found = load_source(graph.source)
     with parameters_on_meta():
         if hugging_face:
-            model = type(found.module)(found.module.config)
+            model: Any = type(found.module)(found.module.config)
             model.config.use_cache = False
         else:
             model = _factory(graph)
@@ -198,10 +198,10 @@ def parameters_on_meta() -> Iterator[None]:
     """Modules built inside have their parameters on the meta device and their buffers as they make them."""
     register = nn.Module.register_parameter
 
-    def on_meta(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-        register(self, name, parameter)
+    def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+        register(self, name, param)
 
     nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
     try:
@@ -257,11 +257,12 @@ def _seed(seed: int, name: str) -> int:
 
 
 def _initialize(model: nn.Module, module: nn.Module) -> None:
-    if hasattr(model, "_init_weights"):
+    whole, own = getattr(model, "_init_weights", None), getattr(module, "reset_parameters", None)
+    if callable(whole):
         _default(module)
-        model._init_weights(module)
-    elif hasattr(module, "reset_parameters"):
-        module.reset_parameters()
+        whole(module)
+    elif callable(own):
+        own()
     else:
         _default(module)
 

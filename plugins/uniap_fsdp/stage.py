@@ -16,11 +16,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from uniap_core.api import Inexpressible
+from uniap_core.api import Inexpressible, Layout
 
 from .loss import cross_entropy
 from .meshes import Meshes
-from .relayout import Layout, relayout, spread
+from .relayout import relayout, spread
 from .shard import Unit
 from .split import Borders
 from .where import Where
@@ -64,12 +64,12 @@ class Route:
         site = self.wiring.sites[port.site]
         layout = self.layouts[site.layer]
         sliced = layout.split and self.borders[site.path].output and _sliceable(layout, self.wiring.shape(port))
-        return Layout(layout.ranks, layout.tp, sliced)
+        return layout._replace(split=sliced)
 
     def crossing(self, port: Port) -> Layout:
         """Layout in which a port crosses stage boundaries: each element once, if its rows can be sliced."""
         made = self.produced(port)
-        return Layout(made.ranks, made.tp, _sliceable(made, self.wiring.shape(port)))
+        return made._replace(split=_sliceable(made, self.wiring.shape(port)))
 
     def layout(self, port: Port, stage: int) -> Layout:
         """Layout of a port on a stage."""
@@ -80,20 +80,21 @@ class Route:
         """Layout in which a site reads its activation number ``place``."""
         layout = self.layouts[site.layer]
         sliced = layout.split and self.borders[site.path].input(place) and _sliceable(layout, shape)
-        return Layout(layout.ranks, layout.tp, sliced)
+        return layout._replace(split=sliced)
 
     def local_shape(self, port: Port, layout: Layout, rank: int) -> tuple[int, ...]:
         """Shape of a rank's box of a port."""
         shape = self.wiring.shape(port)
         if shape.batch is None:
             return shape.sizes
-        rows = layout.rows(rank, shape.rows) if layout.split else None
-        return shape.at(self.micro_batch // layout.dp, rows)
+        rows = layout.rows.part(rank, shape.rows) if layout.split else None
+        return shape.at(self.micro_batch // layout.samples.size, rows)
 
 
 def _sliceable(layout: Layout, shape: Shape) -> bool:
     """Whether a layout can slice the rows of an activation."""
-    return layout.tp > 1 and shape.rows > 1 and shape.rows % layout.tp == 0
+    tp = layout.grid.size("tp")
+    return tp > 1 and shape.rows > 1 and shape.rows % tp == 0
 
 
 class _Done(Exception):
@@ -206,7 +207,7 @@ class Stage(nn.Module):
         if leaf.shape is None or leaf.shape.batch is None or not isinstance(value, torch.Tensor):
             return value
         dim, per_sample = leaf.shape.batch, leaf.shape.sizes[leaf.shape.batch]
-        mine = self.route.layouts[site.layer].batch(self.index, self.route.micro_batch)
+        mine = self.route.layouts[site.layer].samples.part(self.index, self.route.micro_batch)
         if value.shape[dim] != per_sample * self.route.micro_batch:
             return value
         return value.narrow(dim, mine.start * per_sample, (mine.stop - mine.start) * per_sample)
@@ -218,7 +219,7 @@ class Stage(nn.Module):
         here = self.route.layout(port, self.place)
         if not leaf.direct:
             assert leaf.shape is not None
-            here = Layout(here.ranks, here.tp)
+            here = here._replace(split=False)
             return self._move(_whole_rows(value), leaf.shape, here, self.route.wanted(site, place, leaf.shape))
         shape = self.route.wiring.shape(port)
         wanted = self.route.wanted(site, place, shape)
@@ -267,16 +268,16 @@ class Stage(nn.Module):
     def _show(self, port: Port, x: torch.Tensor) -> torch.Tensor:
         """An activation as the model's own code sees it: of its whole shape, wherever its parts are."""
         layout, shape = self.route.layout(port, self.place), self.route.wiring.shape(port)
-        if not self.route.wiring.glue or layout.ranks == 1:
+        if not self.route.wiring.glue or layout.grid.ranks == 1:
             return x
         if shape.batch is None:
             # Each rank's samples give a share of its gradient; the layer that made it sums them.
             shares = [Partial(), Replicate()]
-            mesh = self.meshes.stage_mesh(layout.tp)
+            mesh = self.meshes.stage_mesh(layout.grid.size("tp"))
             return DTensor.from_local(x, mesh, [Replicate(), Replicate()], run_check=False, grad_placements=shares)
         columns = x.shape[-1] != shape.sizes[-1]
         inner = Shard(1) if layout.split else Shard(x.dim() - 1) if columns else Replicate()
-        mesh = self.meshes.stage_mesh(layout.tp)
+        mesh = self.meshes.stage_mesh(layout.grid.size("tp"))
         full = torch.Size(shape.at(self.route.micro_batch))
         stride = torch.empty(full, device="meta").stride()
         return DTensor.from_local(x, mesh, [Shard(0), inner], run_check=False, shape=full, stride=stride)
@@ -295,8 +296,8 @@ class Stage(nn.Module):
         loss = torch.zeros((), device=self.meshes.device)
         for logits, target, port in zip(results, targets, route.wiring.result, strict=True):
             layout, shape = route.layout(port, self.place), route.wiring.shape(port)
-            mine = target[layout.batch(self.index, route.micro_batch)]
-            group = self.meshes.tp(layout.tp).get_group() if layout.tp > 1 else None
+            mine, tp = target[layout.samples.part(self.index, route.micro_batch)], layout.grid.size("tp")
+            group = self.meshes.tp(tp).get_group() if tp > 1 else None
             rows = route.samples * (target.numel() // len(target))
             self.where.set(f"loss, stage {self.place}")
             loss = loss + cross_entropy(_local(logits), mine, shape.sizes[-1], group) / rows

@@ -219,8 +219,8 @@ def _run(
             marked, outputs = [], []
             for k, x in enumerate(leaves):
                 active = isinstance(x, torch.Tensor) and x.requires_grad
-                marked.append(_Mark.apply(x, Port(site, k)) if active else x)
-                outputs.append(_leaf(x, lambda _, k=k: (Port(site, k),)))
+                marked.append(_Mark.apply(x, Port(site, k)) if active else x)  # type: ignore[no-untyped-call]
+                outputs.append(_leaf(x, _always(Port(site, k))))
             found.append(Site(path, sites[path], open_calls.pop(path), tuple(outputs), spec))
             return tree_unflatten(marked, spec)
 
@@ -237,6 +237,10 @@ def _run(
         final = tuple(trace(tensor)[-1] for tensor in results)
     glue = not all(leaf.direct for site in found for leaf in site.inputs) or not all(map(given, results))
     return Wiring(tuple(found), final, glue)
+
+
+def _always(port: Port) -> Callable[[torch.Tensor], tuple[Port, ...]]:
+    return lambda _: (port,)
 
 
 def _leaf(x: Any, trace: Callable[[torch.Tensor], tuple[Port, ...]]) -> Leaf:

@@ -13,7 +13,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, warden, write
+from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, read_plan, warden, write
 
 from .machine import check_device_memory, device_kind
 from .train import Measured, train
@@ -32,7 +32,7 @@ def main() -> int:
     where = Where(folder / f"rank-{rank}.where")
     _redirect(folder / f"rank-{rank}.log")
     try:
-        plan, job = read(folder / "plan.json", Plan), read(folder / "job.json", Job)
+        plan, job = read_plan(folder / "plan.json"), read(folder / "job.json", Job)
         admit(plan)
         _run(plan, job, folder, rank, world, where)
     except BaseException as error:
@@ -63,7 +63,7 @@ def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         if job.check_memory:
-            check_device_memory(plan, rank)
+            check_device_memory(plan.proposal, rank)
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else None
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=30), device_id=device)
@@ -76,7 +76,7 @@ def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where
                 progress.write(msgspec.json.encode(row).decode() + "\n")
                 progress.flush()
 
-        measured, parallel = train(plan, job, kind, where=where, tell=tell)
+        measured, parallel = train(plan.proposal, job, kind, where=where, tell=tell)
     everyone: list[Any] = [None] * world
     mine = (measured.settled(measured.busy_s), measured.memory_bytes)
     dist.all_gather_object(everyone, mine)

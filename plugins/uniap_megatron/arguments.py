@@ -71,7 +71,7 @@ def layout(plan: Plan) -> str:
 
 def padded_vocabulary(plan: Plan) -> int:
     """Rows of the embedding table as Megatron-LM makes it."""
-    multiple = VOCABULARY_MULTIPLE * plan.layers[0].tp
+    multiple = VOCABULARY_MULTIPLE * plan.layers[0].strategy.tp
     return -(-int(plan.model.architecture["vocab"]) // multiple) * multiple
 
 
@@ -79,7 +79,7 @@ Pairs = Iterator[tuple[str, str]]
 
 
 def _parallelism(plan: Plan) -> Pairs:
-    strategy = plan.layers[0]
+    strategy = plan.layers[0].strategy
     yield "tensor-model-parallel-size", str(strategy.tp)
     yield "pipeline-model-parallel-size", str(plan.pp)
     if strategy.cp > 1:
@@ -98,16 +98,16 @@ def _pipeline(plan: Plan) -> Pairs:
 
 
 def _batch(plan: Plan) -> Pairs:
-    yield "micro-batch-size", str(plan.global_batch // plan.micro_batches // plan.layers[0].dp)
+    yield "micro-batch-size", str(plan.global_batch // plan.micro_batches // plan.layers[0].strategy.dp)
     yield "global-batch-size", str(plan.global_batch)
     yield "seq-length", str(plan.sequence)
 
 
 def _data_parallel(plan: Plan) -> Pairs:
-    strategy = plan.layers[0]
+    strategy = plan.layers[0].strategy
     if strategy.sharding == "zero1":
         yield "use-distributed-optimizer", ""
-    if strategy.dp * strategy.cp > 1:
+    if strategy.grids.data.size > 1:
         yield "overlap-grad-reduce", ""
         if strategy.sharding == "zero1":
             yield "overlap-param-gather", ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import LayerPlan, Plan
+from uniap_core.api import AXES, LayerPlan, Plan
 
 from . import FAMILIES, MEGATRON
 from .recompute import method, selective_shortage
@@ -49,18 +49,12 @@ def _model(plan: Plan) -> Iterator[str]:
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
-    for field, name in (
-        ("tp", "tensor-parallel degree"),
-        ("dp", "data-parallel degree"),
-        ("cp", "context-parallel degree"),
-        ("ep", "expert-parallel degree"),
-        ("sharding", "sharding"),
-        ("sequence_parallel", "choice of sequence parallelism"),
-    ):
-        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+    chosen = [layer.strategy for layer in plan.layers]
+    for axis in (axis for axis in AXES if axis.name != "recompute"):
+        values = dict.fromkeys(strategy[axis.name] for strategy in chosen)
         if len(values) > 1:
-            yield f"Megatron-LM takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
-    first = plan.layers[0]
+            yield f"Megatron-LM takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
+    first = chosen[0]
     if first.sharding not in ("none", "zero1"):
         yield f"Megatron-LM's distributed optimizer is zero1; the plan shards by {first.sharding}"
     if first.ep > 1 and plan.model.family != "mixtral":
@@ -88,7 +82,8 @@ def _schedule(plan: Plan) -> Iterator[str]:
 def _training(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"Megatron-LM has no switch for {plan.precision}"
-    if plan.layers[0].tp == 1 or plan.layers[0].sequence_parallel:
+    first = plan.layers[0].strategy
+    if first.tp == 1 or first.sequence_parallel:
         return
     if plan.training.tensor_overlap == "all":
         yield "Megatron-LM puts all of tensor parallelism behind products under sequence parallelism alone"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import Layer, LayerPlan, Plan
+from uniap_core.api import Layer, LayerPlan, Plan, Strategy
 
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
 
@@ -18,7 +18,7 @@ def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
     stage (megatron/core/transformer/transformer_block.py, ``_checkpointed_forward``). Embedding and head are never
     recomputed, there or in a plan.
     """
-    modes = {layer.recompute for layer in blocks}
+    modes = {layer.strategy.recompute for layer in blocks}
     if modes == {"none"}:
         return ()
     if modes == {"selective"}:
@@ -31,7 +31,7 @@ def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
         )
     if modes != {"none", "full"}:
         return None
-    stages = [[layer.recompute == "full" for layer in blocks if layer.stage == i] for i in range(plan.pp)]
+    stages = [[layer.strategy.recompute == "full" for layer in blocks if layer.stage == i] for i in range(plan.pp)]
     count = max(sum(flags) for flags in stages)
     if any(flags != [position < count for position in range(len(flags))] for flags in stages):
         return None
@@ -51,8 +51,8 @@ def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
     """
     graph = {layer.name: layer for layer in plan.model.layers}
     for i, stage in enumerate(plan.stages):
-        mine = [layer for layer in blocks if layer.stage == i and layer.recompute == "selective"]
-        kept = stage.in_flight * sum(_kept_bytes(plan, layer, graph[layer.name]) for layer in mine)
+        mine = [layer for layer in blocks if layer.stage == i and layer.strategy.recompute == "selective"]
+        kept = stage.in_flight * sum(_kept_bytes(plan, layer.strategy, graph[layer.name]) for layer in mine)
         if stage.memory_bytes + kept > stage.memory_limit_bytes:
             yield (
                 f"Megatron-LM's selective recomputation keeps {kept / 2**30:.1f} GiB more on stage {i} than the "
@@ -60,7 +60,7 @@ def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
             )
 
 
-def _kept_bytes(plan: Plan, chosen: LayerPlan, layer: Layer) -> float:
+def _kept_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:
     """Bytes per micro-batch and device that the plan's selective recomputation drops and Megatron-LM's keeps."""
     samples = plan.global_batch / plan.micro_batches / chosen.dp
     element = ELEMENT_BYTES.get(plan.precision, 4)

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from pyscipopt import SCIP_EVENTTYPE, SCIP_PARAMEMPHASIS, Eventhdlr, Expr, Model
+from pyscipopt import Eventhdlr, Expr, Model
+from pyscipopt.scip import PY_SCIP_EVENTTYPE as SCIP_EVENTTYPE
+from pyscipopt.scip import PY_SCIP_PARAMEMPHASIS as SCIP_PARAMEMPHASIS
 from pyscipopt.scip import ExprCons, Term
 
 from uniap_core.api import Emit, Found, Incumbent, Program, RawResult, SolveRequest, Stop
@@ -102,7 +104,7 @@ def _start(model: Any, columns: list[Any], program: Program) -> int:
     return int(model.addSol(point))
 
 
-class _Listener(Eventhdlr):  # type: ignore[misc]
+class _Listener(Eventhdlr):
     """Reports every better point and every better bound."""
 
     def __init__(self, columns: list[Any], emit: Emit) -> None:

@@ -12,6 +12,7 @@ MODELS = ModelPlugin(
     summary="any torch module or Hugging Face config, traced without weights",
     build="uniap_torch.trace:trace",
     trace="uniap_torch.trace:trace",
+    profile="uniap_torch.profiler:profile",
     handles=r"hf:.+|[A-Za-z_][\w.]*:[A-Za-z_]\w*",
     modules=("torch",),
     install="pip install 'uniap[torch,hf]'",

@@ -19,7 +19,7 @@ ROTARY = {
 
 
 def settings(config: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, int | float | str | bool]:
-    """Facts of an architecture (see :mod:`model_zoo`) about how a decoder's blocks compute.
+    """Facts of an architecture (see :mod:`uniap_zoo`) about how a decoder's blocks compute.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from uniap_core.api import BadValue, Collective, CollectiveTiming, divisors, read, warden, write
+from uniap_core.api import BadValue, Collective, CollectiveTiming, Span, divisors, read, warden, write
 
 OPERATIONS: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
@@ -94,12 +94,6 @@ def shapes(world: int, node: int) -> Iterator[tuple[int, int, int]]:
             yield ranks, stride, max(1, -(-ranks * stride // node)) if ranks * stride > node else 1
 
 
-def groups(world: int, ranks: int, stride: int) -> list[list[int]]:
-    """The groups of one shape, which together hold every rank once."""
-    starts = [b + o for b in range(0, world, ranks * stride) for o in range(stride)]
-    return [[start + i * stride for i in range(ranks)] for start in starts]
-
-
 def fit(sizes: list[float], times: list[float]) -> tuple[float, float]:
     """Alpha and beta of ``time = alpha + size * beta``, least squares in relative error, neither negative."""
     points = [(size, time, time**-2) for size, time in zip(sizes, times, strict=True)]
@@ -137,7 +131,8 @@ class Rank:
         """Everything, on every rank alike."""
         found = []
         for ranks, stride, nodes in shapes(self.world, self.node):
-            made = [(members, self.dist.new_group(members)) for members in groups(self.world, ranks, stride)]
+            groups = map(list, Span(ranks, stride).groups(range(self.world)))
+            made = [(members, self.dist.new_group(members)) for members in groups]
             members, group = next((m, g) for m, g in made if self.rank in m)
             shape = {"ranks": ranks, "stride": stride, "nodes": nodes}
             for operation in OPERATIONS:
@@ -263,7 +258,7 @@ class Rank:
             began = time.perf_counter()
             run()
             return time.perf_counter() - began
-        first, last = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        first, last = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
         run()
         last.record()

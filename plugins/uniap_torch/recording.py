@@ -229,7 +229,7 @@ class _Functions(TorchFunctionMode):
         return input
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(TorchDispatchMode):
     """Writes down every aten operator below autograd."""
 
     def __init__(self, module: torch.nn.Module) -> None:

@@ -115,7 +115,7 @@ def _steps(module: nn.Module, x: torch.Tensor) -> list[Callable[[Any], Any]]:
         return out
 
     def backward(out: torch.Tensor) -> None:
-        out.backward(torch.ones_like(out))  # type: ignore[no-untyped-call]
+        out.backward(torch.ones_like(out))
         module.zero_grad(set_to_none=True)
 
     return [forward, backward]

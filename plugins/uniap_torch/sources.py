@@ -201,7 +201,7 @@ def _reason(error: Exception) -> str:
 
 
 def architecture(config: Any) -> dict[str, int | float | str | bool]:
-    """Hyper-parameters in the zoo's vocabulary (see :mod:`model_zoo`), as far as the config has them."""
+    """Hyper-parameters in the zoo's vocabulary (see :mod:`uniap_zoo`), as far as the config has them."""
     spelled = {
         "layers": ("num_hidden_layers", "num_layers"),
         "decoder_layers": ("num_decoder_layers",),

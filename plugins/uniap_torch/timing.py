@@ -56,7 +56,7 @@ def _marks(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any]
         return time.perf_counter, lambda first, second: float(second - first)
 
     def mark() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 

@@ -26,7 +26,7 @@ def flags(plan: Plan) -> list[tuple[str, ...]]:
     plan
         A plan that :func:`~uniap_torchtitan.expressible.express` has no reason against.
     """
-    strategy = plan.layers[0]
+    strategy = plan.layers[0].strategy
     sharded = strategy.sharding != "none"
     each = plan.global_batch // plan.micro_batches // strategy.dp
     local = each if plan.pp == 1 else plan.global_batch // strategy.dp
@@ -58,4 +58,4 @@ def flags(plan: Plan) -> list[tuple[str, ...]]:
 
 def subcommand(plan: Plan) -> str:
     """The choice of activation checkpointing, which comes last on the command line."""
-    return f"activation-checkpoint:{blocks(plan)[0].recompute}"
+    return f"activation-checkpoint:{blocks(plan)[0].strategy.recompute}"

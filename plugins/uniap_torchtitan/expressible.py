@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import LayerPlan, Plan
+from uniap_core.api import AXES, LayerPlan, Plan
 
 from . import FAMILIES, TORCHTITAN
 
@@ -44,16 +44,10 @@ def _model(plan: Plan) -> Iterator[str]:
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
-    for field, name in (
-        ("tp", "tensor-parallel degree"),
-        ("dp", "data-parallel degree"),
-        ("cp", "context-parallel degree"),
-        ("sharding", "sharding"),
-        ("sequence_parallel", "choice of sequence parallelism"),
-    ):
-        values = dict.fromkeys(getattr(layer, field) for layer in plan.layers)
+    for axis in (axis for axis in AXES if axis.name != "recompute"):
+        values = dict.fromkeys(layer.strategy[axis.name] for layer in plan.layers)
         if len(values) > 1:
-            yield f"torchtitan takes one {name} for the whole model; the plan has {', '.join(map(str, values))}"
+            yield f"torchtitan takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
 
 
 def _sharding(plan: Plan) -> Iterator[str]:
@@ -65,8 +59,8 @@ def _sharding(plan: Plan) -> Iterator[str]:
     (torchtitan.trainer, ``train_step``): with ``"always"`` that is zero3. With one micro-batch all four agree with
     what a plan means by them, or need less memory.
     """
-    strategy = plan.layers[0]
-    if strategy.dp * strategy.cp == 1 or plan.micro_batches == 1:
+    strategy = plan.layers[0].strategy
+    if strategy.grids.data.size == 1 or plan.micro_batches == 1:
         return
     if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
         yield f"torchtitan keeps gradients whole between micro-batches of a pipeline, which is not {strategy.sharding}"
@@ -76,7 +70,7 @@ def _sharding(plan: Plan) -> Iterator[str]:
 
 
 def _recompute(plan: Plan) -> Iterator[str]:
-    modes = dict.fromkeys(layer.recompute for layer in blocks(plan))
+    modes = dict.fromkeys(layer.strategy.recompute for layer in blocks(plan))
     if len(modes) > 1:
         yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
     if "selective" in modes:

@@ -67,6 +67,43 @@ def test_only_the_registry_reads_entry_points():
                 assert "entry_points" not in names, named(path)
 
 
+DEGREES = {"tp", "cp", "dp", "ep", "etp", "edp"}
+ARRANGE = {
+    "uniap_core/axes.py": "the one account",
+    "uniap_core/estimate/plan.py": "completes the degrees of a published row, before there is a strategy",
+}
+"""Modules that may compute with degrees how ranks are arranged, beside the verifier with an account of its own."""
+
+
+def degrees(node):
+    """Degrees among the factors of a product."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return degrees(node.left) + degrees(node.right)
+    return int(getattr(node, "attr", getattr(node, "id", "")) in DEGREES)
+
+
+def arrangements(code):
+    """Expressions that say where ranks lie: products of degrees (strides, sizes), and ranks divided by degrees."""
+    for node in ast.walk(code):
+        if not isinstance(node, ast.BinOp):
+            continue
+        apart = isinstance(node.op, ast.FloorDiv | ast.Mod) and degrees(node.right) and "rank" in ast.unparse(node.left)
+        if apart or degrees(node) > 1:
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_how_ranks_are_arranged_is_written_once(path):
+    if named(path) not in ARRANGE and "verify" not in path.parts:
+        assert not list(arrangements(tree(path))), "read uniap_core.axes"
+
+
+@pytest.mark.parametrize("code", ["s.tp * s.cp", "2 * tp * x * ep", "rank // (tp * cp)", "get_rank() % self.tp"])
+def test_arrangements_are_recognised(code):
+    assert list(arrangements(ast.parse(code)))
+    assert not list(arrangements(ast.parse("micro_batch // s.dp + heads % tp * 2 + rows * cut.ep")))
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -75,6 +112,7 @@ def test_only_the_registry_reads_entry_points():
         "from uniap_core import registry; [registry.load('solver', n) for n in registry.names('solver')]",
         "from uniap_core import registry; [registry.load('executor', n) for n in registry.names('executor')]",
         "from uniap_core import registry; [registry.load('cost model', n) for n in registry.names('cost model')]",
+        "from uniap_core import registry; [registry.load('model', n) for n in registry.names('model')]",
         "import uniap_core.compare",
     ],
 )

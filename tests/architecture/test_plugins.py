@@ -41,10 +41,36 @@ def packages(group):
     return {target.partition(":")[0].partition(".")[0] for target in ENTRIES[group].values()}
 
 
+FOLDERS = {path.parent.name for root in ("plugins", "model_zoo") for path in (ROOT / root).glob("*/__init__.py")}
+
+
 def test_every_folder_has_an_entry_point_and_every_entry_point_a_folder():
-    folders = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
     targets = {package for group in ENTRIES for package in packages(group)}
-    assert targets - {"model_zoo"} == folders
+    # The face for users is no plugin: it stands beside them because they share a source root.
+    assert targets == FOLDERS - {"uniap"}
+
+
+def test_every_package_is_typed_layered_and_counted():
+    """Each tool lists packages in its own way; none of the lists may forget one."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    packages = FOLDERS | {"uniap_core"}
+    assert set(tools["mypy"]["packages"]) == packages
+    assert set(tools["importlinter"]["root_packages"]) == packages
+    assert set(tools["coverage"]["run"]["source_pkgs"]) == packages
+    contracts = {contract["name"]: contract for contract in tools["importlinter"]["contracts"]}
+    plugins = packages - {"uniap", "uniap_core"}
+    assert plugins <= set(contracts["the core knows no plugin, no solver, no torch and no numba"]["forbidden_modules"])
+    assert plugins == set(contracts["plugins do not know each other"]["modules"])
+    assert plugins - {"uniap_zoo"} == set(contracts["plugins see the public face alone"]["source_modules"])
+
+
+def test_the_core_names_no_package_of_a_plugin():
+    """What plugins do is declared in their descriptors; a module path in the core would be an import in disguise."""
+    names = re.compile(rf"\b({'|'.join(sorted(FOLDERS - {'uniap'}))}|model_zoo)\b")
+    sources = [path for path in (ROOT / "uniap_core").rglob("*") if path.suffix in (".py", ".toml")]
+    assert len(sources) > 50
+    found = {path.relative_to(ROOT).as_posix(): names.findall(path.read_text()) for path in sources}
+    assert not {path: named for path, named in found.items() if named}
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -105,3 +131,15 @@ def test_the_gpu_job_solves_then_verifies_then_executes():
     assert [step.split(",")[0].split("-")[0] for step in steps] == ["solver", "verifier", "executor"]
     assert "self-hosted" in job
     assert set(steps[0].split(",")) == {*(f"solver-{name}" for name in EXACT), "solver-all"}
+
+
+def test_the_gate_runs_the_checks_of_the_workflow_before_the_tests():
+    """``make test`` is the gate (.ci/run); what CI runs without a solver or a device, it runs too."""
+    makefile = (ROOT / "Makefile").read_text()
+    needs = re.search(r"^test: (.*)$", makefile, re.MULTILINE)[1].split()
+    assert {"lint", "types", "arch", "docs"} <= set(needs) & environments()
+    for check in ("lint", "types", "arch", "docs"):
+        recipe = re.search(rf"^{check}: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+        commands = [line.split("/", 1)[1].split() for line in recipe.splitlines()]
+        table = re.search(rf"^\[testenv:{check}\]\n(.*?)(?=^\[|\Z)", (ROOT / "tox.ini").read_text(), re.M | re.S)[1]
+        assert all(" ".join(command) in " ".join(table.split()) for command in commands)

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+OLD = Path(__file__).parents[1] / "data" / "v0_1"
 SMALL = "gpt:layers=4,hidden=256,heads=8,seq=128"
 
 
@@ -76,6 +78,38 @@ def test_names_complete_in_a_shell(uniap):
     environment = {"_UNIAP_COMPLETE": "complete_bash", "COMP_WORDS": "uniap plan llama-", "COMP_CWORD": "2"}
     done = CliRunner().invoke(register(), [], env=environment, prog_name="uniap")
     assert "llama-7b" in done.stdout
+
+
+@pytest.mark.parametrize("field", ["global_batch", "sequence", "precision", "schedule"])
+def test_a_plan_file_that_contradicts_itself_does_not_verify(uniap, bert_plan, tmp_path, field):
+    document = json.loads(bert_plan.read_text())
+    document[field] = document[field] * 2
+    (edited := tmp_path / "edited.json").write_text(json.dumps(document))
+    done = uniap("verify", edited, "--json")
+    assert done.code == 1
+    assert {check["name"] for check in json.loads(done.out)["checks"] if not check["passed"]} == {"document", "seal"}
+    done = uniap("explain", edited)
+    assert done.code == 1
+    assert f"its {field} is {document[field]}" in done.err
+
+
+def test_a_measured_plan_is_asked_about_with_its_profile(uniap, tmp_path):
+    small, profile, plan = "gpt:layers=2,hidden=64,heads=4,vocab=128,seq=32", OLD / "profile.json", tmp_path / "p.json"
+    options = ("-c", "4xA100-80G", "-b", 8, "--precision", "fp32", "--cost-model", "profiled", "--profile", profile)
+    assert uniap("plan", small, *options, "-o", plan).code == 0
+    done = uniap("explain", plan, "--why-not", "dp=2")
+    assert done.code == 2
+    assert "priced from measurements" in done.err
+    assert "--profile" in done.err
+    done = uniap("explain", plan, "--why-not", "dp=2", "--profile", profile)
+    assert done.code == 0
+    assert "slower" in done.out
+    page = tmp_path / "report.html"
+    assert uniap("report", plan, "-o", page).code == 0
+    assert "alternatives were not priced" in page.read_text()
+    assert uniap("report", plan, "--profile", profile, "-o", page).code == 0
+    assert "alternatives were not priced" not in page.read_text()
+    assert "pp=2: " in page.read_text()
 
 
 def test_explain_diff_timeline_report(uniap, bert_plan, tmp_path):

@@ -21,8 +21,8 @@ from fsdp_ranks import Ranks
 from hf_models import alike, random_model, renamed, write_config
 from uniap_fsdp.script import export
 
-from model_zoo import build
 from uniap_core.api import Inexpressible, Job, ModelGraph, Proposal
+from uniap_zoo import build
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("torch")
 
 import fsdp_parity as parity
-import msgspec
 from fsdp_plans import cluster
 from fsdp_ranks import Ranks
 from uniap_fsdp.launch import launch
 
 import uniap
+from tests.editing import changed
 from uniap_core.api import Job, LaunchFailed, Progress, Unverified, read
 from uniap_core.execute import RunReport
 
@@ -85,7 +85,7 @@ def test_the_death_of_a_rank_ends_the_run_and_is_told(tmp_path: Path, monkeypatc
 
 def test_an_edited_plan_is_not_launched(tmp_path: Path) -> None:
     plan = planned("gpt:layers=2,hidden=32,heads=4,vocab=64,seq=16", ["pp=1"])
-    edited = msgspec.structs.replace(plan, micro_batches=plan.micro_batches * 2)
+    edited = changed(plan, micro_batches=plan.micro_batches * 2)
     with pytest.raises(Unverified):
         launch(edited, Job(folder=str(tmp_path)), lambda event: None)
     assert list(tmp_path.iterdir()) == []

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import msgspec
 import pytest
 from uniap_megatron import EXECUTOR as MEGATRON
 from uniap_torchtitan import EXECUTOR as TORCHTITAN
 
+from tests.editing import changed
 from tests.planned import planned
 from uniap_core import export as exports
 from uniap_core import plan as plans
@@ -30,7 +30,7 @@ def offered(mixed):
 
 
 def test_an_edited_plan_is_not_exported(tmp_path):
-    plan = msgspec.structs.replace(planned("gpt", "tp1-dp8"), global_batch=32)
+    plan = changed(planned("gpt", "tp1-dp8"), global_batch=32)
     with pytest.raises(Unverified):
         export(plan, MEGATRON, tmp_path / "out")
     assert not (tmp_path / "out").exists()

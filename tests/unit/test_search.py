@@ -33,6 +33,7 @@ def test_every_candidate_has_a_record_and_all_are_closed(found):
     search = small()
     assert {(r.pp, r.micro_batches) for r in found.proof} == {(c.pp, c.micro_batches) for c in candidates(search)}
     assert found.proven
+    assert "proof" in {check.name for check in found.plan.verdict.checks}
     assert all(r.note for r in found.proof if r.outcome in ("impossible", "infeasible"))
 
 
@@ -55,6 +56,12 @@ def test_the_answer_is_the_best_of_all_candidates_solved_one_by_one(found):
         if record.outcome == "solved":
             assert math.isclose(record.objective_s, optimum, rel_tol=1e-9)
     assert math.isclose(min(optima), found.plan.predicted.iteration_time_s, rel_tol=1e-9)
+
+
+def test_a_sweep_says_what_came_of_it_in_a_line(found):
+    assert len(repr(found)) < 300
+    assert "proven" in repr(found)
+    assert repr(found.plan) in repr(found)
 
 
 def test_workers_change_nothing_but_the_order(found):
@@ -163,4 +170,4 @@ def test_replanning_to_the_same_cluster_keeps_everything(found):
     new, kept = replan(found.plan, small())
     assert kept.slower <= 1e-9
     assert kept.what.startswith("stages")
-    assert [layer.tp for layer in new.plan.layers] == [layer.tp for layer in found.plan.layers]
+    assert [layer.strategy.tp for layer in new.plan.layers] == [layer.strategy.tp for layer in found.plan.layers]

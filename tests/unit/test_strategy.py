@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniap_core.errors import BadValue
-from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace, divisors, parse
+from uniap_core.strategy import AXES, RECOMPUTES, SHARDINGS, Strategy, StrategySpace, divisors, parse
 
 strategies = st.builds(
     Strategy,
@@ -26,9 +26,18 @@ def test_a_name_says_everything(strategy):
     assert parse(strategy.name) == strategy
 
 
+def test_every_field_is_an_axis():
+    assert tuple(axis.name for axis in AXES) == Strategy.__struct_fields__
+    plain = Strategy()
+    assert all(plain[axis.name] == axis.value(None) for axis in AXES)
+
+
 def test_names_are_as_documented():
-    assert Strategy(2, 4, sharding="zero3", recompute="full", sequence_parallel=True).name == "tp2-dp4-zero3-full-sp"
-    assert Strategy(1, 4).name == "tp1-dp4"
+    full = Strategy(tp=2, dp=4, sharding="zero3", recompute="full", sequence_parallel=True)
+    assert full.name == "tp2-dp4-zero3-full-sp"
+    assert full.words == "tp2 x dp4 zero3, recompute full"
+    assert Strategy(tp=2, cp=2, dp=4, ep=8).words == "tp2 x dp4 x cp2 x ep8"
+    assert Strategy(tp=1, dp=4).name == "tp1-dp4"
 
 
 @pytest.mark.parametrize("name", ["", "tp0-dp1", "dp1-tp1", "tp1-dp1-zero4", "tp1-dp1 ", "tp1-dp1-full-zero1"])

@@ -73,6 +73,5 @@ def replan(old: Plan, search: Search, tolerance: float = 0.05, emit: Emit = sile
 def _pins_of(old: Plan, keys: tuple[str, ...], stages: bool) -> tuple[Pin, ...]:
     pins = [parse(f"pp={old.pp}")] if stages else []
     for layer in old.layers:
-        values = {"tp": layer.tp, "sharding": layer.sharding, "recompute": layer.recompute}
-        pins += [parse(f"{layer.name}:{key}={values[key]}") for key in keys]
+        pins += [parse(f"{layer.name}:{key}={layer.strategy[key]}") for key in keys]
     return tuple(pins)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import msgspec
 
-from ..errors import BadValue, Infeasible, Stopped, UniapError, UsageError
+from ..errors import BadValue, Infeasible, Stopped, Unverified, UsageError
 from ..events import Emit, silent
 from ..pins import PLAN_KEYS, Pins, parse
 from ..plan import Plan
+from ..profile import Profile
 from ..proposal import StagePlan
-from ..search import Search, sweep
+from ..search import TIE, Search, sweep, tables_of
 
 TIGHT = 0.97
 """Share of a device's memory from which a stage counts as full."""
@@ -95,7 +96,7 @@ def _sentences(
     else:
         emptiest = min(1 - s.memory_bytes / s.memory_limit_bytes for s in plan.stages)
         found.append(f"memory does not bind: at least {emptiest:.0%} of every device is free")
-    paid = [layer for layer in plan.layers if layer.recompute != "none"]
+    paid = [layer for layer in plan.layers if layer.strategy.recompute != "none"]
     if paid:
         found.append(f"{len(paid)} of {len(plan.layers)} layers recompute activations to fit")
     return found
@@ -120,7 +121,14 @@ def of_layer(plan: Plan, name: str) -> str:
     raise UsageError(f"the plan has no layer {name!r}", f"layers are {plan.layers[0].name} ... {plan.layers[-1].name}")
 
 
-def why_not(plan: Plan, alternative: str, layer: str | None = None, emit: Emit = silent) -> Alternative:
+def why_not(
+    plan: Plan,
+    alternative: str,
+    layer: str | None = None,
+    emit: Emit = silent,
+    *,
+    profile: Profile | None = None,
+) -> Alternative:
     """The best plan with an alternative forced, against this plan.
 
     Parameters
@@ -129,37 +137,44 @@ def why_not(plan: Plan, alternative: str, layer: str | None = None, emit: Emit =
         A pin, as in ``tp=4`` or ``pp=2``.
     layer
         A layer (or pattern) that it is for; all layers by default, and always for what is one number for a plan.
+    profile
+        The measurements that the plan was priced from, if any.
+
+    Raises
+    ------
+    UsageError
+        If the alternative is no pin, or the plan was priced from measurements and none are given.
+    Unverified
+        If the plan's prices are not those of now: nothing can be compared with it.
     """
     general = layer is None or parse(alternative).key in PLAN_KEYS
     text = alternative if general else f"{layer}:{alternative}"
-    forced = Pins((*Pins.of(plan.pins).pins, parse(text)))
-    search = replace(search_of(plan), pins=forced)
-    search = replace(search, space=forced.narrow(search.space))
+    pin = parse(text)
+    search = Search.of(plan, profile)
+    _check_prices(plan, profile)
+    forced = Pins((*search.pins.pins, pin))
     try:
-        found = sweep(search, emit)
+        found = sweep(replace(search, pins=forced, space=forced.narrow(search.space)), emit)
     except (Infeasible, BadValue, UsageError) as error:
-        return Alternative(pin=text, slower=None, iteration_time_s=None, reason=_impossible(error))
+        return Alternative(pin=text, slower=None, iteration_time_s=None, reason=f"there is no such plan: {error.cause}")
     if found.interrupted:
-        raise Stopped("interrupted before the alternative was planned", "")
+        raise Stopped("interrupted before the alternative was planned")
     best = found.plan.predicted.iteration_time_s
     slower = best / plan.predicted.iteration_time_s - 1
-    return Alternative(
-        pin=text, slower=slower, iteration_time_s=best, reason=f"the best plan with {text} is {slower:.2%} slower"
-    )
+    if abs(slower) <= TIE:
+        slower, reason = 0.0, f"{text} costs nothing: the best plan with it takes as long"
+    elif slower > 0:
+        reason = f"the best plan with {text} is {slower:.2%} slower"
+    else:
+        # Only a plan that nobody proved optimal can be beaten.
+        reason = f"a plan with {text} is {-slower:.2%} faster: {plan.solver} did not prove this plan the best"
+    return Alternative(pin=text, slower=slower, iteration_time_s=best, reason=reason)
 
 
-def search_of(plan: Plan) -> Search:
-    """The search that a plan answers, with its pins."""
-    pins = Pins.of(plan.pins)
-    return Search(
-        graph=plan.model,
-        cluster=plan.cluster,
-        training=plan.training,
-        space=plan.space,
-        pins=pins,
-        cost_model=plan.cost_model.partition("/")[0],
-    )
-
-
-def _impossible(error: UniapError) -> str:
-    return f"there is no such plan: {error.cause}"
+def _check_prices(plan: Plan, profile: Profile | None) -> None:
+    """Refuse to compare with a plan that was priced otherwise than plans are now."""
+    if tables_of(plan, profile).problem.hash != plan.hashes.problem:
+        raise Unverified(
+            f"the plan is stale: it was priced otherwise ({plan.cost_model}), so nothing can be compared with it",
+            "plan again; or give what it was priced from (--profile, UNIAP_CONSTANTS)",
+        )

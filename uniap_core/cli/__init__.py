@@ -25,6 +25,23 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ..registry import version
+
+        print(f"uniap {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
 def command(function: Callable[..., int | None]) -> Callable[..., None]:
     """Register a command under its function's name."""
     shell = guarded(function)

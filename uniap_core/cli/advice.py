@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,19 @@ from . import Json, command, print_json, say_interrupted
 from .planning import CostModel, Executor, Model, PinList, Precision, ProfileFile, Schedule, Sequence
 from .progress import progress
 
+if TYPE_CHECKING:
+    from ..profile import Profile
+
 PlanFile = Annotated[str, typer.Argument(help="A uniap.plan/1 file.", show_default=False)]
+PricedFrom = Annotated[str | None, typer.Option("--profile", help="The profile that the plan was priced from.")]
+
+
+def measured(path: str | None) -> Profile | None:
+    """The profile of a file, if one is named."""
+    from .. import artifact
+    from ..profile import Profile
+
+    return None if path is None else artifact.read(path, Profile)
 
 
 @command
@@ -18,6 +30,7 @@ def explain(
     plan: PlanFile,
     layer: Annotated[str | None, typer.Option(help="Ask about this layer.")] = None,
     why_not: Annotated[str | None, typer.Option("--why-not", help="Force this (tp=4) and say what it loses.")] = None,
+    profile: PricedFrom = None,
     json: Json = False,
 ) -> int:
     """Say why a plan is as it is: bottleneck, binding constraints, and what an alternative would cost."""
@@ -30,7 +43,7 @@ def explain(
     other = None
     if why_not is not None:
         with progress("planning the alternative", quiet=json) as emit:
-            other = why.why_not(subject, why_not, layer, emit)
+            other = why.why_not(subject, why_not, layer, emit, profile=measured(profile))
     if json:
         print_json({"explanation": reasons, "layer": where, "alternative": other})
     else:
@@ -49,7 +62,7 @@ def diff(
     from .. import plan as plans
     from ..report.diff import difference, lines
 
-    found = difference(plans.read(old), plans.read(new))
+    found = difference(plans.read(old).proposal, plans.read(new).proposal)
     if json:
         return print_json(found)
     print("\n".join(lines(found)))

@@ -122,7 +122,8 @@ def plan(
     if found.interrupted:
         say_interrupted("this is the best plan so far")
     if json:
-        return print_json(found.plan if top == 1 else found.plans)
+        documents = [plans.to_file(each) for each in found.plans]
+        return print_json(documents[0] if top == 1 else documents)
     from rich.console import Console
 
     from ..report.terminal import print_plan

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import Json, command, print_json
-from .advice import PlanFile
+from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -98,18 +98,15 @@ def export(
     plan: PlanFile,
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
     folder: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
-    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    profile: PricedFrom = None,
     json: Json = False,
 ) -> None:
     """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
-    from .. import artifact
     from .. import plan as plans
     from ..export import export as write
-    from ..profile import Profile
 
-    measured = None if profile is None else artifact.read(profile, Profile)
     with progress("exporting", quiet=json) as emit:
-        files = write(plans.read(plan), to, folder, measured, emit)
+        files = write(plans.read(plan), to, folder, measured(profile), emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))
@@ -153,7 +150,7 @@ def profile(
         int | None, typer.Option(min=0, help="Processes between which links are measured (default: GPUs here, or 4).")
     ] = None,
     links: Annotated[
-        str | None, typer.Option(help="Links of several nodes (torchrun -m uniap_torch.links), instead of measuring.")
+        str | None, typer.Option(help="File of links of several nodes (docs/howto/profile.md), instead of measuring.")
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
         "profile.json"
@@ -161,10 +158,10 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
-    from .. import models, registry
+    from .. import models
 
     graph = models.load(model, seq)
-    measure = registry.resolve("uniap_torch.profiler:profile")
+    measure = models.profiler()
     with progress("measuring", quiet=json) as emit:
         found = measure(
             graph,
@@ -233,11 +230,9 @@ def calibrate(
     if json:
         return print_json({"generations": found, "output": output})
     for generation, fit in found.items():
-        print(
-            f"{generation}: {fit['runs']} runs, error {fit['error_before']:.1%} before, {fit['error_after']:.1%} after"
-        )
-        for name, (low, high) in fit["intervals"].items():
-            print(f"  {name:<18} {fit['constants'][name]:.3g}   ({low:.3g} to {high:.3g})")
+        print(f"{generation}: {fit.runs} runs, error {fit.error_before:.1%} before, {fit.error_after:.1%} after")
+        for name, (low, high) in fit.intervals.items():
+            print(f"  {name:<18} {fit.constants[name]:.3g}   ({low:.3g} to {high:.3g})")
     print(f"written to {output}; export UNIAP_CONSTANTS={output} to use it")
     return None
 

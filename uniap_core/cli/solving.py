@@ -8,6 +8,7 @@ import typer
 
 from ..solve.plugin import Form
 from . import Json, command, print_json, say_interrupted
+from .advice import PricedFrom, measured
 from .planning import written
 from .progress import progress
 
@@ -116,7 +117,7 @@ def verify(
     ] = None,
     result: Annotated[str | None, typer.Option(help="A uniap.result/1 file of that problem.")] = None,
     cross_check: Annotated[str | None, typer.Option(help="Solve again by this solver, to find nothing better.")] = None,
-    profile: Annotated[str | None, typer.Option(help="The profile that the plan was priced from.")] = None,
+    profile: PricedFrom = None,
     properties: Annotated[
         int | None, typer.Option(min=1, help="Instead: fuzz a cost model and a solver with so many random cases.")
     ] = None,
@@ -159,18 +160,20 @@ def verify(
 def _verify_plan(
     path: str, profile: str | None, cross_check: str | None, time_limit: float | None, tolerance: float | None
 ) -> Verdict:
-    from .. import artifact
     from .. import plan as plans
     from ..errors import Unverified
-    from ..profile import Profile
     from ..search import verify_plan
     from ..verify import with_checks
-    from ..verify.verdict import Check
+    from ..verify.verdict import VERIFIER, Check, Verdict
 
-    measured = None if profile is None else artifact.read(profile, Profile)
-    plan = plans.read(path)
+    try:
+        plan = plans.read(path)
+    except Unverified as error:
+        own = Check(name="document", passed=False, evidence=error.cause, fix=error.fix)
+        never = Check(name="seal", passed=False, evidence="no such document was ever sealed", fix=error.fix)
+        return Verdict(subject="", verifier=VERIFIER, checks=(own, never))
     verdict = verify_plan(
-        plan, profile=measured, cross_check_by=cross_check, time_limit_s=time_limit, tolerance=tolerance
+        plan, profile=measured(profile), cross_check_by=cross_check, time_limit_s=time_limit, tolerance=tolerance
     )
     try:
         plans.check_seal(plan)
@@ -212,7 +215,7 @@ def timeline(
 
     if output is None and not json:
         raise UsageError("where to?", "give -o trace.json, or --json for stdout")
-    trace = simulate(plans.read(plan))
+    trace = simulate(plans.read(plan).proposal)
     if output:
         artifact.write_text(output, artifact.encode(trace))
     if json:

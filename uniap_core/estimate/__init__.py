@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import artifact, registry
+from ..costs import Price
 from ..errors import BadFile, UniapError
 from .calibration import calibrate_file, measured_s
-from .plan import GIB, Plan, Prediction, Price, parse, predict
+from .plan import GIB, Plan, Prediction, parse, predict
 
 if TYPE_CHECKING:
     import os

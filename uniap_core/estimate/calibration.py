@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from .. import artifact, registry
+from ..costs import Calibration, Fit, MeasuredRun, Price
 from ..errors import PluginError, UniapError
-from .plan import Plan, Price, parse, predict
+from .plan import Plan, parse, predict
 
 if TYPE_CHECKING:
     import os
@@ -29,13 +30,11 @@ def measured_s(row: Mapping[str, str]) -> float | None:
     return None
 
 
-def runs_of(rows: Iterable[Mapping[str, str]], module: Any, weights: Mapping[str, float] | None = None) -> list[Any]:
-    """The runs that a calibrator fits to: rows with a measured time and a plan that parses.
+def runs_of(rows: Iterable[Mapping[str, str]], weights: Mapping[str, float] | None = None) -> list[MeasuredRun]:
+    """The runs that constants may be fitted to: rows with a measured time and a plan that parses.
 
     Parameters
     ----------
-    module
-        The calibrator, a module with a ``Run``.
     weights
         By what comes before the colon of ``row_id``; default 1.
     """
@@ -50,60 +49,44 @@ def runs_of(rows: Iterable[Mapping[str, str]], module: Any, weights: Mapping[str
             continue
         generations = frozenset(node.device.generation for node in plan.cluster.nodes)
         source = re.split(":", row.get("row_id") or "")[0]
-        found.append(module.Run(seconds, generations, _predictor(plan), (weights or {}).get(source, 1.0)))
+        found.append(MeasuredRun(seconds, generations, _predictor(plan), (weights or {}).get(source, 1.0)))
     return found
 
 
-def _predictor(plan: Plan) -> Any:
+def _predictor(plan: Plan) -> Callable[[Price], float]:
     def seconds(price: Price) -> float:
         return predict(plan, price).iteration_s
 
     return seconds
 
 
-def calibrator(cost_model: str) -> Any:
-    """The module ``calibrate`` of a cost model's package.
-
-    Raises
-    ------
-    PluginError
-        If the cost model has none.
-    """
-    import importlib
-
-    package = registry.load("cost model", cost_model).price.partition(":")[0].partition(".")[0]
-    try:
-        return importlib.import_module(f"{package}.calibrate")
-    except ImportError:
-        raise PluginError(f"cost model {cost_model!r} cannot be calibrated", "choose one that can: analytic") from None
-
-
 def calibrate_file(
     source: str | os.PathLike[str], target: str | os.PathLike[str], cost_model: str = "analytic"
-) -> dict[str, Any]:
-    """Fit a cost model to the runs of a CSV file and write its constants.
-
-    Returns
-    -------
-    By device generation: number of runs, mean absolute error before and after, constants and their 95 % intervals.
+) -> Mapping[str, Fit]:
+    """Fit a cost model to the runs of a CSV file and write its constants; returns the fits by device generation.
 
     Raises
     ------
     BadFile, BadValue
         If the file cannot be read, or has too few measured runs of a generation.
+    PluginError
+        If the cost model has no constants to fit.
     """
     from . import read_rows
 
-    module = calibrator(cost_model)
-    fitted = module.calibrate(runs_of(read_rows(source)[1], module))
-    artifact.write_text(target, module.to_toml(fitted, f"fitted to {source} by uniap calibrate"))
-    return {
-        generation: {
-            "runs": fit.runs,
-            "error_before": fit.error_before,
-            "error_after": fit.error_after,
-            "constants": {name: getattr(fit.constants, name) for name in fit.intervals},
-            "intervals": dict(fit.intervals),
-        }
-        for generation, fit in fitted.items()
-    }
+    plugin = registry.load("cost model", cost_model)
+    if not plugin.calibrate:
+        able = [name for name in registry.names("cost model") if _can(name)]
+        raise PluginError(f"cost model {cost_model!r} cannot be calibrated", f"choose one that can: {', '.join(able)}")
+    runs = runs_of(read_rows(source)[1])
+    found: Calibration = registry.resolve(plugin.calibrate)(runs, f"fitted to {source} by uniap calibrate")
+    artifact.write_text(target, found.text)
+    return found.fits
+
+
+def _can(cost_model: str) -> bool:
+    """Whether a cost model loads and has constants to fit."""
+    try:
+        return bool(registry.load("cost model", cost_model).calibrate)
+    except PluginError:
+        return False

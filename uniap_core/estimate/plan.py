@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..costs import Candidate, CostTables, LayerCosts, Training
+from ..costs import Candidate, CostTables, LayerCosts, Price, Training
 from ..errors import BadValue
+from ..models import Hyperparameters, from_hyperparameters
 from ..pipeline import Pipeline
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
 from ..tables import Rank
-from .architecture import family_of, graph_of
 from .hardware import cluster_of
-from .published import Shape, filled
+from .published import filled
 from .system import Stack
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..graph import ModelGraph
 
 GIB = 2**30
-Price = Callable[..., CostTables]
 
 OUTSIDE = ("context", "fragmentation", "margin")
 """Parts of the reserve that the allocator does not see."""
@@ -92,7 +91,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
     )
     model = row.get("model") or "model"
-    shape = Shape(
+    shape = Hyperparameters(
         *(_number(row, name) or 0 for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq"))
     )
     shape = filled(model, shape, notes)
@@ -106,7 +105,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         ep = math.gcd(ep, dp * cp)
         notes.append(f"ep {ep}")
     stack = Stack(row.get("system") or "")
-    graph = graph_of(model, shape, notes, granule=128 * tp if stack.megatron else 1, kernels=stack.kernels)
+    granule = 128 * tp if stack.megatron else 1
+    graph = from_hyperparameters(model, shape, notes, granule, stack.kernels)
     batch = _number(row, "global_batch")
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
@@ -115,7 +115,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     recompute = _recompute(row.get("recompute") or "")
     precision = _precision_of(row, cluster, notes)
     era = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
-    older = precision == "fp16" or (recompute == "full" and sharding != "zero3" and family_of(model, shape) != "llama")
+    older = precision == "fp16" or (recompute == "full" and sharding != "zero3" and graph.family != "llama")
     modern = era >= 2 or (era == 1 and not older) or shape.sequence > 4096
     # Fused attention takes 16-bit operands.
     fused = modern and precision not in ("fp32", "tf32")
@@ -132,7 +132,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         tensor_overlap=stack.tensor_overlap(era),
         scatter_gather=stack.scatter_gather,
         # Mixed-precision recipes of the time before fused attention had dropout.
-        dropout=not fused and precision in ("fp16", "bf16") and family_of(model, shape) != "llama",
+        dropout=not fused and precision in ("fp16", "bf16") and graph.family != "llama",
     )
     space = StrategySpace(
         tp=(tp,),

@@ -6,9 +6,8 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from model_zoo.operators import Kernels
-
     from ..cluster import Cluster
+    from ..models import Kernels
 
 _MEGATRON = re.compile("megatron", re.IGNORECASE)
 _NEMO = re.compile("nemo", re.IGNORECASE)

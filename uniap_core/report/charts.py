@@ -40,7 +40,7 @@ OUTCOME_LEGEND = (
 
 def timeline(plan: Plan) -> str:
     """One iteration as simulated: forward, backward and once-per-iteration work of every stage."""
-    seen = simulate(pipeline_of(plan))
+    seen = simulate(pipeline_of(plan.proposal))
     shown = _shown(seen)
     span = seen.makespan_s
     scale = (WIDTH - MARGIN - 4) / span
@@ -157,21 +157,22 @@ def strategy_map(plan: Plan) -> str:
     """Every layer as a column: its stage, tensor parallel degree, sharding and recomputation."""
     layers = sorted(plan.layers, key=lambda layer: layer.stage)
     cell = (WIDTH - MARGIN - 4) / len(layers)
-    degrees = sorted({layer.tp for layer in layers})
+    degrees = sorted({layer.strategy.tp for layer in layers})
     parts = []
     for n, name in enumerate(("stage", "tensor par.", "sharding", "recompute")):
         parts.append(text(MARGIN - 6, n * 26 + 17, name, "label", "end"))
     for n, layer in enumerate(layers):
         x, gap = MARGIN + n * cell, min(1.0, cell * 0.1)
-        tip = f"{layer.name}: stage {layer.stage}, {layer.strategy.words}"
+        strategy = layer.strategy
+        tip = f"{layer.name}: stage {layer.stage}, {strategy.words}"
         styles = (
             f"s{layer.stage % 2}",
-            f"heat{min(4, degrees.index(layer.tp))}",
-            f"heat{SHARDINGS.index(layer.sharding)}",
-            f"heat{2 * RECOMPUTES.index(layer.recompute)}",
+            f"heat{min(4, degrees.index(strategy.tp))}",
+            f"heat{SHARDINGS.index(strategy.sharding)}",
+            f"heat{2 * RECOMPUTES.index(strategy.recompute)}",
         )
         parts += [rectangle(x, row * 26 + 2, cell - gap, 22, style, tip) for row, style in enumerate(styles)]
-        values = (str(layer.stage), str(layer.tp), layer.sharding.removeprefix("zero"), layer.recompute[0])
+        values = (str(layer.stage), str(strategy.tp), strategy.sharding.removeprefix("zero"), strategy.recompute[0])
         if cell >= 15:
             parts += [
                 text(x + cell / 2, row * 26 + 17, "-" if value in ("none", "n") else value, "tiny", "middle")

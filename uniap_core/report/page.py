@@ -82,13 +82,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> 
 def _runs(plan: Plan) -> str:
     rows = [
         (str(run.stage), run.title if len(run.title) < 60 else f"{len(run.layers)} layers", run.strategy.words)
-        for run in gathered(runs(plan), 8)
+        for run in gathered(runs(plan.proposal), 8)
     ]
     return _table(("stage", "layers", "strategy"), rows, "Strategy of the layers of each stage")
 
 
 def _shares(plan: Plan) -> str:
-    shares = sorted(time_shares(plan).items(), key=lambda item: -item[1])
+    shares = sorted(time_shares(plan.proposal).items(), key=lambda item: -item[1])
     shown = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for name, share in shares)
     return f"<p>Of all device time: {escape(shown)}.</p>"
 

@@ -44,7 +44,7 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     yield Text()
     yield from _stages(plan)
     yield Text()
-    shares = sorted(time_shares(plan).items(), key=lambda item: -item[1])
+    shares = sorted(time_shares(plan.proposal).items(), key=lambda item: -item[1])
     shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
     yield Text("  time      ", style="bold") + Text(", ".join(shown))
     proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s)
@@ -62,7 +62,7 @@ def _headline(plan: Plan) -> Text:
 
 def _stages(plan: Plan) -> Iterator[Text]:
     by_stage: dict[int, list[Text]] = {}
-    for run in gathered(runs(plan), MANY_RUNS):
+    for run in gathered(runs(plan.proposal), MANY_RUNS):
         title = run.title if len(run.title) <= TITLE else f"{len(run.layers)} layers, {run.layers[0]} ..."
         by_stage.setdefault(run.stage, []).append(Text(f"    {title:<{TITLE}} {run.strategy.words}"))
     for i, stage in enumerate(plan.stages):

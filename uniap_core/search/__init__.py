@@ -2,10 +2,11 @@
 
 from .again import check_again, check_properties, verify_plan
 from .pricing import price, tables_of
-from .request import Search, candidates, make, narrow
+from .request import TIE, Search, candidates, make, narrow
 from .sweep import Sweep, sweep, within
 
 __all__ = [
+    "TIE",
     "Search",
     "Sweep",
     "candidates",

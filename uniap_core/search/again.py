@@ -39,9 +39,14 @@ def verify_plan(
         For that solver.
     tolerance
         Relative difference of closed form and simulation that may be; ``None`` allows what theory explains.
+
+    Raises
+    ------
+    UniapError
+        If it cannot be priced again (:func:`~uniap_core.search.pricing.tables_of`).
     """
     tables = tables_of(plan, profile)
-    verdict = verify(plan, tables, tolerance=tolerance)
+    verdict = verify(plan.proposal, tables, plan.proof, tolerance=tolerance)
     if cross_check_by is None or not verdict.passed:
         return verdict
     return with_checks(

@@ -16,9 +16,9 @@ from .. import diagnose, limits, registry
 from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue
 from ..pins import Pins, select
+from ..plan import Plan
 from ..problem import Problem
 from ..profile import Profile
-from ..proposal import Proposal
 from ..solve.plugin import SolverPlugin
 from ..strategy import Strategy
 from .request import Search
@@ -84,13 +84,13 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     return search.pins.restrict(tables)
 
 
-def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
+def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     """Price a plan's candidate again, as it was priced when it was planned: for verification.
 
     Parameters
     ----------
     plan
-        A plan or a proposal; its model, cluster, space and pins are in it.
+        A plan; its model, cluster, space, pins and regime are in it.
     profile
         The measurements it was priced from, if any.
 
@@ -98,28 +98,20 @@ def tables_of(plan: Proposal, profile: Profile | None = None) -> CostTables:
     ------
     UnknownName, PluginError
         If its cost model is not installed.
+    UsageError
+        If it was priced from measurements and none are given.
     BadValue
         If the candidate cannot be priced (any more).
     """
     _check_figures(plan)
-    search = Search(
-        graph=plan.model,
-        cluster=plan.cluster,
-        training=plan.training,
-        schedule=plan.schedule,
-        space=plan.space,
-        pins=Pins.of((*plan.pins, *plan.regime)),
-        profile=profile,
-        cost_model=plan.cost_model.partition("/")[0],
-    )
-    tables = price(search, plan.candidate)
+    tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
-    return next((t for t in restricted if t.hash == plan.hashes.tables), tables)
+    return next((t for t in restricted if t.problem.hash == plan.hashes.problem), tables)
 
 
-def _check_figures(plan: Proposal) -> None:
+def _check_figures(plan: Plan) -> None:
     """Refuse what a file can say and no pricing can take: no samples, no stages, a precision that nothing has."""
     limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
     limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")

@@ -11,12 +11,14 @@ import msgspec
 from .. import artifact, limits, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
-from ..costs import Candidate, Training
-from ..errors import UsageError
+from ..costs import Candidate, CostModelPlugin, Training
+from ..errors import PluginError, UsageError
 from ..execute import Capability
 from ..graph import ModelGraph
 from ..pins import Pins
+from ..plan import Plan
 from ..profile import Profile
+from ..solve.plugin import SolverPlugin
 from ..strategy import StrategySpace, divisors
 
 TIE = 1e-9
@@ -61,6 +63,78 @@ class Search:
     gap: float = TIE
     workers: int = 1
     top: int = 1
+
+    @classmethod
+    def of(cls, plan: Plan, profile: Profile | None = None) -> Search:
+        """The search that a plan answers: the same job, freedom, pins and prices. The only way back from a plan.
+
+        A plan names the regime that it was found under; the search has all regimes of the executor that has it. The
+        solver is the one that found the plan, or the default where that is not installed.
+
+        Parameters
+        ----------
+        profile
+            The measurements that the plan was priced from, if any.
+
+        Raises
+        ------
+        UnknownName, PluginError
+            If its cost model is not installed.
+        UsageError
+            If it was priced from measurements and none are given.
+        """
+        name = plan.cost_model.partition("/")[0]
+        plugin: CostModelPlugin = registry.load("cost model", name)
+        if plugin.needs_profile and profile is None:
+            raise UsageError(
+                f"the plan was priced from measurements (cost model {plan.cost_model}), and none are given",
+                "name the profile it was planned with (--profile FILE)",
+            )
+        pins = Pins.of(plan.pins)
+        executor = _executor_of(plan)
+        regimes = (plan.regime,) if executor is None else executor.regimes
+        return cls(
+            graph=plan.model,
+            cluster=plan.cluster,
+            training=plan.training,
+            schedule=plan.schedule,
+            space=plan.space,
+            free_space=_freed(plan.space, pins, executor),
+            pins=pins,
+            regimes=tuple(Pins.of(texts) for texts in regimes),
+            profile=profile,
+            cost_model=name,
+            solver=plan.solver if _installed(plan.solver) else cls.solver,
+        )
+
+
+def _executor_of(plan: Plan) -> Capability | None:
+    """What the executor can run that a plan was made for, as its regime tells; ``None`` if none or several have it."""
+    if not plan.regime:
+        return None
+    found = []
+    for name in registry.names("executor"):
+        try:
+            capability: Capability = registry.load("executor", name).capability
+        except PluginError:  # a broken plugin breaks no other
+            continue
+        if plan.regime in capability.regimes and plan.schedule in capability.schedules:
+            found.append(capability)
+    return found[0] if len(found) == 1 else None
+
+
+def _freed(space: StrategySpace, pins: Pins, executor: Capability | None) -> StrategySpace:
+    """A plan's space without what its pins took from it."""
+    if pins.narrow(StrategySpace()) == StrategySpace():
+        return space
+    return msgspec.structs.replace(space, max_strategies=1 if executor is not None and executor.uniform else None)
+
+
+def _installed(solver: str) -> bool:
+    if solver not in registry.names("solver"):
+        return False
+    plugin: SolverPlugin = registry.load("solver", solver)
+    return not registry.missing(plugin.modules)
 
 
 def make(

@@ -47,6 +47,10 @@ class Sweep:
         """True if no candidate is open."""
         return all(record.outcome != "limit" for record in self.proof)
 
+    def __repr__(self) -> str:
+        known = "proven" if self.proven else "not proven"
+        return f"<Sweep of {len(self.proof)} candidates, {known}, {self.seconds:.2f} s: {self.plan!r}>"
+
 
 def sweep(search: Search, emit: Emit = silent) -> Sweep:
     """Find the best plan over all candidates, with the proof.
@@ -259,7 +263,7 @@ def _plans(search: Search, attempts: list[Attempt], proof: tuple[CandidateProof,
             pins=search.pins.texts,
             regime=tried.variant.regime.texts,
         )
-        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables)))
+        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables, proof)))
     return tuple(plans)
 
 

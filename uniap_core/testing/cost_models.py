@@ -205,7 +205,7 @@ class CostModelSuite:
             priced = _by_strategy(self.price(case))
             for (layer, strategy), (_, state, stash) in priced.items():
                 for field, order in (("sharding", SHARDINGS), ("recompute", RECOMPUTES)):
-                    position = order.index(getattr(strategy, field))
+                    position = order.index(strategy[field])
                     if position:
                         less = msgspec.structs.replace(strategy, **{field: order[position - 1]})
                         if (layer, less) in priced:

@@ -111,7 +111,10 @@ class ExecutorSuite:
     def test_refuses_an_edited_plan(self, tmp_path: Path) -> None:
         """Nothing that was changed after verification reaches a device or a file."""
         plan = self.plans()[0]
-        edited = msgspec.structs.replace(plan, global_batch=plan.global_batch * 2)
+        replace = msgspec.structs.replace
+        training = replace(plan.training, global_batch=plan.global_batch * 2)
+        proposal = replace(plan.proposal, candidate=replace(plan.candidate, training=training))
+        edited = replace(plan, proposal=proposal)
         with pytest.raises(Unverified):
             dry_run(edited, self.plugin)
         if self.plugin.export:

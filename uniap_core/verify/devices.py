@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..graph import Layer
-from ..proposal import LayerPlan, Proposal
+from ..proposal import Proposal
+from ..strategy import Strategy
 from .verdict import Check, conclude
 
 
@@ -46,15 +47,13 @@ def degrees(proposal: Proposal) -> Check:
     faults = []
     for layer in proposal.layers:
         size = len(proposal.stages[layer.stage].ranks)
-        if min(layer.tp, layer.dp, layer.cp, layer.ep) < 1:
-            faults.append(f"{layer.name} has a degree below 1")
-        elif layer.tp * layer.dp * layer.cp != size:
+        s = layer.strategy
+        if s.tp * s.dp * s.cp != size:
             faults.append(
-                f"{layer.name}: tp {layer.tp} x dp {layer.dp} x cp {layer.cp} is not the {size} ranks of "
-                f"stage {layer.stage}"
+                f"{layer.name}: tp {s.tp} x dp {s.dp} x cp {s.cp} is not the {size} ranks of stage {layer.stage}"
             )
-        elif layer.dp * layer.cp % layer.ep:
-            faults.append(f"{layer.name}: ep {layer.ep} does not divide dp x cp = {layer.dp * layer.cp}")
+        elif s.dp * s.cp % s.ep:
+            faults.append(f"{layer.name}: ep {s.ep} does not divide dp x cp = {s.dp * s.cp}")
     return conclude(
         "degrees", faults, f"the degrees of {len(proposal.layers)} layers multiply to their stages", "choose divisors"
     )
@@ -68,9 +67,9 @@ def batch(proposal: Proposal) -> Check:
         return conclude("batch", faults, "", "choose a number of micro-batches that divides the batch")
     micro_batch = total // c
     faults = [
-        f"{layer.name}: the micro-batch of {micro_batch} does not divide over dp {layer.dp}"
+        f"{layer.name}: the micro-batch of {micro_batch} does not divide over dp {layer.strategy.dp}"
         for layer in proposal.layers
-        if layer.dp < 1 or micro_batch % layer.dp
+        if micro_batch % layer.strategy.dp
     ]
     evidence = f"batch {total} = {c} micro-batches of {micro_batch}, divided evenly by every layer's dp"
     return conclude("batch", faults, evidence, "use fewer micro-batches or less data parallelism")
@@ -82,31 +81,31 @@ def divisibility(proposal: Proposal) -> Check:
     graph_layers = {layer.name: layer for layer in proposal.model.layers}
     seen: dict[tuple[object, ...], list[str]] = {}
     for plan in proposal.layers:
-        layer = graph_layers[plan.name]
-        key = layer.operators, plan.tp, plan.cp, plan.ep
+        layer, s = graph_layers[plan.name], plan.strategy
+        key = layer.operators, s.tp, s.cp, s.ep
         if key not in seen:
-            seen[key] = list(_indivisible(layer, plan, proposal.model.sequence))
+            seen[key] = list(_indivisible(layer, s, proposal.model.sequence))
         faults += [f"{plan.name}: {fault}" for fault in seen[key]]
-        padded += any(op.split == "vocab" and op.inner % plan.tp for op in layer.operators)
+        padded += any(op.split == "vocab" and op.inner % s.tp for op in layer.operators)
     evidence = f"heads, widths and experts of {len(proposal.layers)} layers divide by their degrees"
     if padded:
         evidence += f"; the vocabulary of {padded} is padded up"
     return conclude("divisibility", faults, evidence, "choose degrees that divide the model's shapes")
 
 
-def _indivisible(layer: Layer, plan: LayerPlan, sequence: int) -> Iterator[str]:
+def _indivisible(layer: Layer, s: Strategy, sequence: int) -> Iterator[str]:
     for op in layer.operators:
-        if op.divided % plan.tp:
-            yield f"width {op.divided} of {op.name} does not divide by tp {plan.tp}"
-        if op.split == "heads" and op.heads % plan.tp:
-            yield f"{op.heads} heads of {op.name} do not divide by tp {plan.tp}"
-        if op.split == "heads" and op.kv_heads % plan.tp:
-            yield f"{op.kv_heads} key-value heads of {op.name} do not divide by tp {plan.tp}"
-        if op.experts % plan.ep:
-            yield f"{op.experts} experts of {op.name} do not divide by ep {plan.ep}"
+        if op.divided % s.tp:
+            yield f"width {op.divided} of {op.name} does not divide by tp {s.tp}"
+        if op.split == "heads" and op.heads % s.tp:
+            yield f"{op.heads} heads of {op.name} do not divide by tp {s.tp}"
+        if op.split == "heads" and op.kv_heads % s.tp:
+            yield f"{op.kv_heads} key-value heads of {op.name} do not divide by tp {s.tp}"
+        if op.experts % s.ep:
+            yield f"{op.experts} experts of {op.name} do not divide by ep {s.ep}"
     # Ring attention cuts the sequence into 2 cp pieces, so that a causal mask gives every rank equal work.
-    if plan.cp > 1 and sequence % (2 * plan.cp):
-        yield f"the sequence of {sequence} does not divide by twice cp {plan.cp}"
+    if s.cp > 1 and sequence % (2 * s.cp):
+        yield f"the sequence of {sequence} does not divide by twice cp {s.cp}"
 
 
 def nodes(proposal: Proposal) -> Check:
@@ -115,18 +114,17 @@ def nodes(proposal: Proposal) -> Check:
     promised = proposal.space.tp is None
     crossing: dict[tuple[int, int], str] = {}
     for layer in proposal.layers:
-        key = layer.stage, layer.tp
-        if layer.tp == 1 or key in crossing:
+        tp = layer.strategy.tp
+        key = layer.stage, tp
+        if tp == 1 or key in crossing:
             continue
         block = proposal.stages[layer.stage].ranks
-        groups = [block[start : start + layer.tp] for start in range(0, len(block), layer.tp)]
+        groups = [block[start : start + tp] for start in range(0, len(block), tp)]
         wide = [g for g in groups if len({node_of[rank] for rank in g if 0 <= rank < len(node_of)}) > 1]
-        crossing[key] = (
-            f"tp {layer.tp} of {layer.name} spans nodes (ranks {wide[0][0]} to {wide[0][-1]})" if wide else ""
-        )
+        crossing[key] = f"tp {tp} of {layer.name} spans nodes (ranks {wide[0][0]} to {wide[0][-1]})" if wide else ""
     spanning = [fault for fault in crossing.values() if fault]
     if not promised and spanning:
         return conclude("nodes", [], f"the space allows tp across nodes: {spanning[0]}", "")
-    widest = max((layer.tp for layer in proposal.layers), default=1)
+    widest = max((layer.strategy.tp for layer in proposal.layers), default=1)
     evidence = f"tensor parallel groups of up to {widest} ranks stay inside a node"
     return conclude("nodes", spanning, evidence, "choose tp that divides the devices of every node")

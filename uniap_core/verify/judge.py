@@ -8,24 +8,33 @@ from collections.abc import Sequence
 from .. import artifact
 from ..costs import CostTables
 from ..errors import UniapError
-from ..proposal import Proposal, subject
+from ..proposal import CandidateProof, Proposal
+from ..proposal_file import subject
 from . import devices, numbers, structure
 from .numbers import Placement
-from .proof import proof
+from .proof import sweep_proof
 from .simulate import live
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
 
 
-def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = None) -> Verdict:
+def verify(
+    proposal: Proposal,
+    tables: CostTables,
+    proof: Sequence[CandidateProof] | None = None,
+    *,
+    tolerance: float | None = None,
+) -> Verdict:
     """Judge a proposal against the tables of its candidate.
 
     Parameters
     ----------
     proposal
-        A proposal or a plan; a plan's proof of the sweep is checked too.
+        What is judged.
     tables
         The tables of its candidate, restricted by its pins, as the cost model gives them now.
+    proof
+        The records of the sweep that it came from; ``None`` if it came from none.
     tolerance
         Relative difference between the closed form and the simulation beyond which the plan fails; ``None`` allows
         what the theory of the schedule explains (docs/verifier.md).
@@ -38,7 +47,8 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
     checks = [current(proposal, tables), candidate(proposal, tables)]
     placed = layers(proposal, tables), stage_lists(proposal), strategies(proposal, tables)
     checks += placed
-    checks += _proof(proposal)
+    if proof is not None:
+        checks.append(sweep_proof(proposal, proof))
     if all(check.passed for check in (checks[1], *placed)):
         stage = {layer.name: layer.stage for layer in proposal.layers}
         checks += structure.checks(proposal.model.network, stage, proposal.pp)
@@ -50,8 +60,8 @@ def verify(proposal: Proposal, tables: CostTables, *, tolerance: float | None = 
     return Verdict(subject=subject(proposal), verifier=VERIFIER, checks=tuple(checks))
 
 
-def standing(proposal: Proposal) -> list[Check]:
-    """What can be checked without tables: for executors that have no cost model at hand."""
+def standing(proposal: Proposal, proof: Sequence[CandidateProof]) -> list[Check]:
+    """What can be checked of a plan without tables: for executors that have no cost model at hand."""
     faults = [
         f"the {name} in the plan is not the one that was planned with"
         for name, value in (("graph", proposal.model), ("cluster", proposal.cluster))
@@ -64,17 +74,12 @@ def standing(proposal: Proposal) -> list[Check]:
         conclude("current", faults, evidence, "plan again"),
         conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
         stage_lists(proposal),
+        sweep_proof(proposal, proof),
     ]
-    checks += _proof(proposal)
     if checks[1].passed and checks[2].passed:
         stage = {layer.name: layer.stage for layer in proposal.layers}
         checks += [*structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
     return checks
-
-
-def _proof(proposal: Proposal) -> list[Check]:
-    records = getattr(proposal, "proof", None)  # a plan has one; plan.py is above this package
-    return [proof(proposal, records)] if isinstance(records, tuple) else []
 
 
 # --- is it about these tables, and complete? --------------------------------------------------------------------
@@ -102,16 +107,13 @@ def current(proposal: Proposal, tables: CostTables) -> Check:
 
 def candidate(proposal: Proposal, tables: CostTables) -> Check:
     """Stages, micro-batches and training say the same everywhere."""
-    priced, training = tables.candidate, proposal.training
+    priced = tables.candidate
     pairs = {
         "number of stages": (proposal.pp, priced.pp),
         "length of the list of stages": (len(proposal.stages), priced.pp),
         "number of micro-batches": (proposal.micro_batches, priced.micro_batches),
-        "training": (training, priced.training),
-        "global batch": (proposal.global_batch, training.global_batch),
-        "precision": (proposal.precision, training.precision),
         "schedule": (proposal.schedule, priced.schedule),
-        "sequence": (proposal.sequence, proposal.model.sequence),
+        "training": (proposal.training, priced.training),
         "number of priced stages": (len(tables.ranks), priced.pp),
     }
     faults = [f"the {name} is {said}, and {own} was priced" for name, (said, own) in pairs.items() if said != own]
@@ -187,11 +189,7 @@ def strategies(proposal: Proposal, tables: CostTables) -> Check:
     allowed = set(space.strategies(size, proposal.cluster.node_size)) if size else set()
     used = set()
     for layer in proposal.layers:
-        try:
-            strategy = layer.strategy
-        except UniapError as error:
-            faults.append(f"{layer.name}: {error.cause}")
-            continue
+        strategy = layer.strategy
         used.add(strategy)
         costs = priced.get(layer.name)
         if strategy not in allowed:

@@ -1,7 +1,8 @@
 """Groups of ranks: what a plan means, and whether an executor's dry run builds exactly that.
 
 Ranks of a stage are laid out with tensor parallel innermost, then context, then data parallel
-(:mod:`uniap_core.strategy`); experts are spread over data and context parallel ranks together.
+(:mod:`uniap_core.axes`, which is held to this account of it); experts are spread over data and context parallel ranks
+together.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from itertools import chain
 
 import numpy as np
 
-from ..proposal import LayerPlan, Proposal
+from ..proposal import Proposal
+from ..strategy import Strategy
 from .verdict import Check, conclude
 
 Groups = tuple[tuple[int, ...], ...]
@@ -19,13 +21,13 @@ Groups = tuple[tuple[int, ...], ...]
 AS_PLANNED = "the executor's groups do not follow the plan; report it with the plan file"
 
 
-def groups(ranks: Sequence[int], layer: LayerPlan) -> dict[str, Groups]:
-    """Tensor, context, data and expert parallel groups of a layer on its stage.
+def groups(ranks: Sequence[int], strategy: Strategy) -> dict[str, Groups]:
+    """Tensor, context, data and expert parallel groups of a layer under a strategy on the ranks of its stage.
 
     The degrees multiply to the ranks of the stage (check ``degrees``).
     """
-    block = np.array(ranks).reshape(layer.dp, layer.cp, layer.tp)
-    experts = np.array(ranks).reshape(-1, layer.ep, layer.tp)
+    block = np.array(ranks).reshape(strategy.dp, strategy.cp, strategy.tp)
+    experts = np.array(ranks).reshape(-1, strategy.ep, strategy.tp)
     return {
         "tp": _rows(block, 2),
         "cp": _rows(block, 1),
@@ -78,14 +80,15 @@ def _world(proposal: Proposal, world: int, stages: Sequence[Sequence[int]]) -> C
 def _groups(proposal: Proposal, built: Mapping[str, Mapping[str, Groups]]) -> Check:
     faults, count, known = [], 0, {}
     for layer in proposal.layers:
-        key = layer.stage, layer.tp, layer.cp, layer.dp, layer.ep
+        s = layer.strategy
+        key = layer.stage, s.tp, s.cp, s.dp, s.ep
         if key not in known:
-            known[key] = groups(proposal.stages[layer.stage].ranks, layer)
+            known[key] = groups(proposal.stages[layer.stage].ranks, s)
         found = built.get(layer.name, {})
         for kind, expected in known[key].items():
             missing = kind not in found
-            if missing and getattr(layer, kind) > 1:
-                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {getattr(layer, kind)}")
+            if missing and getattr(s, kind) > 1:
+                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {getattr(s, kind)}")
             elif not missing and set(found[kind]) != set(expected):
                 odd = sorted(set(found[kind]) - set(expected))
                 named = f"has the group {list(odd[0][:8])}" if odd else "lacks a group"

@@ -12,7 +12,7 @@ from .numbers import RELATIVE
 from .verdict import Check, conclude
 
 
-def proof(proposal: Proposal, records: Sequence[CandidateProof]) -> Check:
+def sweep_proof(proposal: Proposal, records: Sequence[CandidateProof]) -> Check:
     """Hold the records of all candidates against the plan and against what candidates there are.
 
     The candidates are counted here anew: every number of stages that divides the devices and fills its stages, with

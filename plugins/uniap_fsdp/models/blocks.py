@@ -55,6 +55,8 @@ class Attention(nn.Module):
     the same on one device and on one of a tensor-parallel group.
     """
 
+    angles: torch.Tensor | None
+
     def __init__(
         self,
         hidden: int,

@@ -80,7 +80,7 @@ class Decoder(Model):
         self.layers = nn.ModuleList(layers)
         self.head = head
         if tied:
-            self.head.lm_head.weight = self.embedding.tokens.weight
+            self.head.lm_head.weight = embedding.get_parameter("tokens.weight")
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # noqa: D102
         x = self.embedding(tokens)

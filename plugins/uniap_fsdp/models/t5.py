@@ -120,6 +120,7 @@ class T5(Model):
         x = self.encoder.embedding(tokens)
         for layer in self.encoder.layers:
             x = layer(x)
+        assert self.encoder.norm is not None
         memory = self.encoder.norm(x)
         y = self.decoder.embedding(decoder_tokens)
         for layer in self.decoder.layers:

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniap_core.errors import BadFile, BadValue
+from uniap_core.errors import BadFile, BadValue, PluginError
 from uniap_core.estimate import WRITTEN, calibrate_file, estimate, estimate_file, parse, predict, pricer, read_rows
-from uniap_core.estimate.deepseek import deepseek
-from uniap_core.estimate.published import Shape
 
 EXCERPT = Path(__file__).parents[2] / "data" / "runs_excerpt.csv"
 """Published runs, each with its source (repository, commit, file)."""
@@ -154,17 +152,6 @@ def test_no_text_in_any_column_stops_the_file(changes: dict[str, str]) -> None:
     assert row["pred_iter_time_s"] or row["pred_note"].startswith("not predicted")
 
 
-@pytest.mark.parametrize(
-    ("version", "shape", "published"),
-    [
-        ("v2", Shape(60, 5120, 128, 128, 12288, 102400, 4096), 235.7e9),
-        ("v3", Shape(61, 7168, 128, 128, 18432, 129280, 4096), 671.0e9),
-    ],
-)
-def test_deepseek_has_its_published_size(version: str, shape: Shape, published: float) -> None:
-    assert deepseek("deepseek", version, shape).parameters == pytest.approx(published, rel=1e-3)
-
-
 def test_mixtures_of_experts_by_name() -> None:
     expert = {"model": "Mixtral-8x7B", "ffn": "7168", "ep": "4", "tp": "1", "dp": "8"}
     assert seconds(**expert) > 0
@@ -261,10 +248,10 @@ def test_calibration_recovers_a_slower_machine(tmp_path: Path, monkeypatch: pyte
         writer.writeheader()
         writer.writerows(rows)
     found = calibrate_file(path, tmp_path / "constants.toml")["ampere"]
-    assert found["runs"] == len(rows)
-    assert found["error_after"] < 0.5 * found["error_before"]
-    low, high = found["intervals"]["matmul_share"]
-    assert low < found["constants"]["matmul_share"] < high
+    assert found.runs == len(rows)
+    assert found.error_after < 0.5 * found.error_before
+    low, high = found.intervals["matmul_share"]
+    assert low < found.constants["matmul_share"] < high
     before = seconds()
     monkeypatch.setenv("UNIAP_CONSTANTS", str(tmp_path / "constants.toml"))
     assert seconds() > 1.05 * before
@@ -278,4 +265,11 @@ def test_calibration_needs_measured_runs(tmp_path: Path) -> None:
     path.write_text("row_id,gpu\n1,A100\n")
     with pytest.raises(BadValue, match="measured runs"):
         calibrate_file(path, tmp_path / "constants.toml")
+    assert not (tmp_path / "constants.toml").exists()
+
+
+def test_a_cost_model_without_constants_cannot_be_calibrated(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="'profiled' cannot be calibrated") as caught:
+        calibrate_file(EXCERPT, tmp_path / "constants.toml", "profiled")
+    assert "analytic" in caught.value.fix
     assert not (tmp_path / "constants.toml").exists()

@@ -2,74 +2,32 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uniap_core import cluster as clusters
 from uniap_core.estimate import parse, predict, pricer
-from uniap_core.estimate.architecture import graph_of
-from uniap_core.estimate.published import _KNOWN, Shape, filled, name_of, shape_of
+from uniap_core.estimate.published import filled
 from uniap_core.estimate.system import Stack
+from uniap_core.models import Hyperparameters
+from uniap_zoo.published import KNOWN
 
 ROW = {"gpu": "A100-80GB", "num_gpus": "16", "gpus_per_node": "8", "tp": "4", "pp": "2", "dp": "2", "seq": "2048"}
 ROW |= {"model": "GPT", "layers": "8", "hidden": "2048", "heads": "16", "global_batch": "32", "micro_batch": "2"}
 
-# Names that count without the embedding, count a tied one once, or say no size.
-OTHERWISE = ("llama3.2", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen3-0.6b", "qwen3-1.7b", "gemma", "opt-350m")
-OTHERWISE += ("bloom", "phi", "mixtral", "dbrx", "grok", "t5-base")
 
-
-@pytest.mark.parametrize("name", [name for name in _KNOWN if not name.startswith(OTHERWISE)])
-def test_known_shapes_have_the_size_in_their_name(name: str) -> None:
-    size = re.findall(r"(?<![a-z])(\d+(?:\.\d+)?)b", name)[0 if name != "olmoe-1b-7b" else 1]
-    graph = graph_of(name, _KNOWN[name]._replace(sequence=2048), [])
-    total = sum(op.parameters for layer in graph.layers for op in layer.operators)
-    assert total / 1e9 == pytest.approx(float(size), rel=0.13)
-
-
-@pytest.mark.parametrize(("name", "billions"), [("mixtral-8x22b", 140.6), ("dbrx", 131.6), ("grok-1", 316.5)])
-def test_known_mixtures_have_their_published_size(name: str, billions: float) -> None:
-    graph = graph_of(name, _KNOWN[name]._replace(sequence=2048), [])
-    assert graph.parameters / 1e9 == pytest.approx(billions, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("written", "known"),
-    [
-        ("meta-llama/Llama-3.1-8B", "llama3-8b"),
-        ("Llama3.1-70B", "llama3-70b"),
-        ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b"),
-        ("Qwen3 30B A3B", "qwen3-30b-a3b"),
-        ("LLAMA2-70B", "llama2-70b"),
-        ("GPT2-52B", None),
-        ("GPT", None),
-    ],
-)
-def test_names_as_sources_write_them(written: str, known: str | None) -> None:
-    assert name_of(written) == known
-
-
-@given(st.sampled_from(sorted(_KNOWN)), st.integers(1, 64))
+@given(st.sampled_from(sorted(KNOWN)), st.integers(1, 64))
 def test_a_row_with_its_own_sizes_keeps_them(name: str, layers: int) -> None:
     notes: list[str] = []
-    own = Shape(layers=layers, hidden=1000, heads=8)
+    own = Hyperparameters(layers=layers, hidden=1000, heads=8)
     assert filled(name, own, notes) == own
-    same = filled(name, Shape(layers=layers, hidden=_KNOWN[name].hidden), notes)
-    assert (same.layers, same.head_size, same.experts) == (layers, _KNOWN[name].head_size, _KNOWN[name].experts)
-
-
-def test_heads_need_not_fill_the_hidden_size() -> None:
-    shape = filled("Qwen3-32B", Shape(layers=64, hidden=5120, heads=64, sequence=4096), [])
-    graph = graph_of("Qwen3-32B", shape, [])
-    attention = next(op for op in graph.layers[1].operators if op.kind == "attention")
-    assert attention.heads * attention.inner == 8192
+    same = filled(name, Hyperparameters(layers=layers, hidden=KNOWN[name].hidden), notes)
+    assert (same.layers, same.head_size, same.experts) == (layers, KNOWN[name].head_size, KNOWN[name].experts)
 
 
 def test_the_width_of_an_expert_is_the_published_one() -> None:
-    shape = filled("Qwen3-30B-A3B", Shape(layers=48, hidden=2048, ffn=6144), [])
+    shape = filled("Qwen3-30B-A3B", Hyperparameters(layers=48, hidden=2048, ffn=6144), [])
     assert (shape.ffn, shape.experts, shape.top_k) == (768, 128, 8)
 
 
@@ -79,10 +37,6 @@ def test_unknown_mixtures_are_not_priced_as_dense_models() -> None:
     for model in ("Ling-16B-A2.4B", "Somebody-MoE", "llama4-17b-16e"):
         with pytest.raises(BadValue, match="mixtral model cannot be built"):
             parse(ROW | {"model": model, "hidden": "1536"}, [])
-
-
-def test_a_zoo_model_is_known_by_its_shape() -> None:
-    assert shape_of("llama3-8b")[:6] == (32, 4096, 32, 8, 14336, 128256)
 
 
 @pytest.mark.parametrize(

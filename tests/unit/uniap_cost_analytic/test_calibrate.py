@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from uniap_cost_analytic.calibrate import MOST, Run, calibrate, price_with, to_toml
+from uniap_cost_analytic.calibrate import MOST, calibrate, price_with, to_toml
 from uniap_cost_analytic.constants import VARIABLE, constants_of
 
-from model_zoo.llama import llama
-from uniap_core.api import BadValue, Candidate, StrategySpace, Training
+from uniap_core.api import BadValue, Candidate, MeasuredRun, StrategySpace, Training
 from uniap_core.cluster import preset
+from uniap_zoo.llama import llama
 
 SPACE = StrategySpace(tp=(1,), shardings=("zero1",), recomputes=("none",))
 
@@ -27,7 +27,9 @@ def predict(layers: int, batch: int):
 
 def runs(true, generation="ampere"):
     return [
-        Run(predict(layers, batch)(price_with({generation: true})), frozenset({generation}), predict(layers, batch))
+        MeasuredRun(
+            predict(layers, batch)(price_with({generation: true})), frozenset({generation}), predict(layers, batch)
+        )
         for layers, batch in ((4, 64), (8, 64), (8, 128), (16, 64))
     ]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from uniap_cost_analytic.constants import Constants
 from uniap_cost_analytic.edges import _lacking, edge_tables, message_s
 
-from uniap_core.api import TOKENS, Candidate, Flow, Strategy, Training
+from uniap_core.api import TOKENS, Candidate, Flow, Layout, Strategy, Training
 from uniap_core.cluster import preset
 
 CONSTANTS = Constants()
@@ -37,6 +37,10 @@ def held(rank: int, layout: tuple[int, int, int, bool], samples: int, positions:
     return set(itertools.product(mine, range(part * width, (part + 1) * width)))
 
 
+def laid(tp: int, dp: int, cp: int, spread: bool) -> Layout:
+    return Strategy(tp=tp, dp=dp, cp=cp, sequence_parallel=spread).layout
+
+
 @settings(max_examples=60)
 @given(st.sampled_from(DEGREES), st.sampled_from(DEGREES), st.booleans(), st.booleans())
 def test_what_a_rank_lacks_is_what_counting_cells_says(one, other, spread_one, spread_other):
@@ -46,7 +50,7 @@ def test_what_a_rank_lacks_is_what_counting_cells_says(one, other, spread_one, s
     for rank in range(8):
         wanted = held(rank, b, size, size)
         worst = max(worst, Fraction(len(wanted - held(rank, a, size, size)), len(wanted)))
-    lacking, piece = _lacking(a, b)
+    lacking, piece = _lacking(*(laid(*layout) for layout in (a, b)))
     assert lacking == pytest.approx(float(worst))
     assert piece == pytest.approx(len(held(0, b, size, size)) / size**2)
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from uniap_cost_analytic.constants import constants_of
 from uniap_cost_analytic.kernels import Cut, Engine, active, alignment, engine, matmul_s, work
 
-from model_zoo.gpt import gpt
-from model_zoo.mixtral import mixtral
 from uniap_core import cluster as clusters
 from uniap_core.api import Training
+from uniap_zoo.gpt import gpt
+from uniap_zoo.mixtral import mixtral
 
 ENGINE = Engine(250e12, 250e12, 312e12, 1.5e12, 4e-6, 108, 2, False, 8)
 

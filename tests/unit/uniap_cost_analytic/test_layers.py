@@ -13,9 +13,9 @@ from uniap_cost_analytic.layers import LayoutCosts, Place, exposed_s, price_laye
 from uniap_cost_analytic.links import ALONE, collective_s, stage_group
 from uniap_cost_analytic.memory import local_parameters, recipe
 
-from model_zoo.llama import llama
-from uniap_core.api import Strategy, Training
+from uniap_core.api import Span, Strategy, Training
 from uniap_core.cluster import preset
+from uniap_zoo.llama import llama
 
 CONSTANTS = Constants()
 TRAINING = Training(global_batch=8)
@@ -39,7 +39,7 @@ def test_overlap_hides_at_most_what_there_is_and_more_compute_never_hides_less(c
 
 def place(dp: int) -> Place:
     cluster = preset("8xA100-80G")
-    data = stage_group(cluster, 0, 8, 1, dp, CONSTANTS) if dp > 1 else ALONE
+    data = stage_group(cluster, 0, 8, Span(dp, 1), CONSTANTS) if dp > 1 else ALONE
     return Place(engine(cluster.device(0), TRAINING, CONSTANTS), ALONE, ALONE, ALONE, data, data)
 
 

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from uniap_cost_analytic.memory import local_parameters
 from uniap_cost_analytic.pricing import price
 
-from model_zoo.gpt import gpt
-from model_zoo.llama import llama
 from uniap_core import cluster as clusters
 from uniap_core.api import (
     Assignment,
@@ -26,6 +24,8 @@ from uniap_core.api import (
     Training,
 )
 from uniap_core.graph import TOKENS
+from uniap_zoo.gpt import gpt
+from uniap_zoo.llama import llama
 
 GIB = 2**30
 

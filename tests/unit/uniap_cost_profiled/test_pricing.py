@@ -10,7 +10,6 @@ from uniap_cost_analytic.pricing import price as analytic
 from uniap_cost_profiled.galvatron import alpha_beta, from_galvatron
 from uniap_cost_profiled.pricing import price
 
-from model_zoo.llama import llama
 from uniap_core import cluster as clusters
 from uniap_core.api import (
     BadFile,
@@ -22,6 +21,7 @@ from uniap_core.api import (
     StrategySpace,
     Training,
 )
+from uniap_zoo.llama import llama
 
 GRAPH = llama(layers=4, hidden=4096, heads=32, ffn=11008, vocab=32000, sequence=2048)
 CLUSTER = clusters.load("8xA100-80G")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from uniap_cost_analytic.pricing import price
 
-import model_zoo
+import uniap_zoo
 from bench.dp.problems import Shape, two_towers
 from uniap_core import cluster as clusters
 from uniap_core.api import Candidate, Problem, SolveRequest, Stop, StrategySpace, Training
@@ -25,7 +25,7 @@ def agree(problem: Problem) -> None:
 def test_t5_large_in_two_stages_on_sixteen_devices(cluster: str, precision: str) -> None:
     training = Training(global_batch=64, precision=precision)
     machine = clusters.load(cluster)
-    agree(price(model_zoo.build("t5-large"), machine, StrategySpace(), Candidate.of(2, 4, training)).problem)
+    agree(price(uniap_zoo.build("t5-large"), machine, StrategySpace(), Candidate.of(2, 4, training)).problem)
 
 
 def test_two_towers_joined_at_a_head() -> None:

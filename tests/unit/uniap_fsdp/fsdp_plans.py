@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from uniap_core.api import ModelGraph, Pipeline, Training
+from uniap_core.api import Candidate, ModelGraph, Pipeline, Training
 from uniap_core.cluster import Cluster, Device, Link, Node
-from uniap_core.plan import Plan, seal, subject
+from uniap_core.plan import Plan, seal
 from uniap_core.proposal import Hashes, LayerPlan, Prediction, Proposal, StagePlan
+from uniap_core.proposal_file import subject
 from uniap_core.strategy import StrategySpace, parse
 from uniap_core.verify.verdict import Check, Verdict
 
@@ -36,11 +37,9 @@ def proposal(
     pp = len(cuts) + 1
     training = Training(global_batch=batch, precision=precision, optimizer=optimizer)
     hardware = cluster(devices)
+    rows = zip(names, where, chosen, strict=True)
+    layers = tuple(LayerPlan(name, stage, parse(text)) for name, stage, text in rows)
     flights = Pipeline.of(schedule if schedule in ("gpipe", "1f1b") else "1f1b", pp).in_flight(micro_batches)
-    layers = []
-    for name, stage, text in zip(names, where, chosen, strict=True):
-        s = parse(text)
-        layers.append(LayerPlan(name, stage, s.tp, s.dp, s.cp, s.ep, s.sharding, s.recompute, s.sequence_parallel))
     stages = tuple(
         StagePlan(
             ranks=tuple(hardware.stage_ranks(i, pp)),
@@ -72,15 +71,9 @@ def proposal(
         cluster=hardware,
         space=StrategySpace(),
         cost_model="hand/1",
-        global_batch=batch,
-        sequence=graph.sequence,
-        precision=precision,
-        schedule=schedule,
-        training=training,
-        pp=pp,
-        micro_batches=micro_batches,
+        candidate=Candidate(Pipeline(schedule, pp, tuple(range(pp))), micro_batches, training),
         stages=stages,
-        layers=tuple(layers),
+        layers=layers,
         predicted=predicted,
         solver="hand",
         bound_s=None,

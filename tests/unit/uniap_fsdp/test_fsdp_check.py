@@ -11,19 +11,17 @@ from uniap_fsdp import EXECUTOR
 from uniap_fsdp.check import check
 from uniap_fsdp.machine import check_machine
 
-from model_zoo import build
+from tests.editing import changed
 from uniap_core.api import Inexpressible, Job, LaunchFailed
+from uniap_zoo import build
 
 GRAPH = build("llama:layers=2,hidden=32,heads=4,kv_heads=2,ffn=64,vocab=64,seq=16")
 
 
-def changed(plan: Any, **fields: Any) -> Any:
-    return msgspec.structs.replace(plan, **fields)
-
-
-def with_layer(plan: Any, index: int, **fields: Any) -> Any:
+def with_layer(plan: Any, index: int, **degrees: Any) -> Any:
     layers = list(plan.layers)
-    layers[index] = msgspec.structs.replace(layers[index], **fields)
+    strategy = msgspec.structs.replace(layers[index].strategy, **degrees)
+    layers[index] = msgspec.structs.replace(layers[index], strategy=strategy)
     return changed(plan, layers=tuple(layers))
 
 
@@ -32,11 +30,9 @@ BAD = {
     "zero-bubble schedules lose gradients": changed(GOOD, schedule="zb-h1"),
     "the schedule 'interleaved'": changed(GOOD, schedule="interleaved"),
     "fp16' needs loss scaling": changed(GOOD, precision="fp16"),
-    "the optimizer 'lion'": changed(GOOD, training=msgspec.structs.replace(GOOD.training, optimizer="lion")),
-    "dropout would differ": changed(GOOD, training=msgspec.structs.replace(GOOD.training, dropout=True)),
-    "behind the products beside them": changed(
-        GOOD, training=msgspec.structs.replace(GOOD.training, tensor_overlap="all")
-    ),
+    "the optimizer 'lion'": changed(GOOD, optimizer="lion"),
+    "dropout would differ": changed(GOOD, dropout=True),
+    "behind the products beside them": changed(GOOD, tensor_overlap="all"),
     "3 micro-batches of a batch of 8": changed(GOOD, micro_batches=3),
     "shares a micro-batch of 1 among 2 ranks": changed(GOOD, micro_batches=8),
     "2 key heads of layers.0/attention over 4": proposal(GRAPH, 4, "tp4-dp1-sp"),

@@ -12,8 +12,8 @@ import pytest
 from fsdp_plans import proposal
 from fsdp_ranks import Ranks
 
-from model_zoo import build
 from uniap_core.api import Job
+from uniap_zoo import build
 
 pytestmark = pytest.mark.torch
 

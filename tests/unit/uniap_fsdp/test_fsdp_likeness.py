@@ -20,6 +20,7 @@ from uniap_fsdp.models import build  # noqa: E402
 from uniap_fsdp.models.names import LLAMAS  # noqa: E402
 from uniap_torch.trace import trace  # noqa: E402
 
+from tests.editing import changed  # noqa: E402
 from tests.hf_config import SIZES  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -129,7 +130,7 @@ def test_dropout_is_a_difference_in_a_plan_that_trains_with_it(place: str, tmp_p
     rates = {"residual_dropout": 0.0, "attention_dropout": 0.0, f"{place}_dropout": 0.1}
     plan = proposal(trace(f"hf:{write_config(tmp_path, 'seed_oss', **rates)}", SEQUENCE), 2, "tp1-dp2")
     assert list(differences(plan)) == []
-    dropping = msgspec.structs.replace(plan, training=msgspec.structs.replace(plan.training, dropout=True))
+    dropping = changed(plan, dropout=True)
     assert list(differences(dropping)) == ["the code here has no dropout"]
 
 

@@ -15,8 +15,8 @@ from fsdp_ranks import Ranks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model_zoo import build
 from uniap_core.api import ModelGraph
+from uniap_zoo import build
 
 pytestmark = pytest.mark.torch
 

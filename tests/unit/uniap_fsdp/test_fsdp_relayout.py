@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from uniap_fsdp.relayout import Layout, plan_move  # noqa: E402
+from uniap_fsdp.relayout import plan_move  # noqa: E402
+
+from uniap_core.api import Layout, arrange  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+
+def laid(ranks: int, tp: int, *, split: bool = False) -> Layout:
+    return Layout(arrange(tp=tp, dp=ranks // tp).dense, split)
 
 
 @st.composite
@@ -20,10 +26,11 @@ def moves(draw: st.DrawFn) -> tuple[Layout, Layout, int, int]:
     ranks = draw(st.sampled_from([1, 2, 3, 4, 6, 8, 12]))
     divisors = [d for d in range(1, ranks + 1) if ranks % d == 0]
     pair = [
-        Layout(ranks, tp, tp > 1 and draw(st.booleans())) for tp in draw(st.tuples(*[st.sampled_from(divisors)] * 2))
+        laid(ranks, tp, split=tp > 1 and draw(st.booleans()))
+        for tp in draw(st.tuples(*[st.sampled_from(divisors)] * 2))
     ]
-    batch = math.lcm(pair[0].dp, pair[1].dp) * draw(st.integers(1, 2))
-    rows = math.lcm(pair[0].tp, pair[1].tp) * draw(st.integers(1, 2))
+    batch = math.lcm(*(layout.samples.size for layout in pair)) * draw(st.integers(1, 2))
+    rows = math.lcm(*(layout.grid.size("tp") for layout in pair)) * draw(st.integers(1, 2))
     return pair[0], pair[1], batch, rows
 
 
@@ -31,10 +38,10 @@ def moves(draw: st.DrawFn) -> tuple[Layout, Layout, int, int]:
 def test_a_move_delivers_the_target_layout(case: tuple[Layout, Layout, int, int]) -> None:
     a, b, batch, rows = case
     whole = torch.arange(batch * rows).reshape(batch, rows)
-    had = [whole[a.batch(r, batch), a.rows(r, rows)] for r in range(a.ranks)]
-    planned = [plan_move(a, b, r, batch, rows) for r in range(a.ranks)]
+    had = [whole[a.samples.part(r, batch), a.rows.part(r, rows)] for r in range(a.grid.ranks)]
+    planned = [plan_move(a, b, r, batch, rows) for r in range(a.grid.ranks)]
     for rank, move in enumerate(planned):
-        wanted = whole[b.batch(rank, batch), b.rows(rank, rows)]
+        wanted = whole[b.samples.part(rank, batch), b.rows.part(rank, rows)]
         got = torch.full_like(wanted, -1)
         if move.group == 1:
             got = had[rank][move.receive[0]]
@@ -51,7 +58,7 @@ def test_a_move_delivers_the_target_layout(case: tuple[Layout, Layout, int, int]
 @given(moves())
 def test_no_element_is_sent_to_a_rank_twice_or_needlessly(case: tuple[Layout, Layout, int, int]) -> None:
     a, b, batch, rows = case
-    for rank in range(a.ranks):
+    for rank in range(a.grid.ranks):
         move = plan_move(a, b, rank, batch, rows)
         received = sum(
             (box[0].stop - box[0].start) * (box[1].stop - box[1].start) for box in move.receive if box is not None
@@ -60,7 +67,7 @@ def test_no_element_is_sent_to_a_rank_twice_or_needlessly(case: tuple[Layout, La
 
 
 def test_a_layout_that_is_there_already_needs_no_exchange() -> None:
-    whole, sliced = Layout(4, 2), Layout(4, 2, split=True)
+    whole, sliced = laid(4, 2), laid(4, 2, split=True)
     assert plan_move(whole, sliced, 1, 8, 16).group == 1
     assert plan_move(sliced, whole, 1, 8, 16).group == 2
-    assert plan_move(Layout(4, 4), Layout(4, 1), 3, 8, 16).group == 1
+    assert plan_move(laid(4, 4), laid(4, 1), 3, 8, 16).group == 1

@@ -10,8 +10,8 @@ from torch import nn  # noqa: E402
 from uniap_fsdp.source import aliases, fill_all, load, parameters_on_meta  # noqa: E402
 from uniap_fsdp.wiring import Port, record  # noqa: E402
 
-from model_zoo import build  # noqa: E402
 from uniap_core.api import Inexpressible  # noqa: E402
+from uniap_zoo import build  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uniap_megatron.arguments import layout, padded_vocabulary, words
 from uniap_megatron.expressible import express
-from uniap_megatron.ranks import groups
 from uniap_megatron.ranks import layout as rank_layout
 
 from tests.planned import planned
@@ -99,18 +98,6 @@ def test_layout_says_every_layer_in_order(data):
     stages = unrolled(layout(plan))
     assert "".join(stages) == "E" + "t" * 6 + "L"
     assert [len(stage) for stage in stages] == [len(stage.layers) for stage in plan.stages]
-
-
-@given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]), st.data())
-def test_groups_partition_the_stage(tp, cp, dp, data):
-    ep = data.draw(st.sampled_from([n for n in (1, 2, 4) if dp * cp % n == 0]))
-    ranks = tuple(range(16, 16 + tp * cp * dp))
-    found = groups(ranks, tp, cp, dp, ep)
-    for name, size in (("tp", tp), ("cp", cp), ("dp", dp), ("ep", ep)):
-        assert sorted(rank for group in found[name] for rank in group) == list(ranks)
-        assert {len(group) for group in found[name]} == {size}
-    for group in found["tp"]:
-        assert list(group) == list(range(group[0], group[0] + tp))
 
 
 def test_layout_refuses_what_cannot_be_run():

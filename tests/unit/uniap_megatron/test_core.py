@@ -41,7 +41,7 @@ def plan(request):
 
 
 def test_ranks(core, plan):
-    s = plan.layers[0]
+    s = plan.layers[0].strategy
     mine = rank_layout(plan).groups
     first = {layer.stage: mine[layer.name] for layer in plan.layers}
     generator = core[0].RankGenerator(tp=s.tp, ep=1, dp=s.dp, pp=plan.pp, cp=s.cp, order="tp-cp-ep-dp-pp")
@@ -53,7 +53,7 @@ def test_ranks(core, plan):
 
 
 def test_expert_ranks(core, plan):
-    s = plan.layers[0]
+    s = plan.layers[0].strategy
     experts = core[0].RankGenerator(tp=s.tp, ep=s.ep, dp=s.dp * s.cp // s.ep, pp=plan.pp, cp=1, order="tp-cp-ep-dp-pp")
     first = {layer.stage: rank_layout(plan).groups[layer.name] for layer in plan.layers}
     mine = sorted(group for groups in first.values() for group in groups["ep"])
@@ -88,6 +88,6 @@ def test_configuration(core, plan):
         values |= {"pipeline_model_parallel_layout": layout(plan), "pipeline_dtype": torch.bfloat16}
     config = core[1].TransformerConfig(**values)
     assert config.num_layers == 6
-    assert config.tensor_model_parallel_size == plan.layers[0].tp
-    assert config.sequence_parallel == plan.layers[0].sequence_parallel
+    assert config.tensor_model_parallel_size == plan.layers[0].strategy.tp
+    assert config.sequence_parallel == plan.layers[0].strategy.sequence_parallel
     assert len(values) > 10

@@ -15,8 +15,8 @@ import torch
 from uniap_torch import companions, links, profiler
 
 import uniap
-from model_zoo import build
-from uniap_core.api import BadFile, BadValue, Collective, CollectiveTiming, Profile, Progress, read, write
+from uniap_core.api import BadFile, BadValue, Collective, CollectiveTiming, Profile, Progress, Span, read, write
+from uniap_zoo import build
 
 pytestmark = pytest.mark.torch
 
@@ -124,7 +124,7 @@ def test_group_shapes_tile_the_world():
     assert (2, 1, 1) in shapes
     assert (2, 4, 2) in shapes
     for ranks, stride, nodes in shapes:
-        groups = links.groups(8, ranks, stride)
+        groups = Span(ranks, stride).groups(range(8))
         assert sorted(r for members in groups for r in members) == list(range(8))
         assert all(len({r // 4 for r in members}) == nodes for members in groups)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import model_zoo
+import uniap_zoo
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -98,7 +98,7 @@ def pair(request, tmp_path_factory):
     name, config = SMALL[request.param]
     path = tmp_path_factory.mktemp(request.param) / "config.json"
     path.write_text(json.dumps(config | {"model_type": request.param}))
-    zoo = model_zoo.build(name)
+    zoo = uniap_zoo.build(name)
     words = request.param not in ("vit", "swin")
     return trace(f"hf:{path}", zoo.sequence if words else None), zoo
 
@@ -220,9 +220,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", model_zoo.names())
+@pytest.mark.parametrize("name", uniap_zoo.names())
 def test_named_models_have_the_parameters_of_the_hugging_face_model(name):
-    zoo = model_zoo.build(name)
+    zoo = uniap_zoo.build(name)
     a = zoo.architecture
     with torch.device("meta"), sources.advice_off():
         if zoo.family == "llama":

@@ -100,7 +100,7 @@ def _meets(plan, regime):
     from uniap_core.pins import Pins
 
     values = {"pp": plan.pp, "micro_batches": plan.micro_batches}
-    first = plan.layers[0]
+    first = plan.layers[0].strategy
     return all(
         pin.holds(values[pin.key] if pin.key in values else getattr(first, pin.key)) for pin in Pins.of(regime).pins
     )

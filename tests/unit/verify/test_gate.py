@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from tests import synthetic
+from tests.editing import changed
 from uniap_core.cluster import preset
 from uniap_core.errors import Unverified
 from uniap_core.execute import Capability, ExecutorPlugin, RankLayout, admit, dry_run, rank_layout
 from uniap_core.plan import seal
+from uniap_core.strategy import Strategy
 from uniap_core.verify import verify
 from uniap_core.verify.layout import checks, groups
 
@@ -45,7 +47,7 @@ def test_another_cluster_or_model_is_refused(plan):
 
 
 def test_a_failed_verdict_is_never_sealed(subject):
-    wrong = msgspec.structs.replace(subject.proposal, pp=1)
+    wrong = changed(subject.proposal, pp=1)
     verdict = verify(wrong, subject.tables)
     with pytest.raises(Unverified, match="the verifier rejects the plan"):
         seal(wrong, (), verdict)
@@ -60,16 +62,16 @@ def test_layout_by_hand(plan):
     layout = rank_layout(plan)
     assert layout.stages == ((0, 1, 2, 3), (4, 5, 6, 7))
     assert layout.pipelines == ((0, 4), (1, 5), (2, 6), (3, 7))
-    row = msgspec.structs.replace(plan.layers[0], tp=2, dp=2, cp=1, ep=2)
-    assert groups((4, 5, 6, 7), row) == {
+    strategy = Strategy(tp=2, dp=2, ep=2)
+    assert groups((4, 5, 6, 7), strategy) == {
         "tp": ((4, 5), (6, 7)),
         "cp": ((4,), (5,), (6,), (7,)),
         "dp": ((4, 6), (5, 7)),
         "ep": ((4, 6), (5, 7)),
     }
-    row = msgspec.structs.replace(row, tp=2, cp=2, dp=2, ep=1)
-    assert groups(range(8), row)["cp"] == ((0, 2), (1, 3), (4, 6), (5, 7))
-    assert groups(range(8), row)["dp"] == ((0, 4), (1, 5), (2, 6), (3, 7))
+    strategy = Strategy(tp=2, cp=2, dp=2)
+    assert groups(range(8), strategy)["cp"] == ((0, 2), (1, 3), (4, 6), (5, 7))
+    assert groups(range(8), strategy)["dp"] == ((0, 4), (1, 5), (2, 6), (3, 7))
 
 
 def lay(plan):

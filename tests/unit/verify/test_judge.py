@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from tests import synthetic
+from tests.editing import changed
 from uniap_core.plan import Plan, seal
 from uniap_core.problem import Assignment
-from uniap_core.proposal import subject
+from uniap_core.proposal_file import subject
+from uniap_core.strategy import Strategy
 from uniap_core.verify import timeline, verify
 from uniap_core.verify.structure import contiguity, flow, order, quotient, used
 from uniap_core.verify.timing import timing
@@ -38,6 +40,17 @@ def test_a_valid_proposal_passes(case):
     assert len({check.name for check in verdict.checks}) == len(verdict.checks) == 22
     assert isinstance(seal(s.proposal, (), verdict), Plan)
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=type(verdict)) == verdict
+
+
+def test_the_records_of_a_sweep_are_judged_where_they_are_given():
+    s = synthetic.subject()
+    plan = synthetic.plan(s)
+    names = {check.name for check in verify(s.proposal, s.tables).checks}
+    judged = verify(s.proposal, s.tables, plan.proof)
+    assert judged.passed
+    assert {check.name for check in judged.checks} - names == {"proof"}
+    assert [check.name for check in verify(s.proposal, s.tables, plan.proof[:-1]).failed] == ["proof"]
+    assert [check.name for check in verify(s.proposal, s.tables, ()).failed] == ["proof"]
 
 
 def test_failures_say_what_to_change():
@@ -133,16 +146,14 @@ def test_work_of_an_iteration_and_transfers_explain_a_uniform_pipeline():
 def test_garbage_never_raises():
     s = synthetic.subject()
     rng = np.random.default_rng(0)
-    for name in type(s.proposal).__struct_fields__:
-        value = getattr(s.proposal, name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            for bad in (0, -1, 10**9):
-                judged = verify(msgspec.structs.replace(s.proposal, **{name: bad}), s.tables)
-                assert not judged.passed or (name, bad) == ("bound_s", 0)
+    for name in ("pp", "micro_batches", "global_batch", "bound_s"):
+        for bad in (0, -1, 10**9):
+            judged = verify(changed(s.proposal, **{name: bad}), s.tables)
+            assert not judged.passed or (name, bad) == ("bound_s", 0)
     for _ in range(50):
         layer = s.proposal.layers[int(rng.integers(len(s.proposal.layers)))]
-        field = ("stage", "tp", "dp", "cp", "ep")[int(rng.integers(5))]
-        odd = msgspec.structs.replace(layer, **{field: int(rng.integers(-3, 2000))})
+        degrees = {name: int(rng.integers(1, 2000)) for name in ("tp", "dp", "cp")}
+        odd = msgspec.structs.replace(layer, stage=int(rng.integers(-3, 2000)), strategy=Strategy(**degrees))
         layers = tuple(odd if row.name == layer.name else row for row in s.proposal.layers)
         verify(msgspec.structs.replace(s.proposal, layers=layers), s.tables)
 

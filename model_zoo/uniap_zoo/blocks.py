@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uniap_core.graph import TOKENS, Length, Operator
+from uniap_core.models import Kernels
 
 from . import operators as op
 
@@ -15,14 +16,14 @@ def self_attention(
     keys: Length | None = None,
     causal: bool = False,
     dropout: bool = False,
-    kernels: op.Kernels = "eager",
+    kernels: Kernels = "eager",
     parameters: int = 0,
     bias_width: int = 0,
 ) -> tuple[Operator, ...]:
     """Norm, projections, attention, output projection, dropout (``kernels`` say whether with the residual), residual.
 
     ``keys`` (default: ``rows``) is what a query attends to; ``parameters`` and ``bias_width`` describe a relative
-    position bias (see :func:`model_zoo.operators.attention`).
+    position bias (see :func:`uniap_zoo.operators.attention`).
     """
     core = op.attention(
         "attention",
@@ -45,7 +46,7 @@ def self_attention(
 
 
 def mlp(
-    hidden: int, ffn: int, *, rows: Length = TOKENS, dropout: bool = False, kernels: op.Kernels = "eager"
+    hidden: int, ffn: int, *, rows: Length = TOKENS, dropout: bool = False, kernels: Kernels = "eager"
 ) -> tuple[Operator, ...]:
     """Norm, up projection, GELU, down projection, dropout, residual."""
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uniap_core.graph import TOKENS, Layer, ModelGraph, Operator
+from uniap_core.models import Kernels
 
 from . import operators as op
 from .checks import divides, positive
@@ -19,7 +20,7 @@ def llama(
     sequence: int = 2048,
     head_size: int = 0,
     tied: bool = False,
-    kernels: op.Kernels = "eager",
+    kernels: Kernels = "eager",
     name: str = "llama",
 ) -> ModelGraph:
     """The graph of a Llama-type decoder, equal to ``transformers.LlamaForCausalLM`` of the same configuration.
@@ -35,7 +36,7 @@ def llama(
     tied
         Whether the output projection shares the embedding table.
     kernels
-        ``eager`` or ``fused`` (see :mod:`model_zoo.operators`).
+        ``eager`` or ``fused`` (see :mod:`uniap_zoo.operators`).
 
     Raises
     ------
@@ -89,7 +90,7 @@ def embedding(vocab: int, hidden: int) -> Layer:
     return Layer("embedding", "embedding", (op.lookup("tokens", vocab, hidden, split="vocab"),), "model.embed_tokens")
 
 
-def self_attention(hidden: int, heads: int, kv_heads: int, size: int, kernels: op.Kernels) -> tuple[Operator, ...]:
+def self_attention(hidden: int, heads: int, kv_heads: int, size: int, kernels: Kernels) -> tuple[Operator, ...]:
     """Norm, projections, rotary positions, causal attention, output projection, residual."""
     return (
         op.rms_norm("norm_attention", hidden, kernels),
@@ -101,7 +102,7 @@ def self_attention(hidden: int, heads: int, kv_heads: int, size: int, kernels: o
     )
 
 
-def gated_mlp(hidden: int, ffn: int, kernels: op.Kernels) -> tuple[Operator, ...]:
+def gated_mlp(hidden: int, ffn: int, kernels: Kernels) -> tuple[Operator, ...]:
     """Norm, gate and up projections, SwiGLU, down projection, residual."""
     return (
         op.rms_norm("norm_mlp", hidden, kernels),
@@ -112,7 +113,7 @@ def gated_mlp(hidden: int, ffn: int, kernels: op.Kernels) -> tuple[Operator, ...
     )
 
 
-def head(vocab: int, hidden: int, tied: bool, kernels: op.Kernels) -> Layer:
+def head(vocab: int, hidden: int, tied: bool, kernels: Kernels) -> Layer:
     """Final norm, output projection and loss."""
     weight = "embedding/tokens" if tied else ""
     operators = (

@@ -5,45 +5,45 @@ import sys
 
 import pytest
 
-import model_zoo
+import uniap_zoo
 from uniap_core.errors import BadValue, UniapError, UnknownName
 
 
 def test_the_names_of_the_issue_are_there():
     wanted = "bert-huge t5-large vit-huge swin-huge llama-7b llama-13b llama2-70b llama3-8b llama3-70b llama3-405b"
-    assert set(wanted.split()) | {"gpt3-175b", "gpt2", "mixtral-8x7b"} <= set(model_zoo.names())
+    assert set(wanted.split()) | {"gpt3-175b", "gpt2", "mixtral-8x7b"} <= set(uniap_zoo.names())
 
 
-@pytest.mark.parametrize("name", model_zoo.names())
+@pytest.mark.parametrize("name", uniap_zoo.names())
 def test_a_summary_is_one_line_with_family_and_source(name):
-    line = model_zoo.summary(name)
-    assert line.startswith(model_zoo.build(name).family)
+    line = uniap_zoo.summary(name)
+    assert line.startswith(uniap_zoo.build(name).family)
     assert "\n" not in line
     assert line.endswith(")")
 
 
 def test_a_family_with_parameters():
-    graph = model_zoo.build("gpt:layers=24,hidden=2048,heads=16,seq=2048")
+    graph = uniap_zoo.build("gpt:layers=24,hidden=2048,heads=16,seq=2048")
     assert graph.sequence == 2048
     assert len(graph.layers) == 26
     assert graph.source == "zoo:gpt:layers=24,hidden=2048,heads=16,seq=2048"
-    assert graph.layers == model_zoo.build("gpt3-1.3b").layers
+    assert graph.layers == uniap_zoo.build("gpt3-1.3b").layers
 
 
 def test_all_parameters_have_a_spelling():
-    graph = model_zoo.build(
+    graph = uniap_zoo.build(
         "llama:layers=2,hidden=64,heads=4,kv_heads=2,ffn=96,vocab=128,seq=32,tied=true,kernels=fused"
     )
     assert graph.architecture["tied"] is True
     assert graph.architecture["kernels"] == "fused"
     assert graph.layers[-1].own_parameters == 64
-    assert model_zoo.build("swin:depths=2/2,width=32,heads=2/4,image=56").architecture["depths"] == "2/2"
+    assert uniap_zoo.build("swin:depths=2/2,width=32,heads=2/4,image=56").architecture["depths"] == "2/2"
 
 
 def test_the_sequence_can_be_chosen():
-    assert model_zoo.build("llama-7b", 4096).sequence == 4096
-    assert model_zoo.build("bert-huge", 128).parameters == model_zoo.build("bert-huge").parameters
-    assert model_zoo.build("gpt2", 512).parameters == model_zoo.build("gpt2").parameters
+    assert uniap_zoo.build("llama-7b", 4096).sequence == 4096
+    assert uniap_zoo.build("bert-huge", 128).parameters == uniap_zoo.build("bert-huge").parameters
+    assert uniap_zoo.build("gpt2", 512).parameters == uniap_zoo.build("gpt2").parameters
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_sequence_can_be_chosen():
 )
 def test_nonsense_is_refused_with_a_remedy(name, error, words):
     with pytest.raises(error) as caught:
-        model_zoo.build(name)
+        uniap_zoo.build(name)
     assert words in str(caught.value)
     assert caught.value.fix
 
@@ -78,13 +78,13 @@ def test_nonsense_is_refused_with_a_remedy(name, error, words):
 @pytest.mark.parametrize("name, sequence", [("gpt2", 2048), ("bert-huge", 513), ("vit-huge", 5), ("llama-7b", 0)])
 def test_sequences_that_a_model_cannot_take(name, sequence):
     with pytest.raises(UniapError) as caught:
-        model_zoo.build(name, sequence)
+        uniap_zoo.build(name, sequence)
     assert name in caught.value.cause
 
 
 def test_building_loads_neither_torch_nor_numpy():
     code = (
-        "import sys, model_zoo; [model_zoo.build(n) for n in model_zoo.names()];"
+        "import sys, uniap_zoo; [uniap_zoo.build(n) for n in uniap_zoo.names()];"
         "print([m for m in ('torch', 'numpy', 'numba', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,7 +1,7 @@
 """Models by name, as graphs of layers in pure Python.
 
 ``MODELS`` is the plugin object of the entry point ``uniap.models``. Each family is a module with a public builder
-of the same name (``model_zoo.llama.llama(layers=..., hidden=..., ...)``).
+of the same name (``uniap_zoo.llama.llama(layers=..., hidden=..., ...)``).
 
 The ``architecture`` of a graph uses one vocabulary for all families: ``family``, ``layers`` (encoder blocks where
 there is a decoder too), ``decoder_layers``, ``hidden``, ``heads``, ``kv_heads``, ``head_size``, ``ffn``, ``vocab``,
@@ -25,9 +25,11 @@ from .catalogue import FAMILIES, build, names, summary
 MODELS = ModelPlugin(
     name="zoo",
     summary="published models and families with free parameters",
-    names="model_zoo:names",
-    describe="model_zoo:summary",
-    build="model_zoo:build",
+    names="uniap_zoo:names",
+    describe="uniap_zoo:summary",
+    build="uniap_zoo:build",
+    published="uniap_zoo.published:published",
+    from_hyperparameters="uniap_zoo.tabulated:graph_of",
     handles=f"({'|'.join(FAMILIES)}):.*",
 )
 

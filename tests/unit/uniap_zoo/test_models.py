@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import model_zoo
-from model_zoo.bert import bert
-from model_zoo.gpt import gpt
-from model_zoo.llama import llama
-from model_zoo.mixtral import mixtral
-from model_zoo.swin import swin
-from model_zoo.t5 import t5
+import uniap_zoo
 from uniap_core import artifact
 from uniap_core.graph import ModelGraph
+from uniap_zoo.bert import bert
+from uniap_zoo.gpt import gpt
+from uniap_zoo.llama import llama
+from uniap_zoo.mixtral import mixtral
+from uniap_zoo.swin import swin
+from uniap_zoo.t5 import t5
 
 # What the Hugging Face model of the same configuration has; tests/unit/uniap_torch counts it again.
 PARAMETERS = {
@@ -44,18 +44,18 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", model_zoo.names())
+@pytest.mark.parametrize("name", uniap_zoo.names())
 def test_parameters_are_exact_and_agree_with_the_published_figure(name):
-    graph = model_zoo.build(name)
+    graph = uniap_zoo.build(name)
     assert graph.parameters == PARAMETERS[name]
-    figure, unit = model_zoo.catalogue.ENTRIES[name].published.split()
+    figure, unit = uniap_zoo.catalogue.ENTRIES[name].published.split()
     published = float(figure) * {"M": 1e6, "B": 1e9}[unit]
     assert graph.parameters == pytest.approx(published, rel=0.025)
 
 
-@pytest.mark.parametrize("name", model_zoo.names())
+@pytest.mark.parametrize("name", uniap_zoo.names())
 def test_the_graph_is_connected_and_acyclic_with_one_loss(name):
-    graph = model_zoo.build(name)
+    graph = uniap_zoo.build(name)
     dag = graph.network
     assert nx.is_directed_acyclic_graph(dag)
     assert nx.is_weakly_connected(dag)
@@ -66,16 +66,16 @@ def test_the_graph_is_connected_and_acyclic_with_one_loss(name):
     assert graph.architecture["family"] == graph.family
 
 
-@pytest.mark.parametrize("name", model_zoo.names())
+@pytest.mark.parametrize("name", uniap_zoo.names())
 def test_layers_are_listed_in_an_order_of_execution(name):
-    graph = model_zoo.build(name)
+    graph = uniap_zoo.build(name)
     place = {layer.name: i for i, layer in enumerate(graph.layers)}
     assert all(place[edge.source] < place[edge.target] for edge in graph.edges)
 
 
-@pytest.mark.parametrize("name", model_zoo.names())
+@pytest.mark.parametrize("name", uniap_zoo.names())
 def test_tied_weights_name_an_operator_of_the_same_size(name):
-    graph = model_zoo.build(name)
+    graph = uniap_zoo.build(name)
     operators = {f"{layer.name}/{op.name}": op for layer in graph.layers for op in layer.operators}
     assert len(operators) == sum(len(layer.operators) for layer in graph.layers)
     for op in operators.values():
@@ -86,7 +86,7 @@ def test_tied_weights_name_an_operator_of_the_same_size(name):
 
 @pytest.mark.parametrize("name", ["llama-7b", "t5-large", "swin-huge", "mixtral-8x7b"])
 def test_a_graph_survives_its_file(name, tmp_path):
-    graph = model_zoo.build(name)
+    graph = uniap_zoo.build(name)
     artifact.write(tmp_path / "graph.json", graph)
     again = artifact.read(tmp_path / "graph.json", ModelGraph)
     assert again == graph
@@ -94,7 +94,7 @@ def test_a_graph_survives_its_file(name, tmp_path):
 
 
 def test_llama_7b_has_34_layers_of_three_kinds():
-    graph = model_zoo.build("llama-7b")
+    graph = uniap_zoo.build("llama-7b")
     assert [len(graph.layers), graph.layers[0].name, graph.layers[1].name, graph.layers[-1].name] == [
         34,
         "embedding",
@@ -105,14 +105,14 @@ def test_llama_7b_has_34_layers_of_three_kinds():
 
 
 def test_t5_feeds_every_decoder_block_with_one_tensor():
-    graph = model_zoo.build("t5-large")
+    graph = uniap_zoo.build("t5-large")
     crossing = [edge for edge in graph.edges if edge.tensor == "encoder.norm.out"]
     assert [edge.target for edge in crossing] == [f"decoder.layers.{i}" for i in range(24)]
     assert graph.network.in_degree("decoder.layers.7") == 2
 
 
 def test_swin_merges_halve_the_side_and_double_the_width():
-    graph = model_zoo.build("swin-huge")
+    graph = uniap_zoo.build("swin-huge")
     into = {edge.target: edge for edge in graph.edges}
     merges = [layer.name for layer in graph.layers if layer.kind == "merge"]
     assert merges == ["stages.0.merge", "stages.1.merge", "stages.2.merge"]
@@ -127,7 +127,7 @@ def test_forward_flops_of_the_papers_models():
         ("vit-huge", None, 0.255),
         ("swin-huge", None, 0.377),
     ]:
-        assert model_zoo.build(name, sequence).flops(1) / 1e12 == pytest.approx(teraflops, abs=6e-4)
+        assert uniap_zoo.build(name, sequence).flops(1) / 1e12 == pytest.approx(teraflops, abs=6e-4)
 
 
 sizes = st.fixed_dictionaries(

@@ -236,4 +236,4 @@ def _signature(family: str) -> dict[str, inspect.Parameter]:
 
 
 def _builder(family: str) -> Any:
-    return getattr(importlib.import_module(f"model_zoo.{family}"), family)
+    return getattr(importlib.import_module(f"uniap_zoo.{family}"), family)

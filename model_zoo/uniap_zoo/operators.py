@@ -13,13 +13,12 @@ inputs alone. Operators whose name begins with ``dropout`` count only in trainin
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import get_args
 
 from uniap_core.graph import TOKENS, Flow, Layer, Length, Operator, Saved, Split
+from uniap_core.models import Kernels
 
-Kernels = Literal["eager", "fused"]
-
-KERNELS: tuple[Kernels, ...] = ("eager", "fused")
+KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 
 STATISTIC = Saved(1, bytes=4, selective=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uniap_core.graph import TOKENS, Layer, ModelGraph
+from uniap_core.models import Kernels
 
 from . import operators as op
 from .blocks import mlp, self_attention
@@ -19,7 +20,7 @@ def gpt(
     sequence: int = 1024,
     positions_learned: int = 0,
     tied: bool = True,
-    kernels: op.Kernels = "eager",
+    kernels: Kernels = "eager",
     name: str = "gpt",
 ) -> ModelGraph:
     """The graph of a GPT-2-type decoder.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uniap_core.errors import BadValue
 from uniap_core.graph import TOKENS, Layer, ModelGraph, Operator, Saved
+from uniap_core.models import Kernels
 
 from . import operators as op
 from .checks import divides, positive
@@ -23,7 +24,7 @@ def mixtral(
     sequence: int = 4096,
     head_size: int = 0,
     tied: bool = False,
-    kernels: op.Kernels = "eager",
+    kernels: Kernels = "eager",
     name: str = "mixtral",
 ) -> ModelGraph:
     """The graph of a Mixtral-type decoder, equal to ``transformers.MixtralForCausalLM``.
@@ -31,7 +32,7 @@ def mixtral(
     Parameters
     ----------
     layers, hidden, heads, kv_heads, head_size, vocab, sequence, tied, kernels
-        As for :func:`model_zoo.llama.llama`.
+        As for :func:`uniap_zoo.llama.llama`.
     ffn
         Width of the gated MLP of one expert.
     experts, top_k
@@ -86,7 +87,7 @@ def mixtral(
     )
 
 
-def mixture(hidden: int, ffn: int, experts: int, top_k: int, kernels: op.Kernels) -> tuple[Operator, ...]:
+def mixture(hidden: int, ffn: int, experts: int, top_k: int, kernels: Kernels) -> tuple[Operator, ...]:
     """Norm, router, dispatch of rows to experts, their gated MLPs, weighted sum, residual."""
     eager = kernels == "eager"
     indices = Saved(4 * top_k, bytes=8, selective=True)

@@ -6,12 +6,14 @@ section 4.2; config.json of deepseek-ai/DeepSeek-V2 and DeepSeek-V3).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ..graph import TOKENS, Layer, ModelGraph, Operator
+from uniap_core.graph import TOKENS, Layer, ModelGraph, Operator
+from uniap_core.models import Hyperparameters
 
-if TYPE_CHECKING:
-    from .published import Shape
+from . import operators as op
+from .llama import embedding, gated_mlp, head
+from .mixtral import mixture
 
 
 class Published(NamedTuple):
@@ -44,33 +46,29 @@ def version_of(model: str) -> str | None:
     return next((v for v in ("v2", "v3") if v in name), "v3" if "r1" in name else None)
 
 
-def deepseek(model: str, version: str, shape: Shape, dense: int | None = None) -> ModelGraph:
+def deepseek(model: str, version: str, sizes: Hyperparameters, dense: int | None = None) -> ModelGraph:
     """The graph of a DeepSeek model, its number of dense layers no more than a quarter of all."""
-    from model_zoo import operators as op
-    from model_zoo.llama import embedding, gated_mlp, head
-    from model_zoo.mixtral import mixture
-
     known = VERSIONS[version]
-    hidden = shape.hidden
+    hidden = sizes.hidden
     if dense is None:
-        dense = min(known.dense, max(1, shape.layers // 4))
-    attention = _latent_attention(known, hidden, shape.heads)
+        dense = min(known.dense, max(1, sizes.layers // 4))
+    attention = _latent_attention(known, hidden, sizes.heads)
     shared = (
         op.linear("shared_up", hidden, 2 * known.shared * known.expert_ffn, split="column", entry=True, keep=False),
         op.swiglu(known.shared * known.expert_ffn, "fused"),
         op.linear("shared_down", known.shared * known.expert_ffn, hidden, split="row", selective=True),
     )
     routed = mixture(hidden, known.expert_ffn, known.experts, known.top_k, "fused")
-    plain = (*attention, *gated_mlp(hidden, shape.ffn, "fused"))
+    plain = (*attention, *gated_mlp(hidden, sizes.ffn, "fused"))
     mixed = (*attention, *routed[:-1], *shared, routed[-1])
     blocks = [
-        Layer(f"layers.{i}", "decoder", plain if i < dense else mixed, f"model.layers.{i}") for i in range(shape.layers)
+        Layer(f"layers.{i}", "decoder", plain if i < dense else mixed, f"model.layers.{i}") for i in range(sizes.layers)
     ]
-    stack = [embedding(shape.vocab, hidden), *blocks, head(shape.vocab, hidden, False, "fused")]
+    stack = [embedding(sizes.vocab, hidden), *blocks, head(sizes.vocab, hidden, False, "fused")]
     return ModelGraph(
         name=model,
         family="deepseek",
-        sequence=shape.sequence,
+        sequence=sizes.sequence,
         layers=tuple(stack),
         edges=op.chain(stack, TOKENS, hidden),
     )
@@ -78,8 +76,6 @@ def deepseek(model: str, version: str, shape: Shape, dense: int | None = None) -
 
 def _latent_attention(known: Published, hidden: int, heads: int) -> tuple[Operator, ...]:
     """Norm, low-rank queries, keys and values, attention (keys wider than values: their mean counts), output."""
-    from model_zoo import operators as op
-
     key = known.plain + known.rotary
     return (
         op.rms_norm("norm_attention", hidden, "fused"),
