@@ -45,7 +45,7 @@ COMMANDS: dict[str, list[str]] = {
     "compare": ["compare", "{problem}", "--solvers", "dp,highs,cbc", "-o", "{out}/comparison.json"],
     "sweep": ["sweep", "bert-huge", "-c", "8xV100-32G", "-c", "8xA100-40G", "-b", "32", "--csv", "{out}/sweep.csv"],
     "verify": ["verify", "{plan}"],
-    "verify --properties": ["verify", "--properties", "1000000000"],
+    "verify --properties": ["verify", "--properties", "1000000"],
     "report": ["report", "{plan}", "-o", "{out}/report.html"],
     "explain": ["explain", "{plan}", "--why-not", "tp=4"],
     "candidate": ["candidate", "t5-large", "-c", "2x8xA100-80G", "-b", "64", "--pp", "2", "--micro-batches", "8"],

@@ -116,7 +116,7 @@ def plan(
         except Infeasible as error:
             raise advised(error, search, emit, began) from None
         if output:
-            written(lambda: plans.write(output, found.plan), found.plan, shown=json)
+            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan), shown=json)
         asked = search.pins.pins and not json and not found.interrupted
         prices = pin_prices(search, found, emit, began) if asked else ()
     if found.interrupted:
