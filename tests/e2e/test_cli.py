@@ -278,8 +278,9 @@ def test_folders_that_cannot_be_written_are_found_before_the_work(uniap, bert_pl
         assert "is no folder" in done.err
 
 
-def test_a_plan_that_cannot_be_written_after_all_is_printed(uniap):
-    done = uniap("plan", "bert-huge", "-c", "8xV100-32G", "-b", 32, "-o", "/dev/full")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_plan_that_cannot_be_written_after_all_is_printed(uniap, form):
+    done = uniap("plan", "bert-huge", "-c", "8xV100-32G", "-b", 32, "-o", "/dev/full", *form)
     assert done.code == 2
     assert "No space left" in done.err
     assert json.loads(done.out)["schema"] == "uniap.plan/1"

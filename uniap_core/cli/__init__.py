@@ -99,7 +99,7 @@ def _check_outputs(parameters: dict[str, Any]) -> None:
 def _failed(error: UniapError, as_json: bool) -> int:
     """Report an error; its exit code, which after a signal is that of the signal."""
     try:
-        report_error(error, as_json=as_json and not isinstance(error, StdoutLost))
+        report_error(error, as_json=as_json and not isinstance(error, StdoutLost | Unwritten))
         _flush()
     except (OSError, BadFile):
         _mute_stdout()
@@ -123,6 +123,10 @@ def _flush() -> None:
         raise
     except OSError as error:
         raise _lost(error) from None
+
+
+class Unwritten(BadFile):
+    """A result could not be written; it has been printed on stdout instead, so the error goes to stderr."""
 
 
 class StdoutLost(BadFile):

@@ -116,7 +116,7 @@ def plan(
         except Infeasible as error:
             raise advised(error, search, emit, began) from None
         if output:
-            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan), shown=json)
+            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
         asked = search.pins.pins and not json and not found.interrupted
         prices = pin_prices(search, found, emit, began) if asked else ()
     if found.interrupted:
@@ -154,19 +154,16 @@ def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | No
     return replan(plans.read(old), search, emit=emit)
 
 
-def written(write: Callable[[], None], document: object, *, shown: bool) -> None:
+def written(write: Callable[[], None], document: object) -> None:
     """Write a result; one that cannot be written after all is printed before the error, so that it is not lost."""
     from ..errors import BadFile
+    from . import Unwritten
 
     try:
         write()
     except BadFile as error:
-        if not shown:
-            print_json(document)
-            raise
-        from . import report_error
-
-        report_error(error, as_json=False)
+        print_json(document)
+        raise Unwritten(error.cause, error.fix) from None
 
 
 def advised(error: Infeasible, search: Search, emit: Emit, began: float | None = None) -> Infeasible:

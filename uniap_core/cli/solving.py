@@ -49,7 +49,7 @@ def solve(
         result = run(posed, solver, request, emit, form=form)
     document = to_file(result, posed)
     if output:
-        written(lambda: artifact.write(output, document), document, shown=json)
+        written(lambda: artifact.write(output, document), document)
     if result.stop == "interrupted":
         if result.objective_s is None:
             raise KeyboardInterrupt
@@ -92,7 +92,7 @@ def compare(
     with progress("comparing", quiet=json) as emit:
         found = comparison.compare(posed, names, request, emit, form=form, strict=False)
     if output:
-        written(lambda: artifact.write(output, found), found, shown=json)
+        written(lambda: artifact.write(output, found), found)
     if found.interrupted:
         done = sum(len(one.entries) for one in found.problems)
         say_interrupted(f"{done} of {len(posed) * len(names)} solves were done or begun")
