@@ -11,9 +11,9 @@ from . import interrupts
 
 def main() -> None:
     """Run the command line."""
-    interrupts.arm()
-    _standard_streams()
     try:
+        interrupts.arm()
+        _standard_streams()
         from .cli import main as run
 
         run()

@@ -24,30 +24,52 @@ if TYPE_CHECKING:
     from .graph import ModelGraph
 
 
+PRECISIONS = ("bf16", "fp16", "tf32", "fp32", "fp8")
+"""Precisions that a plan may be priced in (:class:`uniap_core.costs.Training`)."""
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+"""Optimizers that a plan may be priced with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """What an executor can launch; the search narrows its space to it.
+    """What an executor can launch; the search narrows its space to it before it prices anything.
+
+    What depends on the model or the cluster is said by the descriptor's function ``fit``.
 
     Attributes
     ----------
     uniform
         One strategy for all layers of the model.
-    even_stages
-        All stages must hold equally many repeated blocks.
+    sequence_parallel
+        Whether tensor parallelism runs with sequence parallelism only (True), without only (False), or either way.
+    cp, ep
+        Context and expert parallel degrees that it can run, or ``None`` for any.
+    schedules, precisions, optimizers
+        Those it trains by, in and with.
     families
         Model families it can build, or ``None`` for any traced model.
+    generations
+        Generations of devices that it runs on (:class:`uniap_core.cluster.Device`), or ``None`` for any.
+    equal_nodes
+        All nodes must hold equally many devices.
     regimes
         Alternative sets of pins; it can launch a plan that satisfies one of them (what it can shard may depend on
-        the number of stages).
+        the number of stages). Limits on tensor and data parallel degrees are pins too: ``tp<=8``.
     """
 
     uniform: bool = False
-    even_stages: bool = False
     sequence_parallel: bool | None = None
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    cp: tuple[int, ...] | None = None
+    ep: tuple[int, ...] | None = None
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
+    precisions: tuple[str, ...] = PRECISIONS
+    optimizers: tuple[str, ...] = OPTIMIZERS
     families: tuple[str, ...] | None = None
+    generations: tuple[str, ...] | None = None
+    equal_nodes: bool = False
     regimes: tuple[tuple[str, ...], ...] = ((),)
 
 
@@ -58,7 +80,9 @@ class ExecutorPlugin:
     ``layout(plan) -> RankLayout`` is a dry run on CPU; ``launch(plan, job, emit) -> RunReport`` trains;
     ``export(plan, folder) -> list of files written``. An empty string means that it cannot.
     ``express(plan) -> list of reasons`` says why it could not run a plan as it stands; without it the capability
-    decides.
+    decides. ``fit(graph, cluster, training, schedule) -> sets of pins`` says before the search what it can run of this
+    very model: alternative sets, each of them added to each of the capability's regimes. It raises ``Inexpressible``
+    if it can run nothing of it.
     """
 
     name: str
@@ -68,6 +92,7 @@ class ExecutorPlugin:
     launch: str = ""
     export: str = ""
     express: str = ""
+    fit: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 

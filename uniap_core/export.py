@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from . import registry
 from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, Stopped, UsageError
 from .events import Emit, silent
-from .execute import Capability, ExecutorPlugin, admit
-from .pins import Pins
+from .execute import ExecutorPlugin, admit
+from .pins import Pins, satisfies
 from .plan import Plan
 from .profile import Profile
-from .search import Search, narrow, sweep
+from .search import Search, best_precision, check_ability, narrow, refusals, regimes_of, sweep
 
 TRIED = 8
 """Candidates solved to their own optimum in the search for the nearest plan: the best may be inexpressible too."""
@@ -92,7 +94,7 @@ def obstacles(plan: Plan, executor: ExecutorPlugin) -> list[str]:
     if executor.express:
         reasons: list[str] = registry.resolve(executor.express)(plan)
         return reasons
-    return list(_beyond(plan, executor.capability))
+    return list(_beyond(plan, executor))
 
 
 def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None, emit: Emit = silent) -> Plan | None:
@@ -115,11 +117,8 @@ def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None
     UsageError
         If the plan was priced from measurements and none are given.
     """
-    capability = executor.capability
-    if capability.families is not None and plan.model.family not in capability.families:
-        return None
     for pins in dict.fromkeys((plan.pins, ())):
-        able = (other for other in _best(plan, capability, pins, profile, emit) if not obstacles(other, executor))
+        able = (other for other in _best(plan, executor, pins, profile, emit) if not obstacles(other, executor))
         found = next(able, None)
         if found is not None:
             return found
@@ -139,10 +138,11 @@ def refusal(
         return Inexpressible(cause, "no plan of this job can be run by it; choose another executor")
     slower = other.predicted.iteration_time_s / plan.predicted.iteration_time_s - 1
     strategies = list(dict.fromkeys(layer.strategy.name for layer in other.layers))
+    changed = f"in {other.precision}, " if other.precision != plan.precision else ""
     dropped = [pin for pin in plan.pins if pin not in other.pins]
     return Inexpressible(
         cause,
-        f"the nearest plan that it can run (pp {other.pp}, {other.micro_batches} micro-batches, "
+        f"the nearest plan that it can run ({changed}pp {other.pp}, {other.micro_batches} micro-batches, "
         f"{', '.join(strategies)}{'; without the pins ' + ', '.join(dropped) if dropped else ''}) takes "
         f"{other.predicted.iteration_time_s:.4g} s per iteration, {abs(slower):.1%} "
         f"{'more' if slower >= 0 else 'less'} than this one; "
@@ -151,20 +151,25 @@ def refusal(
 
 
 def _best(
-    plan: Plan, capability: Capability, pins: tuple[str, ...], profile: Profile | None, emit: Emit
+    plan: Plan, executor: ExecutorPlugin, pins: tuple[str, ...], profile: Profile | None, emit: Emit
 ) -> tuple[Plan, ...]:
-    """The best plans of the job under a capability, fastest first; none if nothing fits."""
-    own = Search.of(plan, profile)
+    """The best plans of the job that an executor can run, fastest first; none if nothing fits."""
+    own, capability, training = Search.of(plan, profile), executor.capability, plan.training
     schedule = own.schedule if own.schedule in capability.schedules else capability.schedules[0]
     try:
+        if training.precision not in capability.precisions:
+            training = msgspec.structs.replace(training, precision=best_precision(executor, plan.cluster))
+        check_ability(executor, plan.model, plan.cluster, training, schedule)
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
         search = replace(
             own,
+            training=training,
             schedule=schedule,
             space=parsed.narrow(space),
             free_space=space,
             pins=parsed,
-            regimes=tuple(Pins.of(regime) for regime in capability.regimes),
+            regimes=regimes_of(executor, plan.model, plan.cluster, training, schedule),
+            executor=executor,
             top=TRIED,
         )
         return sweep(search, emit).plans
@@ -174,25 +179,32 @@ def _best(
         return ()
 
 
-def _beyond(plan: Plan, capability: Capability) -> Iterator[str]:
+def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
     """What of a plan is outside a capability."""
-    if capability.families is not None and plan.model.family not in capability.families:
-        yield f"it builds {', '.join(capability.families)}, not {plan.model.family}"
+    capability = executor.capability
+    yield from (cause for cause, _ in refusals(executor, plan.model, plan.cluster, plan.training, plan.schedule))
     if capability.uniform and len({layer.strategy for layer in plan.layers}) > 1:
-        yield "it takes one strategy for the whole model"
-    for layer in plan.layers:
-        if layer.strategy.sharding not in capability.shardings:
-            able = ", ".join(capability.shardings)
-            yield f"layer {layer.name} is sharded by {layer.strategy.sharding}; it knows {able}"
-            break
-    for layer in plan.layers:
-        if layer.strategy.recompute not in capability.recomputes:
-            able = ", ".join(capability.recomputes)
-            yield f"layer {layer.name} recomputes {layer.strategy.recompute}; it knows {able}"
-            break
-    if plan.schedule not in capability.schedules:
-        yield f"its schedules are {', '.join(capability.schedules)}, not {plan.schedule}"
+        yield f"{executor.name} takes one strategy for the whole model"
+    for key in ("sharding", "recompute", "cp", "ep"):
+        known = getattr(capability, {"sharding": "shardings", "recompute": "recomputes"}.get(key, key))
+        for layer in plan.layers:
+            value = getattr(layer.strategy, key)
+            if known is not None and value not in known:
+                yield f"layer {layer.name} has {key} {value}; {executor.name} runs {', '.join(map(str, known))}"
+                break
     sp = capability.sequence_parallel
-    chosen = {layer.strategy for layer in plan.layers}
-    if sp is not None and any(s.tp > 1 and s.sequence_parallel != sp for s in chosen):
-        yield f"it runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"
+    if sp is not None and any(
+        s.tp > 1 and s.sequence_parallel != sp for s in {layer.strategy for layer in plan.layers}
+    ):
+        yield f"{executor.name} runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"
+    regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedule)
+    if not any(_under(plan, regime) for regime in regimes):
+        sets = "; or ".join(", ".join(regime.texts) for regime in regimes[:4])
+        yield f"{executor.name} runs plans only with {sets}"
+
+
+def _under(plan: Plan, regime: Pins) -> bool:
+    """True if a plan satisfies all pins of a regime."""
+    on = regime.of_layers([layer.name for layer in plan.layers])
+    fine = all(satisfies(layer.strategy, pins) for layer, pins in zip(plan.layers, on, strict=True))
+    return fine and regime.allows(plan.pp, plan.micro_batches)

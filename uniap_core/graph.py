@@ -193,6 +193,8 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         Hyper-parameters by name, for executors and exports.
     source
         Where the torch model comes from: ``zoo:NAME``, ``hf:PATH``, ``package.module:factory``, or empty.
+    sequences
+        The least and the largest sequence that its shapes hold for; any, where it is not given.
     """
 
     schema: Literal["uniap.graph/1"] = "uniap.graph/1"
@@ -203,6 +205,7 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     edges: tuple[Flow, ...]
     architecture: dict[str, int | float | str | bool] = {}
     source: str = ""
+    sequences: tuple[int, int] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         validate(self)
@@ -218,6 +221,15 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
             carried = dag.edges[edge.source, edge.target]["flows"] if dag.has_edge(edge.source, edge.target) else ()
             dag.add_edge(edge.source, edge.target, flows=(*carried, edge))
         return dag
+
+    @property
+    def counts_positions(self) -> bool:
+        """Whether anything in it grows with the sequence: an image model has no tokens to speak of."""
+        return any(op.rows.per_position for layer in self.layers for op in layer.operators)
+
+    def holds_at(self, sequence: int) -> bool:
+        """Whether its shapes are known at a sequence length."""
+        return self.sequences is msgspec.UNSET or self.sequences[0] <= sequence <= self.sequences[1]
 
     @property
     def parameters(self) -> int:
@@ -249,6 +261,11 @@ def validate(graph: ModelGraph) -> None:
     if len(known) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BadValue(f"model {graph.name} has two layers named {twice!r}", "give each layer a name of its own")
+    if not graph.holds_at(graph.sequence):
+        raise BadValue(
+            f"model {graph.name} is not known at its sequence of {graph.sequence}, only at {graph.sequences}",
+            "trace it again at that sequence",
+        )
     if graph.sequence < 1:
         raise BadValue(f"model {graph.name} has sequence {graph.sequence}", "give at least 1 position")
     producer: dict[str, str] = {}
@@ -281,5 +298,24 @@ def read(path: str | os.PathLike[str]) -> ModelGraph:
 
 
 def at_sequence(graph: ModelGraph, sequence: int) -> ModelGraph:
-    """The same model at another sequence length (rows that do not depend on it stay)."""
+    """The same model at another sequence length (rows that do not depend on it stay).
+
+    Raises
+    ------
+    BadValue
+        If its shapes are not known there: they were traced at one length and do not grow in any known way.
+    """
+    if sequence == graph.sequence:
+        return graph
+    if graph.sequences is not msgspec.UNSET and not graph.holds_at(sequence):
+        known = " to ".join(map(str, dict.fromkeys(graph.sequences)))
+        again = (
+            f"uniap trace {graph.source} --seq {sequence} -o {graph.name}.json" if graph.source else "trace it again"
+        )
+        raise BadValue(
+            f"the graph of {graph.name} holds for {known} positions only: how it grows to {sequence} is not known",
+            again,
+        )
+    if not graph.counts_positions:
+        raise BadValue(f"model {graph.name} has no sequence: nothing in it grows with one", "leave --seq out")
     return msgspec.structs.replace(graph, sequence=sequence)

@@ -62,10 +62,10 @@ def arm() -> None:
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(read_fd,), name="interrupts", daemon=True).start()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _take)
-    threading.Thread(target=_watch, args=(read_fd,), name="interrupts", daemon=True).start()
     os.register_at_fork(after_in_child=_disarm)
 
 

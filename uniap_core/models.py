@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from . import graph as graphs
 from . import registry
-from .errors import PluginError, UnknownName
+from .errors import BadFile, PluginError, UnknownName
 from .graph import ModelGraph
 
 Kernels = Literal["eager", "fused"]
@@ -121,7 +121,13 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
     """
     if model.endswith(".json") and not model.startswith("hf:"):
         graph = graphs.read(model)
-        return graph if sequence is None else graphs.at_sequence(graph, sequence)
+        if sequence is None:
+            return graph
+        # A configuration is data: it may be traced again. A factory is code that only its user may name.
+        if graph.source.startswith("hf:") and graph.counts_positions and not graph.holds_at(sequence):
+            with contextlib.suppress(BadFile):
+                return trace(graph.source, sequence)
+        return graphs.at_sequence(graph, sequence)
     for plugin in _plugins():
         if model in _names(plugin) or (plugin.handles and re.fullmatch(plugin.handles, model)):
             return _builder(plugin)(model, sequence)

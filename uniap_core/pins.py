@@ -77,6 +77,8 @@ def parse(text: str) -> Pin:
         if value not in WORDS[key] or op not in ("=", "!="):
             raise UsageError(f"pin {text!r} is not understood", f"{key} is one of {', '.join(WORDS[key])}")
         return Pin(text, key, op, value, where)
+    if key == "max_strategies" and op not in ("=", "<="):
+        raise UsageError(f"pin {text!r} is not understood", "max_strategies is a limit: max_strategies=2")
     if not value.isdigit() or int(value) < 1:
         raise UsageError(f"pin {text!r}: {value!r} is not a degree", "give a whole number, 1 or more")
     return Pin(text, key, op, int(value), where)
@@ -120,25 +122,45 @@ class Pins:
         BadValue
             If a layer has none left, naming it.
         """
-        pins = [pin for pin in self.pins if pin.key in (*DEGREES, *WORDS)]
-        if not pins:
+        found = self.of_layers([layer.name for layer in tables.layers])
+        if not any(found):
             return tables
-        names = [layer.name for layer in tables.layers]
-        for pin in pins:
-            if pin.where and not any(_matches(pin.where, u, names) for u in range(len(names))):
-                raise UsageError(f"pin {pin.text!r} matches no layer", f"layers are {names[0]} ... {names[-1]}")
         keep: dict[tuple[object, ...], Array] = {}
         masks = []
-        for u, layer in enumerate(tables.layers):
-            mine = tuple(pin for pin in pins if not pin.where or _matches(pin.where, u, names))
+        for layer, mine in zip(tables.layers, found, strict=True):
             key = (layer.strategies, mine)
             if key not in keep:
-                keep[key] = np.flatnonzero([_satisfies(s, mine) for s in layer.strategies])
+                keep[key] = np.flatnonzero([satisfies(s, mine) for s in layer.strategies])
             if not len(keep[key]):
-                reasons = ", ".join(pin.text for pin in mine)
-                raise BadValue(f"the pins {reasons} leave layer {layer.name} no strategy", "loosen one of them")
+                raise BadValue(*_nothing_left(layer, mine))
             masks.append(keep[key])
         return select(tables, masks)
+
+    def of_layers(self, names: list[str]) -> list[tuple[Pin, ...]]:
+        """The pins on the strategy of each layer.
+
+        Raises
+        ------
+        UsageError
+            If a pin matches no layer.
+        """
+        pins = [pin for pin in self.pins if pin.key in (*DEGREES, *WORDS)]
+        found: list[list[Pin]] = [[] for _ in names]
+        for pin in pins:
+            matched = [u for u in range(len(names)) if not pin.where or _matches(pin.where, u, names)]
+            if not matched:
+                raise UsageError(f"pin {pin.text!r} matches no layer", f"layers are {names[0]} ... {names[-1]}")
+            for u in matched:
+                found[u].append(pin)
+        return [tuple(mine) for mine in found]
+
+
+def _nothing_left(layer: LayerCosts, pins: tuple[Pin, ...]) -> tuple[str, str]:
+    """What is said of a layer that pins leave nothing, and what it has without them."""
+    asked = ", ".join(pin.text for pin in pins)
+    has = {key: dict.fromkeys(getattr(s, key) for s in layer.strategies) for key in dict.fromkeys(p.key for p in pins)}
+    known = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in has.items())
+    return f"the pins {asked} leave layer {layer.name} no strategy: it has {known}", "loosen one of them"
 
 
 def select(tables: CostTables, chosen: list[Array]) -> CostTables:
@@ -186,7 +208,8 @@ def _pick(layer: LayerCosts, index: Array) -> LayerCosts:
     )
 
 
-def _satisfies(strategy: Strategy, pins: tuple[Pin, ...]) -> bool:
+def satisfies(strategy: Strategy, pins: tuple[Pin, ...]) -> bool:
+    """True if a strategy agrees with all pins."""
     return all(pin.holds(strategy[pin.key]) for pin in pins)
 
 

@@ -100,6 +100,7 @@ def plan(
     from uniap_core.report.notebook import shown
     from uniap_core.search import make, sweep
 
+    tell = emit or silent
     search = make(
         model,
         cluster,
@@ -116,8 +117,9 @@ def plan(
         time_limit=time_limit,
         gap=gap,
         workers=workers,
+        emit=tell,
     )
-    return shown(sweep(search, emit or silent))
+    return shown(sweep(search, tell))
 
 
 def problem(

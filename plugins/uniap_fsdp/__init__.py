@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from uniap_core.api import Capability, ExecutorPlugin
 
+from .check import OPTIMIZERS, PRECISIONS, SCHEDULES
+
 if TYPE_CHECKING:
     from .parallel import parallelize
 
 EXECUTOR = ExecutorPlugin(
     name="fsdp",
     summary="stock torch: a strategy per layer, free cuts, GPipe and 1F1B, ZeRO 0 to 3, recompute, checkpoints",
-    capability=Capability(),
+    # Mixed precision with scaled losses (fp16) is not done here, and neither are context and expert parallelism.
+    capability=Capability(precisions=PRECISIONS, optimizers=OPTIMIZERS, schedules=SCHEDULES, cp=(1,), ep=(1,)),
     layout="uniap_fsdp.dry:layout",
     launch="uniap_fsdp.launch:launch",
     export="uniap_fsdp.script:export",
+    express="uniap_fsdp.fit:express",
+    fit="uniap_fsdp.fit:fit",
     modules=("torch",),
     install="pip install 'uniap[torch]'",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import Inexpressible, Layer, Proposal
+from uniap_core.api import Inexpressible, Layer, Plan
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -14,7 +14,7 @@ Refusal = tuple[str, str]
 """What is wrong, and what to do instead."""
 
 
-def check(plan: Proposal) -> None:
+def check(plan: Plan) -> None:
     """Refuse a plan that cannot be run exactly.
 
     Raises
@@ -22,14 +22,19 @@ def check(plan: Proposal) -> None:
     Inexpressible
         With every reason, and the remedy of the first.
     """
-    reasons = list(dict.fromkeys([*_job(plan), *_stages(plan), *_layers(plan)]))
+    reasons = refusals(plan)
     if reasons:
         shown = [cause for cause, _ in reasons[:4]]
         more = f"; and {len(reasons) - 4} more like these" if len(reasons) > 4 else ""
         raise Inexpressible(f"the fsdp executor cannot run this plan: {'; '.join(shown)}{more}", reasons[0][1])
 
 
-def _job(plan: Proposal) -> Iterator[Refusal]:
+def refusals(plan: Plan) -> list[Refusal]:
+    """Everything that is wrong with a plan's text."""
+    return list(dict.fromkeys([*_job(plan), *_stages(plan), *_layers(plan)]))
+
+
+def _job(plan: Plan) -> Iterator[Refusal]:
     training = plan.training
     if plan.schedule not in SCHEDULES:
         reason = f"the schedule {plan.schedule!r}"
@@ -51,7 +56,7 @@ def _job(plan: Proposal) -> Iterator[Refusal]:
         yield f"{plan.micro_batches} micro-batches of a batch of {plan.global_batch}", "choose a divisor of the batch"
 
 
-def _stages(plan: Proposal) -> Iterator[Refusal]:
+def _stages(plan: Plan) -> Iterator[Refusal]:
     width, rest = divmod(plan.cluster.devices, plan.pp)
     if rest:
         yield f"{plan.pp} stages on {plan.cluster.devices} devices", "choose a divisor for pp"
@@ -61,7 +66,7 @@ def _stages(plan: Proposal) -> Iterator[Refusal]:
             yield f"stage {i} has ranks {stage.ranks}", "stages take equal, consecutive blocks of ranks"
 
 
-def _layers(plan: Proposal) -> Iterator[Refusal]:
+def _layers(plan: Plan) -> Iterator[Refusal]:
     width = plan.cluster.devices // plan.pp
     micro_batch = plan.global_batch // plan.micro_batches
     layers = {layer.name: layer for layer in plan.model.layers}

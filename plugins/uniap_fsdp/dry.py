@@ -12,13 +12,13 @@ from typing import Any
 
 import torch.distributed as dist
 
-from uniap_core.api import Inexpressible, Proposal, RankLayout, UniapError, rank_layout, warden
+from uniap_core.api import Inexpressible, Plan, RankLayout, UniapError, rank_layout, warden
 
 from .check import check
 from .wiring import Wiring
 
 
-def layout(plan: Proposal) -> RankLayout:
+def layout(plan: Plan) -> RankLayout:
     """Build the first rank of every stage on the meta device in a fake world, and say who works with whom.
 
     Catches what a plan's text cannot show: a model that does not build, layers that its forward pass does not
@@ -31,6 +31,8 @@ def layout(plan: Proposal) -> RankLayout:
     Inexpressible
         If the executor cannot run the plan.
     """
+    from . import parallel, source  # noqa: F401, here once: otherwise every child imports half of torch again
+
     check(plan)
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     with warnings.catch_warnings(), _pool(context) as apart:
@@ -43,7 +45,7 @@ def _pool(context: Any) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=context, initializer=warden.follow, initargs=(os.getpid(),))
 
 
-def _layout(plan: Proposal) -> RankLayout:
+def _layout(plan: Plan) -> RankLayout:
     width = plan.cluster.devices // plan.pp
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]] = {}
     parameters: dict[int, int] = {}
@@ -64,7 +66,7 @@ def _layout(plan: Proposal) -> RankLayout:
     )
 
 
-def _wire(plan: Proposal) -> Wiring:
+def _wire(plan: Plan) -> Wiring:
     from .parallel import wire
     from .source import load
 
@@ -72,7 +74,7 @@ def _wire(plan: Proposal) -> Wiring:
 
 
 def _build(
-    plan: Proposal,
+    plan: Plan,
     stage: int,
     wiring: Wiring,
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]],

@@ -86,7 +86,7 @@ def launch(plan: Plan, job: Job, emit: Emit) -> RunReport:
     start = time.monotonic()
     admit(plan)
     kind = device_kind(job)
-    notes = layout(plan.proposal).notes
+    notes = layout(plan).notes
     folder = _folder(job)
     try:
         return _launch(plan, job, kind, folder, notes, emit, start)
@@ -101,7 +101,7 @@ def launch(plan: Plan, job: Job, emit: Emit) -> RunReport:
 def _launch(
     plan: Plan, job: Job, kind: str, folder: Path, notes: tuple[str, ...], emit: Emit, start: float
 ) -> RunReport:
-    notes += tuple(check_machine(plan.proposal, kind, str(folder), memory=job.check_memory))
+    notes += tuple(check_machine(plan, kind, str(folder), memory=job.check_memory))
     for text in notes:
         emit(Note(time.monotonic() - start, text))
     write_plan(folder / "plan.json", plan)

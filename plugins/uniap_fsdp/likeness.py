@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import Inexpressible, ModelGraph, Proposal
+from uniap_core.api import Inexpressible, ModelGraph, Plan
 
 from .models.names import FAMILIES, LLAMAS, family_of, is_traced
 
 
-def differences(plan: Proposal) -> Iterator[str]:
+def differences(plan: Plan) -> Iterator[str]:
     """Reasons why a script with the code here would not train a plan's model; none if it would.
 
     A traced model is held against the code layer by layer and to the parameter; what parameters do not show (norms'

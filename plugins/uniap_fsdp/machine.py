@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from uniap_core.api import Job, LaunchFailed, Proposal
+from uniap_core.api import Job, LaunchFailed, Plan
 
 GIB = 2**30
 
@@ -29,7 +29,7 @@ def device_kind(job: Job) -> Literal["cpu", "cuda"]:
     return "cpu"
 
 
-def check_machine(plan: Proposal, kind: str, folder: str, *, memory: bool) -> list[str]:
+def check_machine(plan: Plan, kind: str, folder: str, *, memory: bool) -> list[str]:
     """Compare devices and memory of this machine with the plan; returns notes on harmless differences.
 
     Raises
@@ -67,7 +67,7 @@ def _check_cuda(world: int, folder: str) -> list[str]:
     )
 
 
-def check_device_memory(plan: Proposal, rank: int) -> None:
+def check_device_memory(plan: Plan, rank: int) -> None:
     """Compare the free memory of a rank's CUDA device with what its stage needs.
 
     Raises

@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 
-from uniap_core.api import Inexpressible, Proposal
+from uniap_core.api import Inexpressible, Plan
 
 from . import meshes as mesh_module
 from . import split
@@ -86,7 +86,7 @@ class _Reducing(Pipe):
 
 def parallelize(
     model: nn.Module,
-    plan: Proposal,
+    plan: Plan,
     *,
     inputs: Callable[[int], Batch] | None = None,
     result: Callable[[Any], tuple[torch.Tensor, ...]] = first_results,
@@ -131,7 +131,7 @@ def parallelize(
     return apply(source, plan, kind, example=example)
 
 
-def _token_inputs(model: nn.Module, plan: Proposal) -> Callable[[int], Batch]:
+def _token_inputs(model: nn.Module, plan: Plan) -> Callable[[int], Batch]:
     import inspect
 
     name = next(iter(inspect.signature(model.forward).parameters))
@@ -140,7 +140,7 @@ def _token_inputs(model: nn.Module, plan: Proposal) -> Callable[[int], Batch]:
 
 def apply(
     source: Source,
-    plan: Proposal,
+    plan: Plan,
     kind: str,
     *,
     seed: int = 0,
@@ -205,7 +205,7 @@ def apply(
     )
 
 
-def _notes(plan: Proposal, route: Route, sites: Mapping[str, str]) -> tuple[str, ...]:
+def _notes(plan: Plan, route: Route, sites: Mapping[str, str]) -> tuple[str, ...]:
     """Where the run deviates from the plan's letter."""
     blocks = {layer.name for layer in plan.model.layers if any(op.kind == "attention" for op in layer.operators)}
     sliced = {layer for path, layer in sites.items() if route.layouts[layer].split and route.borders[path].inputs[0]}
@@ -230,7 +230,7 @@ def wire(source: Source, example: Callable[[int], Batch] | None = None) -> Wirin
     return record(source.model, source.sites, example or source.task.example, source.result)
 
 
-def _unit(module: nn.Module, splits: Splitting, plan: Proposal, layer: str, route: Route, world: Meshes) -> Unit:
+def _unit(module: nn.Module, splits: Splitting, plan: Plan, layer: str, route: Route, world: Meshes) -> Unit:
     strategy = next(one.strategy for one in plan.layers if one.name == layer)
     if strategy.tp > 1:
         split.apply(module, splits.styles(route.layouts[layer].split), world.tp(strategy.tp))
@@ -239,7 +239,7 @@ def _unit(module: nn.Module, splits: Splitting, plan: Proposal, layer: str, rout
     return unit
 
 
-def route_of(plan: Proposal, wiring: Wiring, splits: Mapping[str, Splitting]) -> Route:
+def route_of(plan: Plan, wiring: Wiring, splits: Mapping[str, Splitting]) -> Route:
     """The static facts that all ranks share.
 
     Raises

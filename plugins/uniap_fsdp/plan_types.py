@@ -22,7 +22,7 @@ __all__ = [
     "Layout",
     "ModelGraph",
     "Operator",
-    "Proposal",
+    "Plan",
     "Span",
     "Strategy",
     "UniapError",
@@ -120,7 +120,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposal:
+class Plan:
     """The plan."""
 
     model: ModelGraph
@@ -163,11 +163,11 @@ def plan(
     strategies: Iterable[Strategy],
     layers: Mapping[str, Mapping[str, Any]],
     **rest: Any,
-) -> Proposal:
+) -> Plan:
     """A plan from its tables: strategies, and by the name of each layer its stage and the name of its strategy."""
     known = {strategy.name: strategy for strategy in strategies}
     rows = tuple(
         LayerPlan(name=name, stage=row["stage"], strategy=known[row["strategy"]]) for name, row in layers.items()
     )
     graph = ModelGraph(family, sequence, architecture, tuple(Layer(layer.name) for layer in rows))
-    return Proposal(model=graph, layers=rows, **rest)
+    return Plan(model=graph, layers=rows, **rest)

@@ -11,7 +11,7 @@ import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import AXES, Grid, Inexpressible, LayerPlan, Proposal, Strategy, write_text
+from uniap_core.api import AXES, Grid, Inexpressible, LayerPlan, Plan, Strategy, write_text
 
 from .check import check
 from .likeness import differences
@@ -121,7 +121,7 @@ activations) are those of runtime/models/{family}.py.
 """What the head of a script says of a traced model, by family or for all others."""
 
 
-def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
+def export(plan: Plan, folder: str | os.PathLike[str]) -> list[str]:
     """Write ``train.py`` and the package ``runtime`` that it uses; returns the paths written.
 
     Raises
@@ -149,7 +149,7 @@ def export(plan: Proposal, folder: str | os.PathLike[str]) -> list[str]:
     return [str(path) for path in files]
 
 
-def script(plan: Proposal) -> str:
+def script(plan: Plan) -> str:
     """The text of ``train.py``."""
     strategies = [_constructor(strategy) for strategy in dict.fromkeys(layer.strategy for layer in plan.layers)]
     layers = [f"{x.name!r}: {_row(x)!r}" for x in plan.layers]
@@ -160,7 +160,7 @@ def script(plan: Proposal) -> str:
         what=f"for {plan.cluster.name} by {plan.solver}",
         seconds=plan.predicted.iteration_time_s,
         note=note if is_traced(plan.model) else "",
-        seal=getattr(plan, "seal", "") or "that was never sealed",
+        seal=plan.seal or "that was never sealed",
         strategies=_table(strategies),
         layers=_table(layers),
         family=family,

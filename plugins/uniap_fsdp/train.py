@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.distributed as dist
 
-from uniap_core.api import Job, Proposal
+from uniap_core.api import Job, Plan
 
 from . import checkpoint
 from .data import Field, Stream
@@ -50,7 +50,7 @@ class Measured:
 
 
 def train(
-    plan: Proposal,
+    plan: Plan,
     job: Job,
     kind: str,
     *,

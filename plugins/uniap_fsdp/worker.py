@@ -63,7 +63,7 @@ def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         if job.check_memory:
-            check_device_memory(plan.proposal, rank)
+            check_device_memory(plan, rank)
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else None
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=30), device_id=device)
@@ -76,7 +76,7 @@ def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where
                 progress.write(msgspec.json.encode(row).decode() + "\n")
                 progress.flush()
 
-        measured, parallel = train(plan.proposal, job, kind, where=where, tell=tell)
+        measured, parallel = train(plan, job, kind, where=where, tell=tell)
     everyone: list[Any] = [None] * world
     mine = (measured.settled(measured.busy_s), measured.memory_bytes)
     dist.all_gather_object(everyone, mine)

@@ -7,6 +7,9 @@ MEGATRON = "core_v0.16.1"
 
 FAMILIES = ("llama", "gpt", "bert", "mixtral")
 
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+"""Those that it has a switch for."""
+
 EXECUTOR = ExecutorPlugin(
     name="megatron",
     summary=f"launch script and arguments for stock Megatron-LM {MEGATRON} (export only)",
@@ -17,9 +20,12 @@ EXECUTOR = ExecutorPlugin(
         recomputes=("none", "full"),
         schedules=("1f1b",),
         families=FAMILIES,
+        precisions=PRECISIONS,
+        equal_nodes=True,
     ),
     layout="uniap_megatron.ranks:layout",
     export="uniap_megatron.files:export",
+    fit="uniap_megatron.expressible:fit",
     express="uniap_megatron.expressible:express",
     modules=(),
     install="pip install uniap",

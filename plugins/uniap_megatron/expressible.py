@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, LayerPlan, Plan
+from uniap_core.api import AXES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
 
-from . import FAMILIES, MEGATRON
+from . import FAMILIES, MEGATRON, PRECISIONS
 from .recompute import method, selective_shortage
 
 BLOCKS = ("decoder", "encoder")
@@ -14,12 +14,24 @@ BLOCKS = ("decoder", "encoder")
 
 ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
 
-PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
+    """The pins under which a model can be run: tensor parallel degrees that divide the sequence.
+
+    Raises
+    ------
+    Inexpressible
+        If the model is none that Megatron-LM has.
+    """
+    reasons = list(_model(graph))
+    if reasons:
+        raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
+    return (tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp),)
 
 
 def express(plan: Plan) -> list[str]:
     """Every reason why stock Megatron-LM cannot run this plan; empty if it can."""
-    reasons = list(_model(plan))
+    reasons = list(_model(plan.model))
     if not reasons:
         reasons += [*_strategies(plan), *_schedule(plan), *_training(plan)]
     return reasons
@@ -31,8 +43,7 @@ def blocks(plan: Plan) -> list[LayerPlan]:
     return [layer for layer in plan.layers if kinds[layer.name] in BLOCKS]
 
 
-def _model(plan: Plan) -> Iterator[str]:
-    graph = plan.model
+def _model(graph: ModelGraph) -> Iterator[str]:
     if graph.family not in FAMILIES:
         yield f"Megatron-LM {MEGATRON} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
         return
@@ -57,6 +68,9 @@ def _strategies(plan: Plan) -> Iterator[str]:
     first = chosen[0]
     if first.sharding not in ("none", "zero1"):
         yield f"Megatron-LM's distributed optimizer is zero1; the plan shards by {first.sharding}"
+    if first.sequence_parallel and plan.sequence % first.tp:
+        # megatron/core/tensor_parallel/mappings.py, _split_along_first_dim
+        yield f"the sequence of {plan.sequence} does not divide by tp {first.tp}, as its sequence parallelism needs"
     if first.ep > 1 and plan.model.family != "mixtral":
         yield f"there are no experts in {plan.model.name} to be spread over ep {first.ep}"
     if plan.model.family == "mixtral" and first.tp > 1 and not first.sequence_parallel:

@@ -27,11 +27,15 @@ def tensor_parallel(part: Part, groups: list[Group], context: Context) -> Splits
     pointwise work alone; those are split by columns. The model's own plan, where it names a module, decides instead.
     """
     pure: dict[int, frozenset[int]] = {}
+    weights: set[int] = set()  # what is made of parameters alone, as the 1 + weight of a norm
     kinds: dict[int, str] = {}
     for index, item in enumerate(groups):
         for record in item.records:
             main = record.inputs[: record.leading]
-            fed = [pure.get(s) for s, p in record.fed if context.records[p].real and s in main]
+            if not set(record.inputs) - weights and item.kind not in ("gemm", "grouped_gemm", "embedding"):
+                weights.update(record.outputs)
+                continue
+            fed = [pure.get(s) for s, p in record.fed if context.records[p].real and s in main and s not in weights]
             sources = frozenset().union(*(f for f in fed if f is not None))
             clean = bool(fed) and all(fed) and (item.kind != "norm" or of_heads(item, sources, groups))
             if item.kind in ("gemm", "grouped_gemm") and record.parameters:

@@ -20,13 +20,14 @@ class Runs:
     """Recordings of one model that differ in one thing each.
 
     ``base`` has two samples; ``batch`` three; ``sequence`` half the positions (or ``None``); ``single`` runs in fp32
-    where the others run in bf16.
+    where the others run in bf16. ``others`` are all runs at other lengths, whatever they ran.
     """
 
     base: Recording
     batch: Recording
     sequence: Recording | None
     single: Recording
+    others: tuple[Recording, ...] = ()
 
     def per_sample(self, values: Sequence[int]) -> Length:
         """What one sample adds, from a value of each run (base, batch, sequence); nothing if the batch adds none."""

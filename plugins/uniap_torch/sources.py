@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uniap_core.api import BadFile, BadValue, PluginError, UnknownName
 
 from . import decoders
+from .example_inputs import Examples
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +34,7 @@ FAMILIES = {"llama": "llama", "gpt2": "gpt", "bert": "bert", "t5": "t5", "vit": 
 HEADS = (
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
+    "AutoModelForSpeechSeq2Seq",
     "AutoModelForMaskedLM",
     "AutoModelForImageClassification",
     "AutoModel",
@@ -54,6 +56,8 @@ class Source:
         Whether inputs change with the sequence length.
     plan
         The model's own tensor-parallel plan: module pattern to style.
+    otherwise
+        What else can be traced if this does not run.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Source:
     family: str = "traced"
     architecture: dict[str, int | float | str | bool] = field(default_factory=dict)
     plan: Mapping[str, str] = field(default_factory=dict)
+    otherwise: str = ""
 
 
 def load(text: str, sequence: int | None = None) -> Source:
@@ -135,13 +140,10 @@ def hugging_face(path: str, sequence: int | None) -> Source:
             raise BadValue(f"{path}: the model does not build: {_reason(error)}", "correct the config") from error
     if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = getattr(config, "pad_token_id", None) or 0
-    main = module.main_input_name
-    if main not in ("input_ids", "pixel_values"):
-        raise BadValue(f"{path}: inputs named {main} are not known", "write a factory: package.module:factory")
-    words = main == "input_ids"
+    examples = Examples(module, config, path)
+    words, limit = examples.spoken, examples.positions
     if sequence is not None and not words:
-        raise BadValue(f"{path} takes images, not sequences of {sequence}", "leave the sequence out")
-    limit = _positions(config)
+        raise BadValue(f"{path} takes {examples.main}, not sequences of {sequence}", "leave the sequence out")
     if words and sequence is not None and limit and sequence > limit and not hasattr(config, "rope_parameters"):
         raise BadValue(f"{path} has {limit} positions, not {sequence}", f"ask for at most {limit}")
     name = Path(path).stem if path.endswith(".json") else Path(path).name
@@ -150,12 +152,15 @@ def hugging_face(path: str, sequence: int | None) -> Source:
         name=config.model_type if name == "config" else name,
         text=f"hf:{path}",
         module=module,
-        inputs=lambda batch, length: ((), _hf_inputs(module, config, main, batch, length)),
+        inputs=lambda batch, length: ((), examples(batch, length)),
         sequence=(sequence or min(limit or (512 if config.is_encoder_decoder else LONGEST), LONGEST)) if words else 1,
         has_sequence=words,
         family=FAMILIES.get(config.model_type, "traced"),
         architecture=architecture(config) | decoders.settings(config, shapes),
         plan=_plan(module, config),
+        otherwise="the text model alone: its text_config as a config.json of its own"
+        if getattr(config, "text_config", None) is not None
+        else "",
     )
 
 
@@ -192,7 +197,28 @@ def read_config(path: str) -> Any:
     except Exception as error:  # the config classes raise their own types
         if kind in transformers.CONFIG_MAPPING:
             raise BadFile(f"{file}: {_reason(error)}", "correct the value") from None
-        raise UnknownName(f"transformers {transformers.__version__} has no model type {kind!r}", "upgrade it") from None
+        raise _unknown(file, kind, fields) from None
+
+
+def _unknown(file: Path, kind: str, fields: Mapping[str, Any]) -> UnknownName:
+    """Why a model type is not known here, and what would help."""
+    import transformers
+
+    named = [name for name in fields.get("architectures") or () if isinstance(name, str)]
+    for name in named:
+        known = getattr(getattr(transformers, name, None), "config_class", None)
+        if known is not None:
+            return UnknownName(
+                f"{file}: transformers {transformers.__version__} has no model type {kind!r}, but has its architecture "
+                f"{name}",
+                f'write "model_type": "{known.model_type}" into a copy of the config',
+            )
+    if fields.get("auto_map"):
+        return UnknownName(
+            f"{file}: the code of model type {kind!r} is in its own repository (auto_map), which is not run here",
+            "write a factory (package.module:factory) that builds it, or a config of a type that transformers has",
+        )
+    return UnknownName(f"transformers {transformers.__version__} has no model type {kind!r}", "upgrade it")
 
 
 def _reason(error: Exception) -> str:
@@ -286,30 +312,6 @@ SWIN = {"depths": "depths", "num_heads": "stage_heads"}
 """Lists of Swin's config and what the zoo calls them."""
 
 
-def _hf_inputs(module: nn.Module, config: Any, main: str, batch: int, length: int) -> dict[str, Any]:
-    import torch
-
-    accepts = inspect.signature(module.forward).parameters
-    with torch.device("meta"):
-        if main == "pixel_values":
-            side = config.image_size if isinstance(config.image_size, int) else config.image_size[0]
-            dtype = next(module.parameters()).dtype
-            given = {"pixel_values": torch.zeros(batch, config.num_channels, side, side, dtype=dtype)}
-            labels = torch.zeros(batch, dtype=torch.long)
-        else:
-            given = {"input_ids": torch.zeros(batch, length, dtype=torch.long)}
-            labels = torch.zeros(batch, length, dtype=torch.long)
-            if "next_sentence_label" in accepts:
-                given["next_sentence_label"] = torch.zeros(batch, dtype=torch.long)
-            if "decoder_input_ids" in accepts and "labels" not in accepts:
-                given["decoder_input_ids"] = torch.zeros(batch, length, dtype=torch.long)
-    if "labels" in accepts:
-        given["labels"] = labels
-    if "use_cache" in accepts or "kwargs" in accepts:
-        given["use_cache"] = False  # type: ignore[assignment]
-    return given if main != "pixel_values" else {k: v for k, v in given.items() if k != "use_cache"}
-
-
 def _model_class(config: Any) -> Callable[[Any], Any]:
     import transformers
 
@@ -317,7 +319,9 @@ def _model_class(config: Any) -> Callable[[Any], Any]:
         if hasattr(transformers, name):
             chosen: Callable[[Any], Any] = getattr(transformers, name)
             return chosen
-    for head in HEADS:
+    # A model of encoder and decoder is trained whole, though its decoder has a head of its own too.
+    paired = bool(getattr(config, "is_encoder_decoder", False))
+    for head in sorted(HEADS, key=lambda head: paired and "Seq2Seq" not in head):
         auto = getattr(transformers, head)
         if type(config) in auto._model_mapping:
             return auto.from_config  # type: ignore[no-any-return]
@@ -330,12 +334,11 @@ def _plan(module: Any, config: Any) -> dict[str, str]:
     base = getattr(config, "base_model_tp_plan", None) or {}
     nested = prefix and hasattr(module, prefix)
     plan = {f"{prefix}.{key}" if nested else key: style for key, style in base.items()}
+    text = getattr(config, "text_config", None)
+    inner = getattr(text, "base_model_tp_plan", None) or {}
+    where = next((name for name, part in module.named_modules() if name and getattr(part, "config", None) is text), "")
+    plan |= {f"{where}.{key}": style for key, style in inner.items() if where}
     return plan | dict(getattr(type(module), "_tp_plan", None) or {})
-
-
-def _positions(config: Any) -> int | None:
-    value = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return value if isinstance(value, int) and value > 0 else None
 
 
 def _attribute(text: str) -> Callable[..., Any]:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from uniap_core.api import BadValue, Flow, Layer, Length, ModelGraph, Operator
 
 from . import sources
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 def trace(source: str, sequence: int | None = None, layers: str | None = None) -> ModelGraph:
     """Trace a torch model on the meta device: no weights are loaded, nothing is downloaded or computed.
 
-    The model runs four times under fake tensors: two samples, three, half the sequence, and fp32; the differences
-    tell what grows with the batch and the sequence, and what is kept in which precision.
+    The model runs five times under fake tensors: two samples, three, half and three quarters of the sequence, and
+    fp32; the differences tell what grows with the batch and the sequence, and what is kept in which precision. A
+    graph that the other lengths contradict holds for its own sequence alone.
 
     Parameters
     ----------
@@ -50,11 +53,17 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
 
 def graph(model: Source, layers: str | None = None) -> ModelGraph:
     """The graph of a loaded source (see :func:`trace`)."""
+    from .growth import misfit
     from .operators import group
     from .partition import partition
     from .runs import Context
 
-    runs = record_runs(model)
+    try:
+        runs = record_runs(model)
+    except BadValue as error:
+        if not model.otherwise:
+            raise
+        raise BadValue(error.cause, f"trace {model.otherwise}; or {error.fix}") from error
     modules = dict(model.module.named_modules())
     parts = partition(model.module, runs.base, layers)
     groups = {part.name: group(part, modules) for part in parts}
@@ -62,6 +71,7 @@ def graph(model: Source, layers: str | None = None) -> ModelGraph:
     context.kept_by = kept_by(parts, groups, runs.base)
     context.single_bytes = single_bytes(model, layers, parts, groups, runs, modules)
     made = [layer(part, groups[part.name], runs, context) for part in parts]
+    why = misfit(made, parts, runs, context)
     leftover(made, parts, context)
     return ModelGraph(
         name=model.name,
@@ -71,11 +81,12 @@ def graph(model: Source, layers: str | None = None) -> ModelGraph:
         edges=flows(parts, runs),
         architecture=dict(model.architecture),
         source=model.text,
+        sequences=(model.sequence, model.sequence) if why else msgspec.UNSET,
     )
 
 
 def record_runs(model: Source) -> Runs:
-    """The four recordings of a model."""
+    """The recordings of a model."""
     import torch
 
     from .recording import record
@@ -87,16 +98,15 @@ def record_runs(model: Source) -> Runs:
     with sources.advice_off():
         base = record(half, cast(model.inputs(2, length), torch.bfloat16), 2, length)
         more = record(half, cast(model.inputs(3, length), torch.bfloat16), 3, length)
-        short = None
-        if model.has_sequence and length > 1:
-            short = record(half, cast(model.inputs(2, length // 2), torch.bfloat16), 2, length // 2)
+        others = []
+        for part in (length // 2, length * 3 // 4) if model.has_sequence and length > 3 else ():
+            others.append(record(half, cast(model.inputs(2, part), torch.bfloat16), 2, part))
         single = record(module.float(), cast(model.inputs(2, length), torch.float32), 2, length)
     names = [r.op for r in base.records]
     if names != [r.op for r in more.records]:
         raise BadValue(f"{model.text} runs other operators for other batches", "trace a model with one path")
-    if short is not None and names != [r.op for r in short.records]:
-        short = None
-    return Runs(base, more, short, single)
+    short = next((run for run in others if names == [r.op for r in run.records]), None)
+    return Runs(base, more, short, single, tuple(others))
 
 
 def cast(inputs: sources.Inputs, dtype: Any) -> sources.Inputs:
@@ -184,18 +194,54 @@ def layer(part: Part, groups: list[Group], runs: Runs, context: Context) -> Laye
     return Layer(part.name, word, made, part.module)
 
 
-def leftover(made: list[Layer], parts: list[Part], context: Context) -> None:
-    """Give parameters that no record read (an unused pooler) to the layer around them, or to the last."""
-    import msgspec
+IDLE = 0.01
+"""Share of a model's parameters that may be idle: a pooler, an unused head."""
 
-    unread: dict[int, int] = defaultdict(int)
-    for storage, (name, size) in context.runs.base.parameters.items():
-        if storage not in context.owners:
-            home = next((i for i, p in enumerate(parts) if p.block and name.startswith(f"{p.module}.")), len(parts) - 1)
-            unread[home] += size
-    for index, size in unread.items():
-        idle = Operator(name="unused", kind="pointwise", rows=Length(), parameters=size, passes=0.0)
-        made[index] = msgspec.structs.replace(made[index], operators=(*made[index].operators, idle))
+
+def leftover(made: list[Layer], parts: list[Part], context: Context) -> None:
+    """Give parameters that no record read to the layer that holds their module, by name.
+
+    Raises
+    ------
+    BadValue
+        If modules did not run that hold more than :data:`IDLE` of the model: what they cost is not known.
+    """
+    unread = {
+        storage: (name, size)
+        for storage, (name, size) in context.runs.base.parameters.items()
+        if storage not in context.owners
+    }
+    total = sum(size for _, size in context.runs.base.parameters.values())
+    idle = sum(size for _, size in unread.values())
+    if idle > IDLE * total:
+        modules = _outermost(context)
+        raise BadValue(
+            f"{idle:,} of {total:,} parameters did not run: {', '.join(modules[:4])}"
+            + (f" and {len(modules) - 4} more" if len(modules) > 4 else ""),
+            "trace with inputs that use them (a factory gives its own), or a model without them",
+        )
+    homes: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for name, size in unread.values():
+        inside = [i for i, p in enumerate(parts) if p.module and name.startswith(f"{p.module}.")]
+        homes[inside[0] if inside else len(parts) - 1][name.rpartition(".")[0] or name] += size
+    for index, modules_of in homes.items():
+        operators = [
+            Operator(name=f"idle {module}", kind="pointwise", rows=Length(), parameters=size, passes=0.0)
+            for module, size in modules_of.items()
+        ]
+        made[index] = msgspec.structs.replace(made[index], operators=(*made[index].operators, *operators))
+
+
+def _outermost(context: Context) -> list[str]:
+    """The outermost modules of which no parameter was read, largest first."""
+    read = {name for storage, (name, _) in context.runs.base.parameters.items() if storage in context.owners}
+    sizes: dict[str, int] = defaultdict(int)
+    for _, (name, size) in context.runs.base.parameters.items():
+        if name not in read:
+            path = name.split(".")
+            prefixes = (".".join(path[:n]) for n in range(1, len(path)))
+            sizes[next((p for p in prefixes if not any(r.startswith(f"{p}.") for r in read)), name)] += size
+    return sorted(sizes, key=lambda module: -sizes[module])
 
 
 def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:

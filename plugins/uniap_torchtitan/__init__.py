@@ -7,6 +7,12 @@ TORCHTITAN = "0.3.0"
 
 FAMILIES = ("llama",)
 
+PRECISIONS = ("bf16", "fp32")
+"""Those that its mixed precision has without scaled losses."""
+
+GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3", "cdna4")
+"""Devices that it runs on."""
+
 EXECUTOR = ExecutorPlugin(
     name="torchtitan",
     summary=f"launch script, flags and model configuration for torchtitan {TORCHTITAN} (export only)",
@@ -15,14 +21,14 @@ EXECUTOR = ExecutorPlugin(
         recomputes=("none", "full"),
         schedules=("1f1b", "gpipe"),
         families=FAMILIES,
-        # What FSDP2 does to parameters and gradients between micro-batches: see expressible.py.
-        regimes=(
-            ("micro_batches=1",),
-            ("pp=1", "dp=1"),
-            ("pp=1", "sharding=zero3"),
-            ("pp>=2", "sharding!=zero2", "sharding!=zero3"),
-        ),
+        precisions=PRECISIONS,
+        optimizers=("adamw", "adam"),
+        # Its attention is FlexAttention, which Triton compiles from compute capability 7.0 on (torch/utils/_triton.py).
+        generations=GENERATIONS,
+        ep=(1,),
+        equal_nodes=True,
     ),
+    fit="uniap_torchtitan.expressible:fit",
     export="uniap_torchtitan.files:export",
     express="uniap_torchtitan.expressible:express",
     modules=(),

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, LayerPlan, Plan
+from uniap_core.api import AXES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
 
-from . import FAMILIES, TORCHTITAN
+from . import FAMILIES, GENERATIONS, PRECISIONS, TORCHTITAN
 
 ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
 
-PRECISIONS = ("bf16", "fp32")
+
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
+    """The alternative sets of pins under which a model can be run.
+
+    No pipeline for a tied model, in one by 1f1b a micro-batch for every stage, sharding as :func:`_sharding` says,
+    tensor parallel degrees that divide the sequence.
+
+    Raises
+    ------
+    Inexpressible
+        If the model is none that is exported.
+    """
+    reasons = list(_model(graph))
+    if reasons:
+        raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
+    always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp)
+    alone = [("pp=1", "micro_batches=1"), ("pp=1", "dp=1"), ("pp=1", "sharding=zero3")]
+    kept = ("sharding!=zero2", "sharding!=zero3")
+    piped: list[tuple[str, ...]] = []
+    if graph.architecture["tied"]:
+        pass
+    elif schedule == "1f1b":
+        piped = [(f"pp={pp}", f"micro_batches>={pp}", *kept) for pp in range(2, len(graph.layers) + 1)]
+    else:
+        piped = [("pp>=2", "micro_batches=1"), ("pp>=2", *kept)]
+    return tuple((*regime, *always) for regime in (*alone, *piped))
 
 
 def express(plan: Plan) -> list[str]:
     """Every reason why stock torchtitan cannot run this plan; empty if it can."""
-    reasons = list(_model(plan))
+    reasons = list(_model(plan.model))
     if not reasons:
-        reasons += [*_strategies(plan), *_sharding(plan), *_recompute(plan), *_rest(plan)]
+        reasons += [*_pipeline(plan), *_strategies(plan), *_sharding(plan), *_recompute(plan), *_rest(plan)]
     return reasons
 
 
@@ -27,8 +52,7 @@ def blocks(plan: Plan) -> list[LayerPlan]:
     return [layer for layer in plan.layers if kinds[layer.name] == "decoder"]
 
 
-def _model(plan: Plan) -> Iterator[str]:
-    graph = plan.model
+def _model(graph: ModelGraph) -> Iterator[str]:
     if graph.family not in FAMILIES:
         yield f"torchtitan {TORCHTITAN} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
         return
@@ -39,8 +63,14 @@ def _model(plan: Plan) -> Iterator[str]:
     kinds = [layer.kind for layer in graph.layers]
     if kinds != ["embedding", *["decoder"] * int(graph.architecture["layers"]), "head"]:
         yield f"{graph.name} is not an embedding, {graph.architecture['layers']} blocks and a head in a row"
-    if graph.architecture["tied"] and plan.pp > 1:
+
+
+def _pipeline(plan: Plan) -> Iterator[str]:
+    if plan.pp > 1 and plan.model.architecture["tied"]:
         yield "torchtitan does not tie the embedding and the head across pipeline stages"
+    if plan.schedule == "1f1b" and plan.micro_batches < plan.pp:
+        # torch.distributed.pipelining.schedules, Schedule1F1B
+        yield f"torch's 1f1b needs a micro-batch for each of {plan.pp} stages, and the plan has {plan.micro_batches}"
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
@@ -48,6 +78,9 @@ def _strategies(plan: Plan) -> Iterator[str]:
         values = dict.fromkeys(layer.strategy[axis.name] for layer in plan.layers)
         if len(values) > 1:
             yield f"torchtitan takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
+    first = plan.layers[0].strategy
+    if first.sequence_parallel and plan.sequence % first.tp:
+        yield f"the sequence of {plan.sequence} does not divide by tp {first.tp}, as its sequence parallelism needs"
 
 
 def _sharding(plan: Plan) -> Iterator[str]:
@@ -80,6 +113,9 @@ def _recompute(plan: Plan) -> Iterator[str]:
 def _rest(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"torchtitan trains in {' or '.join(PRECISIONS)}, not in {plan.precision}"
+    for name, made in {node.device.name: node.device.generation for node in plan.cluster.nodes}.items():
+        if made and made not in GENERATIONS:
+            yield f"Triton, which compiles torchtitan's attention, does not run on {name} ({made})"
     if plan.training.optimizer == "sgd":
         yield "torchtitan has no SGD"
     if not plan.training.flash_attention:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from uniap_core import axes
 from uniap_core.axes import DENSE, EXPERT, GROUPED, SHARDED, Grid, Layout, Span, arrange
 from uniap_core.costs import MEMORY_PARTS
-from uniap_core.proposal import LayerPlan
-from uniap_core.strategy import AXES, RECOMPUTES, SHARDINGS, Strategy, divisors
+from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, divisors
 from uniap_core.verify import layout as verifier
 
 sizes = st.sampled_from([1, 2, 3, 4, 6])
@@ -98,8 +97,7 @@ def test_neighbours_within_a_group_are_as_far_apart_as_the_axes_inside_are_wide(
 @given(strategies(), st.integers(0, 64))
 def test_the_verifier_comes_to_the_same_groups(strategy: Strategy, first: int) -> None:
     ranks = range(first, first + strategy.devices)
-    row = {axis.name: strategy[axis.name] for axis in AXES}
-    own = verifier.groups(ranks, LayerPlan(name="layer", stage=0, **row))  # type: ignore[arg-type]
+    own = verifier.groups(ranks, strategy)
     found = strategy.grids.groups(ranks)
     assert set(found) == set(GROUPED) == set(own)
     for kind in GROUPED:

@@ -6,8 +6,7 @@ import pytest
 
 from uniap_core.errors import BadValue, UsageError
 from uniap_core.pins import Pins, parse
-from uniap_core.search import make, price
-from uniap_core.search.request import candidates
+from uniap_core.search import candidates, make, price
 from uniap_core.strategy import StrategySpace
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgspec
 
 from .. import interrupts
 from ..cluster import Cluster
-from ..errors import BadValue, Infeasible, NotEnoughTime, Stopped
+from ..costs import Training
+from ..errors import BadValue, Infeasible, NotEnoughTime, Stopped, UsageError
 from ..events import Emit, Progress, silent
-from ..search import Search, sweep
+from ..search import Search, moved, sweep
 
 COLUMNS = (
     "cluster",
@@ -78,7 +78,7 @@ def grid(
     try:
         for done, (cluster, batch) in enumerate(jobs, 1):
             training = msgspec.structs.replace(search.training, global_batch=batch)
-            points.append(_point(replace(search, cluster=cluster, training=training)))
+            points.append(_point(search, cluster, training))
             interrupts.worthwhile()
             keep(_marked(points))
             emit(Progress(float("inf"), done, len(jobs), f"{cluster.name}, batch {batch}"))
@@ -93,16 +93,16 @@ def _marked(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(msgspec.structs.replace(p, pareto=_on_front(p, points)) for p in points)
 
 
-def _point(search: Search) -> Point:
-    cluster, batch = search.cluster, search.training.global_batch
+def _point(search: Search, cluster: Cluster, training: Training) -> Point:
+    batch = training.global_batch
     try:
-        found = sweep(search)
+        found = sweep(moved(search, cluster, training))
         if found.interrupted:  # its best so far would pass for the best of this job
             raise Stopped("interrupted", "")
         plan = found.plan
     except Stopped:
         raise
-    except (Infeasible, BadValue, NotEnoughTime) as error:
+    except (Infeasible, BadValue, NotEnoughTime, UsageError) as error:
         return Point(cluster=cluster.name, devices=cluster.devices, global_batch=batch, note=error.cause)
     speed, price = plan.predicted.tokens_per_s, cluster.price_per_device_hour
     return Point(

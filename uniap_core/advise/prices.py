@@ -12,7 +12,7 @@ import msgspec
 from ..errors import NotEnoughTime
 from ..events import Emit, silent
 from ..pins import Pins
-from ..search import Search, Sweep, sweep, within
+from ..search import Considered, Search, Sweep, sweep, within
 
 MOST_PINS = 16
 """A sweep per pin is worth it for so many."""
@@ -27,11 +27,14 @@ class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
         The pin as given; all of them joined for the price of the whole set.
     pinned_s, free_s
         Proven time per iteration with it and without it (the other pins stay).
+    considered
+        Where the pin excludes nothing: what the search considers anyway.
     """
 
     pin: str
     pinned_s: float
     free_s: float
+    considered: str = ""
 
     @property
     def slower(self) -> float:
@@ -40,6 +43,8 @@ class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
 
     def sentence(self) -> str:
         """The price in words."""
+        if self.considered:
+            return f"pinning {self.pin} excludes nothing: the search considers {self.considered} alone"
         cost = f"costs {self.slower:.1%}" if self.slower >= 5e-4 else "costs nothing"
         return f"pinning {self.pin} {cost}"
 
@@ -68,9 +73,14 @@ def pin_prices(
 
 
 def _prices(search: Search, found: Sweep, emit: Emit, began: float, most: int) -> Iterator[PinPrice]:
+    known = Considered(search)
     pinned = found.plan.predicted.iteration_time_s
     few = search.pins.pins if len(search.pins.pins) <= most else ()
     for pin in few:
+        if not known.excludes(pin):
+            listed = f"{pin.key} {', '.join(map(str, known.values(pin)))}"
+            yield PinPrice(pin=pin.text, pinned_s=pinned, free_s=pinned, considered=listed)
+            continue
         rest = search.pins.without(pin)
         yield PinPrice(pin=pin.text, pinned_s=pinned, free_s=_time(search, rest, emit, began))
     if len(search.pins.pins) > 1:

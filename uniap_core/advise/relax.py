@@ -107,7 +107,8 @@ def _sequence(search: Search) -> Steps:
     sequence = search.graph.sequence
     while follows and sequence > 128:
         sequence //= 2
-        yield f"a sequence of {sequence}", replace(search, graph=at_sequence(search.graph, sequence))
+        if search.graph.counts_positions and search.graph.holds_at(sequence):
+            yield f"a sequence of {sequence}", replace(search, graph=at_sequence(search.graph, sequence))
 
 
 def _pins(search: Search) -> Steps:

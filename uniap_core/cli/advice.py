@@ -92,24 +92,25 @@ def sweep(
     from ..search import make
 
     clusters = [load(name) for name in cluster]
-    search = make(
-        model,
-        clusters[0],
-        batch[0],
-        seq=seq,
-        precision=precision,
-        schedule=schedule,
-        cost_model=cost_model,
-        profile=profile,
-        executor=executor,
-        pins=pin,
-    )
 
     def keep(points: tuple[grid.Point, ...]) -> None:
         if csv:
             artifact.write_text(csv, grid.to_csv(points))
 
     with progress("planning jobs", quiet=json) as emit:
+        search = make(
+            model,
+            clusters[0],
+            batch[0],
+            seq=seq,
+            precision=precision,
+            schedule=schedule,
+            cost_model=cost_model,
+            profile=profile,
+            executor=executor,
+            pins=pin,
+            emit=emit,
+        )
         points = grid.grid(search, clusters, batch, emit, keep)
     interrupted = interrupts.came() is not None
     if interrupted:

@@ -92,25 +92,26 @@ def plan(
     from ..errors import Infeasible
     from ..search import make
 
-    search = make(
-        model,
-        cluster,
-        batch,
-        seq=seq,
-        precision=precision,
-        schedule=schedule,
-        solver=solver,
-        cost_model=cost_model,
-        profile=profile,
-        executor=executor,
-        pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
-        top=top,
-        time_limit=time_limit,
-        gap=gap,
-        workers=workers,
-    )
     began = time.perf_counter()
     with progress("planning", quiet=json) as emit:
+        search = make(
+            model,
+            cluster,
+            batch,
+            seq=seq,
+            precision=precision,
+            schedule=schedule,
+            solver=solver,
+            cost_model=cost_model,
+            profile=profile,
+            executor=executor,
+            pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
+            top=top,
+            time_limit=time_limit,
+            gap=gap,
+            workers=workers,
+            emit=emit,
+        )
         try:
             found, kept = _plan(search, old, emit)
         except Infeasible as error:

@@ -1,20 +1,28 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
+from .ability import best_precision, check_ability, narrow, refusals, regimes_of
 from .again import check_again, check_properties, verify_plan
+from .considered import Considered, candidates
 from .pricing import price, tables_of
-from .request import TIE, Search, candidates, make, narrow
+from .request import TIE, Search, make, moved
 from .sweep import Sweep, sweep, within
 
 __all__ = [
+    "Considered",
     "TIE",
     "Search",
     "Sweep",
+    "best_precision",
     "candidates",
+    "check_ability",
     "check_again",
     "check_properties",
     "make",
+    "moved",
     "narrow",
     "price",
+    "refusals",
+    "regimes_of",
     "sweep",
     "tables_of",
     "verify_plan",

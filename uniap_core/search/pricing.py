@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
+import msgspec
 import numpy as np
 
 from .. import diagnose, limits, registry
 from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue
-from ..pins import Pins, select
+from ..pins import Pins, satisfies, select
 from ..plan import Plan
 from ..problem import Problem
 from ..profile import Profile
@@ -81,7 +82,36 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     tables: CostTables = registry.resolve(plugin.price)(
         search.graph, search.cluster, search.space, candidate, search.profile
     )
-    return search.pins.restrict(tables)
+    try:
+        return search.pins.restrict(tables)
+    except BadValue as error:
+        raise BadValue(error.cause + _misfits(search, candidate, plugin, tables), error.fix) from None
+
+
+def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tables: CostTables) -> str:
+    """Why the cost model has no price for what pins ask of the first layer that they leave nothing; often empty.
+
+    It is asked for that layer alone, under that alone: then it says what does not divide.
+    """
+    ranks, node = search.cluster.devices // candidate.pp, search.cluster.node_size
+    asked = search.pins.of_layers([layer.name for layer in tables.layers])
+    both = zip(search.graph.layers, tables.layers, asked, strict=True)
+    layer, pins = next((g, p) for g, t, p in both if not any(satisfies(s, p) for s in t.strategies))
+    wanted = [s for s in search.space.strategies(ranks, node) if satisfies(s, pins)]
+    if not wanted:
+        return ""
+    alone = msgspec.structs.replace(search.graph, layers=(layer,), edges=())
+    space = msgspec.structs.replace(
+        search.space,
+        **{key: tuple(dict.fromkeys(getattr(s, key) for s in wanted)) for key in ("tp", "dp", "cp", "ep")},
+        shardings=tuple(dict.fromkeys(s.sharding for s in wanted)),
+        recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
+    )
+    try:
+        registry.resolve(plugin.price)(alone, search.cluster, space, candidate, search.profile)
+    except BadValue as error:
+        return f"; {error.cause}"
+    return ""
 
 
 def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:

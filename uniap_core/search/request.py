@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from .. import artifact, limits, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
-from ..costs import Candidate, CostModelPlugin, Training
+from ..costs import CostModelPlugin, Training
 from ..errors import PluginError, UsageError
-from ..execute import Capability
+from ..events import Emit, Note, silent
+from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
 from ..pins import Pins
 from ..plan import Plan
 from ..profile import Profile
 from ..solve.plugin import SolverPlugin
-from ..strategy import StrategySpace, divisors
+from ..strategy import StrategySpace
+from .ability import best_precision, check_ability, narrow, regimes_of
 
 TIE = 1e-9
 """Relative difference below which two times per iteration count as equal."""
@@ -40,6 +42,8 @@ class Search:
     regimes
         Alternative sets of further pins: what an executor can run may depend on the number of stages. A plan
         names the one it was found under.
+    executor
+        Who is to launch the plan; ``None`` for nobody in particular.
     time_limit_s
         Wall seconds for the whole sweep; what is open then is reported with its bound.
     top
@@ -56,6 +60,7 @@ class Search:
     free_space: StrategySpace = field(default_factory=StrategySpace)
     pins: Pins = field(default_factory=Pins)
     regimes: tuple[Pins, ...] = (Pins(),)
+    executor: ExecutorPlugin | None = None
     profile: Profile | None = None
     cost_model: str = "analytic"
     solver: str = "dp"
@@ -92,7 +97,9 @@ class Search:
             )
         pins = Pins.of(plan.pins)
         executor = _executor_of(plan)
-        regimes = (plan.regime,) if executor is None else executor.regimes
+        regimes: tuple[Pins, ...] = (Pins.of(plan.regime),)
+        if executor is not None:
+            regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedule)
         return cls(
             graph=plan.model,
             cluster=plan.cluster,
@@ -101,33 +108,35 @@ class Search:
             space=plan.space,
             free_space=_freed(plan.space, pins, executor),
             pins=pins,
-            regimes=tuple(Pins.of(texts) for texts in regimes),
+            regimes=regimes,
+            executor=executor,
             profile=profile,
             cost_model=name,
             solver=plan.solver if _installed(plan.solver) else cls.solver,
         )
 
 
-def _executor_of(plan: Plan) -> Capability | None:
-    """What the executor can run that a plan was made for, as its regime tells; ``None`` if none or several have it."""
+def _executor_of(plan: Plan) -> ExecutorPlugin | None:
+    """The executor that a plan was made for, as its regime tells; ``None`` if none or several have it."""
     if not plan.regime:
         return None
     found = []
     for name in registry.names("executor"):
         try:
-            capability: Capability = registry.load("executor", name).capability
-        except PluginError:  # a broken plugin breaks no other
+            plugin: ExecutorPlugin = registry.load("executor", name)
+            known = regimes_of(plugin, plan.model, plan.cluster, plan.training, plan.schedule)
+        except (PluginError, UsageError):  # a broken plugin breaks no other, and some cannot run the model
             continue
-        if plan.regime in capability.regimes and plan.schedule in capability.schedules:
-            found.append(capability)
+        if plan.regime in [regime.texts for regime in known] and plan.schedule in plugin.capability.schedules:
+            found.append(plugin)
     return found[0] if len(found) == 1 else None
 
 
-def _freed(space: StrategySpace, pins: Pins, executor: Capability | None) -> StrategySpace:
+def _freed(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
     """A plan's space without what its pins took from it."""
     if pins.narrow(StrategySpace()) == StrategySpace():
         return space
-    return msgspec.structs.replace(space, max_strategies=1 if executor is not None and executor.uniform else None)
+    return msgspec.structs.replace(space, max_strategies=1 if executor and executor.capability.uniform else None)
 
 
 def _installed(solver: str) -> bool:
@@ -154,8 +163,12 @@ def make(
     time_limit: float | None = None,
     gap: float = TIE,
     workers: int = 1,
+    emit: Emit = silent,
 ) -> Search:
     """The search that a command line or a call describes, by names.
+
+    What the executor cannot run is refused or narrowed away here, before anything is priced; ``emit`` is told where
+    it decides the precision.
 
     Raises
     ------
@@ -165,27 +178,28 @@ def make(
     limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
     schedules.find(schedule)
     registry.load("solver", solver)
+    plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
-    precision = precision or machine.best_precision
+    precision = precision or _chosen_precision(machine, plugin, emit)
     for node in machine.nodes:
         node.device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
+    training = Training(global_batch=batch, precision=precision)
     space = StrategySpace()
-    regimes: tuple[Pins, ...] = (Pins(),)
-    if executor is not None:
-        capability: Capability = registry.load("executor", executor).capability
-        _check_capability(executor, capability, graph, schedule)
-        space, regimes = narrow(space, capability), tuple(Pins.of(texts) for texts in capability.regimes)
+    if plugin is not None:
+        check_ability(plugin, graph, machine, training, schedule)
+        space = narrow(space, plugin.capability)
     return Search(
         graph=graph,
         cluster=machine,
-        training=Training(global_batch=batch, precision=precision),
+        training=training,
         schedule=schedule,
         space=parsed.narrow(space),
         free_space=space,
         pins=parsed,
-        regimes=regimes,
+        regimes=regimes_of(plugin, graph, machine, training, schedule),
+        executor=plugin,
         profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
         solver=solver,
@@ -196,59 +210,27 @@ def make(
     )
 
 
-def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
-    """The part of a space that an executor can launch.
+def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
+    """The precision that is meant where none is named."""
+    usual = cluster.best_precision
+    if executor is None:
+        return usual
+    chosen = best_precision(executor, cluster)
+    if chosen != usual:
+        emit(Note(0.0, f"{executor.name} does not train in {usual}; planning for {chosen}, the fastest that it does"))
+    return chosen
+
+
+def moved(search: Search, cluster: Cluster, training: Training) -> Search:
+    """The same search for another cluster or job.
 
     Raises
     ------
     UsageError
-        If nothing is left.
+        If its executor cannot run that.
     """
-    shardings = tuple(s for s in space.shardings if s in capability.shardings)
-    recomputes = tuple(r for r in space.recomputes if r in capability.recomputes)
-    if not shardings or not recomputes:
-        raise UsageError("the executor can launch none of the pinned strategies", "drop a pin or the executor")
-    sequence_parallel = space.sequence_parallel
-    if capability.sequence_parallel is not None and sequence_parallel is None:
-        sequence_parallel = capability.sequence_parallel
-    return msgspec.structs.replace(
-        space,
-        shardings=shardings,
-        recomputes=recomputes,
-        max_strategies=1 if capability.uniform else space.max_strategies,
-        sequence_parallel=sequence_parallel,
-    )
-
-
-def _check_capability(name: str, capability: Capability, graph: ModelGraph, schedule: str) -> None:
-    if capability.families is not None and graph.family not in capability.families:
-        raise UsageError(
-            f"{name} does not run models of the family {graph.family}", f"it runs {', '.join(capability.families)}"
-        )
-    if schedule not in capability.schedules:
-        raise UsageError(f"{name} does not run the schedule {schedule}", f"it runs {', '.join(capability.schedules)}")
-
-
-def candidates(search: Search) -> tuple[Candidate, ...]:
-    """Every (pp, c): pp divides the devices and leaves no stage empty, c divides the batch; pins applied.
-
-    Raises
-    ------
-    UsageError
-        If the pins leave none.
-    """
-    depths = [pp for pp in divisors(search.cluster.devices) if pp <= len(search.graph.layers)]
-    counts = divisors(search.training.global_batch)
-    found = tuple(
-        Candidate.of(pp, c, search.training, search.schedule)
-        for pp in depths
-        for c in counts
-        if search.pins.allows(pp, c)
-    )
-    if not found:
-        raise UsageError(
-            f"the pins {', '.join(search.pins.texts)} leave no candidate",
-            f"pp divides {search.cluster.devices} ({', '.join(map(str, depths))}); micro_batches divides "
-            f"{search.training.global_batch}",
-        )
-    return found
+    if search.executor is None:
+        return replace(search, cluster=cluster, training=training)
+    check_ability(search.executor, search.graph, cluster, training, search.schedule)
+    regimes = regimes_of(search.executor, search.graph, cluster, training, search.schedule)
+    return replace(search, cluster=cluster, training=training, regimes=regimes)

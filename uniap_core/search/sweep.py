@@ -21,9 +21,10 @@ from ..plan import Plan, seal
 from ..proposal import CandidateProof, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
+from .considered import candidates, listing
 from .crew import Crew
 from .pricing import Priced, bounded, price
-from .request import TIE, Search, candidates
+from .request import TIE, Search
 
 NOT_PRICED = "not priced before the end"
 
@@ -285,7 +286,11 @@ def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> Unia
         return Infeasible(f"{title}: no plan fits the memory; {closest.sentence()}", helps)
     reasons = list(dict.fromkeys(a.note for a in attempts if a.note))
     if all(a.outcome == "impossible" for a in attempts):
-        return BadValue(f"{title}: no candidate is possible: {reasons[0]}", "change the batch, the devices or the pins")
+        pinned = next((reason for reason in reasons if any(pin in reason for pin in search.pins.texts)), "")
+        cause = f"{title}: no candidate is possible: {pinned or reasons[0]}"
+        if search.pins.pins and not pinned:
+            cause += f"; with the pins {', '.join(search.pins.texts)}; considered are {listing(search)}"
+        return BadValue(cause, "change the batch, the devices or the pins")
     return Infeasible(f"{title}: no plan fits: {'; '.join(reasons[:2])}", "more memory, devices, or fewer pins")
 
 

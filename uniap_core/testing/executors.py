@@ -6,21 +6,35 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 import pytest
 
-from uniap_core import export, registry, search
-from uniap_core.errors import Inexpressible, Unverified
+from uniap_core import export, models, registry, search
+from uniap_core.errors import Inexpressible, UniapError, Unverified
 from uniap_core.events import silent
 from uniap_core.execute import ExecutorPlugin, Job, RunReport, dry_run
+from uniap_core.graph import ModelGraph
 from uniap_core.plan import Plan
 
 from . import availability
+
+SMALL = (
+    "gpt:layers=3,hidden=96,heads=6,vocab=500,seq=64",
+    "llama:layers=3,hidden=128,heads=8,kv_heads=2,ffn=256,vocab=512,seq=36",
+    "llama:layers=2,hidden=128,heads=8,ffn=256,tied=true,vocab=512,seq=64",
+    "bert:layers=2,hidden=128,heads=8,vocab=512,seq=64",
+    "t5:layers=2,hidden=128,heads=8,ffn=256,vocab=512,seq=64",
+    "mixtral:layers=2,hidden=128,heads=8,kv_heads=4,ffn=256,experts=4,vocab=512,seq=64",
+    "vit:layers=2,hidden=128,heads=8",
+)
+"""Models that some executors run and others do not: heads, key heads and sequences that few degrees divide; ties."""
 
 
 class ExecutorSuite:
@@ -36,6 +50,9 @@ class ExecutorSuite:
         Sets of pins; one plan is made under each.
     beyond
         Pins that lead to a plan which it cannot run, if there are any.
+    machines, precisions, models
+        What is planned for it in every combination (``None``: no precision is named): each is refused before the
+        search, or its plan passes the executor's own check.
     local
         Makes a plan that this machine can launch, or ``None``: then nothing is launched.
     """
@@ -46,6 +63,15 @@ class ExecutorSuite:
     batch: ClassVar[int] = 16
     pins: ClassVar[tuple[tuple[str, ...], ...]] = ((), ("pp=2",), ("pp=2", "layers.*:tp=2"))
     beyond: ClassVar[tuple[str, ...] | None] = None
+    machines: ClassVar[tuple[str, ...]] = (
+        "8xV100-32G",
+        "2x4xTITANXp-12G",
+        "8xA100-40G",
+        "2x4xH100-80G",
+        "8xMI250X",
+    )
+    precisions: ClassVar[tuple[str | None, ...]] = (None, "bf16", "fp16", "fp32", "tf32", "fp8")
+    models: ClassVar[tuple[str, ...]] = SMALL
     local: ClassVar[Callable[[], Plan] | None] = None
 
     # --- what subclasses may use ------------------------------------------------------------------------------
@@ -60,6 +86,21 @@ class ExecutorSuite:
         """The best plan that it can run under each set of pins, under each of its schedules."""
         schedules = self.plugin.capability.schedules
         return [_plan(self.model, self.cluster, self.batch, s, self.executor, p) for s in schedules for p in self.pins]
+
+    def objections(self, plan: Plan) -> list[str]:
+        """What the executor itself has against a plan: its own reasons, or what its dry run or its export say.
+
+        Its capability is not asked, which is what is tested.
+        """
+        plugin, found = self.plugin, []
+        if plugin.express:
+            found += registry.resolve(plugin.express)(plan)
+        elif plugin.layout:
+            found += _refusal(lambda: registry.resolve(plugin.layout)(plan))
+        if plugin.export and not found:
+            with tempfile.TemporaryDirectory() as folder:
+                found += _refusal(lambda: registry.resolve(plugin.export)(plan, folder))
+        return found
 
     # --- the descriptor ---------------------------------------------------------------------------------------
 
@@ -89,6 +130,22 @@ class ExecutorSuite:
         """What the capability promises, the executor keeps: the optimum found is one that can be launched."""
         for plan in self.plans():
             assert export.obstacles(plan, self.plugin) == []
+
+    def test_every_job_is_refused_before_the_search_or_planned_so_that_it_runs(self) -> None:
+        """On machines of all ages, in all precisions, over several models; its own check judges every plan."""
+        plugin, planned = self.plugin, set()
+        assert plugin.express or plugin.layout or plugin.export, "it has no check of its own"
+        for machine, precision, model in product(self.machines, self.precisions, self.models):
+            graph, job = models.load(model), f"{model} on {machine} in {precision or 'whatever is best'}"
+            asked = _asked(graph, machine, precision, self.executor)
+            if isinstance(asked, UniapError):
+                assert asked.cause, job
+                assert asked.fix, f"{job}: {asked}"
+            elif (machine, asked.training.precision, model) not in planned:
+                plan = search.sweep(asked).plan
+                assert self.objections(plan) == [], f"{job}: {[layer.strategy.name for layer in plan.layers]}"
+                planned.add((machine, plan.precision, model))
+        assert planned, "it was offered nothing that it runs"
 
     def test_its_dry_run_builds_what_was_planned(self) -> None:
         """Ranks, stages and groups are those of the plan."""
@@ -150,6 +207,22 @@ class ExecutorSuite:
         assert len(report.losses) == 2
         assert all(math.isfinite(loss) for loss in report.losses)
         assert len(report.stages) == plan.pp
+
+
+def _asked(graph: ModelGraph, machine: str, precision: str | None, executor: str) -> search.Search | UniapError:
+    """A search, or why there is none."""
+    try:
+        return search.make(graph, machine, 8, precision=precision, executor=executor)
+    except UniapError as error:
+        return error
+
+
+def _refusal(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except Inexpressible as error:
+        return [error.cause]
+    return []
 
 
 @cache

@@ -93,6 +93,17 @@ def test_a_split_that_would_be_wrong_is_refused(kind: str, words: str, tmp_path:
         layout(proposal(traced(kind, tmp_path), 2, "tp2-dp1-sp"))
 
 
+def test_a_search_is_told_which_layers_cannot_be_split(tmp_path: Path) -> None:
+    from uniap_core.errors import UsageError
+    from uniap_core.search import make, sweep
+
+    graph = traced("gpt2", tmp_path)
+    plan = sweep(make(graph, "4xA100-40G", 8, executor="fsdp")).plan
+    assert plan.regime == ("layers.0:tp=1", "layers.1:tp=1")
+    with pytest.raises(UsageError, match="considers tp 1; fsdp runs nothing else here"):
+        sweep(make(graph, "4xA100-40G", 8, executor="fsdp", pins=["layers.1:tp=2"]))
+
+
 GRAPH = build("llama:layers=4,hidden=32,heads=4,ffn=64,vocab=64,seq=16,tied=true")
 
 

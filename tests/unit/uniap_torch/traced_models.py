@@ -104,16 +104,111 @@ def skips():
 
 
 class Idle(nn.Module):
-    def __init__(self):
+    def __init__(self, width):
         super().__init__()
-        self.used, self.unused = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.used, self.unused = nn.Linear(width, width), nn.Linear(8, 3)
 
     def forward(self, x):
         return self.used(x)
 
 
 def idle():
-    return Idle(), torch.zeros(2, 8)
+    return Idle(64), torch.zeros(2, 64)
+
+
+def mostly_idle():
+    return Idle(8), torch.zeros(2, 8)
+
+
+class Window(nn.Module):
+    """Attends to at most 32 positions before its own: what it keeps is not linear from there on."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(50, 16), nn.Linear(16, 50)
+
+    def forward(self, x):
+        h = self.words(x)
+        last = h[:, -32:]
+        return self.out(torch.nn.functional.softmax(h @ last.transpose(1, 2), dim=-1) @ last)
+
+
+class Loop(nn.Module):
+    """Goes through its positions one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.step, self.out = nn.Embedding(50, 16), nn.Linear(16, 16), nn.Linear(16, 50)
+
+    def forward(self, x):
+        h, state = self.words(x), 0.0
+        for t in range(h.shape[1]):
+            state = torch.tanh(self.step(h[:, t] + state))
+        return self.out(state)
+
+
+class Scores(nn.Module):
+    """Attention written out: keeps its scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(50, 16), nn.Linear(16, 50)
+
+    def forward(self, x):
+        h = self.words(x)
+        return self.out(torch.softmax(h @ h.transpose(1, 2), dim=-1) @ h)
+
+
+def window(batch=2, sequence=128):
+    return Window(), torch.zeros(batch, sequence, dtype=torch.long)
+
+
+def loop(batch=2, sequence=16):
+    return Loop(), torch.zeros(batch, sequence, dtype=torch.long)
+
+
+def scores(batch=2, sequence=128):
+    return Scores(), torch.zeros(batch, sequence, dtype=torch.long)
+
+
+class Offset(nn.Module):
+    """A root-mean-square norm that multiplies by one plus its weight, as Gemma's does."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight)
+
+
+class HeadNorms(nn.Module):
+    """An attention whose queries and keys pass such norms, each head alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(64, 64, bias=False) for _ in range(4))
+        self.norms = nn.ModuleList([Offset(16), Offset(16)])
+
+    def forward(self, x):
+        q, k, v = (f(x).unflatten(-1, (4, 16)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        q, k = self.norms[0](q), self.norms[1](k)
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return x + self.o(out.transpose(1, 2).flatten(2))
+
+
+def offset_norms(batch=2, sequence=64):
+    blocks = nn.Sequential(*[HeadNorms() for _ in range(2)])
+    return Stack(blocks), torch.zeros(batch, sequence, dtype=torch.long)
+
+
+class Stack(nn.Module):
+    def __init__(self, layers):
+        super().__init__()
+        self.words, self.layers = nn.Embedding(50, 64), layers
+
+    def forward(self, x):
+        return self.layers(self.words(x))
 
 
 class Choosy(nn.Module):

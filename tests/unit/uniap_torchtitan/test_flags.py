@@ -9,7 +9,7 @@ import sys
 import pytest
 from uniap_torchtitan import EXECUTOR, TORCHTITAN
 from uniap_torchtitan.arguments import flags, module_names, subcommand
-from uniap_torchtitan.expressible import express
+from uniap_torchtitan.expressible import express, fit
 from uniap_torchtitan.model import module_text
 
 from tests.planned import planned
@@ -89,10 +89,19 @@ def test_every_module_has_one_stage():
 )
 def test_sharding_between_micro_batches(strategy, cuts, count, able):
     model = "llama:layers=6,hidden=256,heads=8,ffn=512,vocab=1000,seq=128"
-    plan = planned(model, strategy, cuts=cuts, micro_batches=count)
+    plan = planned(model, strategy, cuts=cuts, micro_batches=count, schedule="gpipe")
     assert (express(plan) == []) == able
-    permitted = [_meets(plan, regime) for regime in EXECUTOR.capability.regimes]
+    permitted = [_meets(plan, regime) for regime in fit(plan.model, plan.cluster, plan.training, plan.schedule)]
     assert any(permitted) == able
+
+
+@pytest.mark.parametrize(("cuts", "count", "able"), [((4,), 1, False), ((4,), 2, True), ((2, 4, 6), 2, False)])
+def test_one_forward_one_backward_needs_a_micro_batch_for_every_stage(cuts, count, able):
+    plan = planned("llama", f"tp1-dp{8 // (len(cuts) + 1)}", cuts=cuts, micro_batches=count)
+    assert (express(plan) == []) == able
+    regimes = fit(plan.model, plan.cluster, plan.training, "1f1b")
+    assert any(_meets(plan, regime) for regime in regimes) == able
+    assert express(planned("llama", f"tp1-dp{8 // (len(cuts) + 1)}", cuts=cuts, schedule="gpipe")) == []
 
 
 def _meets(plan, regime):

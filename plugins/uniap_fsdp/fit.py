@@ -1,0 +1,60 @@
+"""What this executor can run of a model, said before a plan is searched for, and why it could not run a plan."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from uniap_core.api import Cluster, Inexpressible, ModelGraph, Plan, Training
+
+from .check import refusals
+from .models.names import FAMILIES, family_of, is_traced
+
+
+def express(plan: Plan) -> list[str]:
+    """Every reason why a plan cannot be run; empty if it can.
+
+    What its text shows, and, where torch is installed, what building every stage of it on the CPU shows.
+    """
+    reasons = [cause for cause, _ in refusals(plan)]
+    if reasons or find_spec("torch") is None:
+        return reasons
+    from .dry import layout
+
+    try:
+        layout(plan)
+    except Inexpressible as error:
+        return [error.cause]
+    return []
+
+
+def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
+    """The pins under which a model can be run: no tensor parallelism in layers that are not known how to split.
+
+    Raises
+    ------
+    Inexpressible
+        If there is no torch model for the graph.
+    """
+    if is_traced(graph):
+        return (tuple(f"{layer}:tp=1" for layer in _unsplittable(graph)),)
+    if not family_of(graph):
+        raise Inexpressible(
+            f"the fsdp executor has no torch model of the family {graph.family!r}",
+            f"trace one (uniap trace hf:config.json), or use {', '.join(FAMILIES)}",
+        )
+    return ((),)
+
+
+def _unsplittable(graph: ModelGraph) -> list[str]:
+    """Layers of a traced model in which some module refuses tensor parallelism, in order."""
+    from .source import load
+    from .split import splitting
+
+    source, layers = load(graph), {layer.name: layer for layer in graph.layers}
+    refused = set()
+    for path, name in source.sites.items():
+        try:
+            splitting(source.model.get_submodule(path), path, layers[name]).styles(True)
+        except Inexpressible:
+            refused.add(name)
+    return [name for name in layers if name in refused]

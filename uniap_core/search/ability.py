@@ -1,0 +1,148 @@
+"""What an executor can launch, applied to a search before anything is priced: narrowed, or refused with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from .. import registry
+from ..cluster import Cluster
+from ..costs import Training
+from ..errors import Inexpressible, UsageError
+from ..execute import Capability, ExecutorPlugin
+from ..graph import ModelGraph
+from ..pins import Pins
+from ..strategy import StrategySpace
+
+USUAL = ("bf16", "fp16", "fp32", "tf32")
+"""Precisions that are chosen without being named; of equally fast ones the first."""
+
+
+def best_precision(executor: ExecutorPlugin, cluster: Cluster) -> str:
+    """The precision to plan in where none is named: the devices' usual one, or the fastest that the executor has.
+
+    Raises
+    ------
+    UsageError
+        If the executor and the devices have none in common.
+    """
+    able = _common(executor.capability, cluster)
+    if cluster.best_precision in able:
+        return cluster.best_precision
+    if not able:
+        have = sorted(set.intersection(*(set(node.device.peak_flops) for node in cluster.nodes)))
+        raise UsageError(
+            f"{executor.name} trains in {_either(executor.capability.precisions)}, and the devices of {cluster.name} "
+            f"have figures for {_either(tuple(have) or ('no precision in common',))}",
+            "choose other devices or another executor",
+        )
+    return max(able, key=lambda p: (min(node.device.peak_flops[p] for node in cluster.nodes), -able.index(p)))
+
+
+def _common(capability: Capability, cluster: Cluster) -> list[str]:
+    """The usual precisions, then the others, that an executor and all devices have."""
+    ordered = sorted(capability.precisions, key=lambda p: USUAL.index(p) if p in USUAL else len(USUAL))
+    shared = [p for p in ordered if all(p in node.device.peak_flops for node in cluster.nodes)]
+    return [p for p in shared if p in USUAL] or shared
+
+
+def check_ability(
+    executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
+) -> None:
+    """Refuse a job that an executor cannot run under any plan.
+
+    Raises
+    ------
+    UsageError
+        With everything that it lacks, and the remedy of each.
+    """
+    found = list(refusals(executor, graph, cluster, training, schedule))
+    if found:
+        raise UsageError("; ".join(cause for cause, _ in found), "; ".join(fix for _, fix in found))
+
+
+def refusals(
+    executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
+) -> Iterator[tuple[str, str]]:
+    """What a job asks for that an executor's capability lacks, each with its remedy."""
+    name, able = executor.name, executor.capability
+    if able.families is not None and graph.family not in able.families:
+        yield f"{name} does not run models of the family {graph.family}", f"it runs {', '.join(able.families)}"
+    if schedule not in able.schedules:
+        fix = f"it runs --schedule {_either(able.schedules)}"
+        yield f"{name} does not run the schedule {schedule}", fix
+    if training.precision not in able.precisions:
+        here = tuple(_common(able, cluster))
+        fix = (
+            f"on {cluster.name} it trains in {_either(here)}: --precision {here[0]}" if here else "choose other devices"
+        )
+        yield f"{name} does not train in {training.precision}", fix
+    if training.optimizer not in able.optimizers:
+        yield f"{name} does not train with {training.optimizer}", f"it trains with {_either(able.optimizers)}"
+    for device, made in {node.device.name: node.device.generation for node in cluster.nodes}.items():
+        if able.generations is not None and made and made not in able.generations:
+            yield f"{name} does not run on {device} ({made})", f"it runs on {_either(able.generations)}"
+    sizes = sorted({node.devices for node in cluster.nodes})
+    if able.equal_nodes and len(sizes) > 1:
+        yield (
+            f"{name} starts equally many ranks on every node; nodes of {cluster.name} have {_either(sizes)} devices",
+            "leave the larger nodes' other devices out of the cluster, or choose another executor",
+        )
+
+
+def _either(words: tuple[str, ...] | list[int]) -> str:
+    *most, last = map(str, words)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
+    """The part of a space that an executor can launch.
+
+    Raises
+    ------
+    UsageError
+        If nothing is left.
+    """
+    shardings = tuple(s for s in space.shardings if s in capability.shardings)
+    recomputes = tuple(r for r in space.recomputes if r in capability.recomputes)
+    degrees = {key: _shared(getattr(space, key), getattr(capability, key)) for key in ("cp", "ep")}
+    if not shardings or not recomputes or () in degrees.values():
+        raise UsageError("the executor can launch none of the pinned strategies", "drop a pin or the executor")
+    sequence_parallel = space.sequence_parallel
+    if capability.sequence_parallel is not None and sequence_parallel is None:
+        sequence_parallel = capability.sequence_parallel
+    return msgspec.structs.replace(
+        space,
+        **degrees,
+        shardings=shardings,
+        recomputes=recomputes,
+        max_strategies=1 if capability.uniform else space.max_strategies,
+        sequence_parallel=sequence_parallel,
+    )
+
+
+def _shared(asked: tuple[int, ...], able: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Degrees that are in both, where ``None`` is any."""
+    return asked if able is None else tuple(degree for degree in asked if degree in able)
+
+
+def regimes_of(
+    executor: ExecutorPlugin | None, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
+) -> tuple[Pins, ...]:
+    """The alternative sets of pins under which an executor runs a job: its regimes, each with each that fits the model.
+
+    Raises
+    ------
+    UsageError
+        If it can run nothing of the model.
+    """
+    if executor is None:
+        return (Pins(),)
+    fits: tuple[tuple[str, ...], ...] = ((),)
+    if executor.fit:
+        try:
+            fits = registry.resolve(executor.fit)(graph, cluster, training, schedule)
+        except Inexpressible as error:
+            raise UsageError(error.cause, error.fix) from None
+    return tuple(Pins.of((*regime, *fit)) for regime in executor.capability.regimes for fit in fits)

@@ -1,0 +1,197 @@
+"""What a search considers for each key of a pin, and the refusal of pins that leave none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ..costs import Candidate
+from ..errors import UsageError
+from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
+from ..strategy import Strategy, StrategySpace, divisors
+from .request import Search
+
+Value = int | str
+
+
+@dataclass(frozen=True)
+class Considered:
+    """Everything that a search looks at but for its pins: stages, micro-batches, strategies of each layer.
+
+    A cost model may refuse more, and says why when it prices.
+    """
+
+    search: Search
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the layers."""
+        return [layer.name for layer in self.search.graph.layers]
+
+    @cached_property
+    def regimes(self) -> list[tuple[Pins, list[tuple[Pin, ...]]]]:
+        """The regimes of the executor, each with its pins by layer."""
+        return [(regime, regime.of_layers(self.names)) for regime in self.search.regimes]
+
+    def candidates(self) -> Iterator[tuple[int, int]]:
+        """Every (pp, c): pp divides the devices and leaves no stage empty, c divides the batch."""
+        counts = divisors(self.search.training.global_batch)
+        for pp in divisors(self.search.cluster.devices):
+            if pp <= len(self.names):
+                yield from ((pp, c) for c in counts if any(r.allows(pp, c) for r, _ in self.regimes))
+
+    def strategies(self, pp: int, micro_batches: int) -> list[Strategy]:
+        """The strategies of a stage whose data-parallel degree divides the micro-batch."""
+        cluster = self.search.cluster
+        every = self.search.free_space.strategies(cluster.devices // pp, cluster.node_size)
+        batch = self.search.training.global_batch // micro_batches
+        return [s for s in every if batch % s.dp == 0]
+
+    @cached_property
+    def _offered(self) -> dict[tuple[Pin, ...], dict[Strategy, None]]:
+        """Strategies that some candidate offers to a layer, by the pins of the regime on that layer."""
+        found: dict[tuple[Pin, ...], dict[Strategy, None]] = {}
+        for pp, c in self.candidates():
+            strategies = self.strategies(pp, c)
+            for regime, on in self.regimes:
+                if regime.allows(pp, c):
+                    for pins in set(on):
+                        found.setdefault(pins, {}).update(dict.fromkeys(s for s in strategies if satisfies(s, pins)))
+        return found
+
+    @cached_property
+    def _values(self) -> dict[tuple[tuple[Pin, ...], str], set[Value]]:
+        keys = ("tp", "dp", "cp", "ep", "sharding", "recompute")
+        return {(pins, key): {getattr(s, key) for s in known} for pins, known in self._offered.items() for key in keys}
+
+    def values(self, pin: Pin) -> list[Value]:
+        """The values of a pin's key that are considered for all layers that it names, in order."""
+        if pin.key in CANDIDATE_KEYS:
+            return sorted({pp if pin.key == "pp" else c for pp, c in self.candidates() if self.strategies(pp, c)})
+        found = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
+        return sorted(found, key=lambda value: (str(type(value)), value))
+
+    def excludes(self, pin: Pin) -> bool:
+        """True if a pin takes anything away."""
+        if pin.key in CANDIDATE_KEYS:
+            return not all(pin.holds(value) for value in self.values(pin))
+        if pin.key == "max_strategies":
+            return True
+        return not all(pin.holds(value) for sets in self._where(pin) for values in sets for value in values)
+
+    def _where(self, pin: Pin) -> Iterator[list[set[Value]]]:
+        """By regime, the values of a pin's key for each kind of layer that it names."""
+        named = Pins((pin,)).of_layers(self.names)
+        for _, on in self.regimes:
+            kinds = dict.fromkeys(pins for pins, asked in zip(on, named, strict=True) if asked)
+            yield [self._values.get((pins, pin.key), set()) for pins in kinds]
+
+
+def candidates(search: Search) -> tuple[Candidate, ...]:
+    """Every candidate of a search, pins applied.
+
+    Raises
+    ------
+    UsageError
+        If the pins ask for what is not considered.
+    """
+    check_pins(search)
+    found = Considered(replace(search, regimes=(Pins(),))).candidates()
+    return tuple(Candidate.of(pp, c, search.training, search.schedule) for pp, c in found if search.pins.allows(pp, c))
+
+
+def check_pins(search: Search) -> None:
+    """Refuse pins that nothing considered satisfies: one by one, then all together.
+
+    Raises
+    ------
+    UsageError
+        Naming the pin, the values that are considered, and why that one is not among them.
+    """
+    if not search.pins.pins:
+        return
+    known = Considered(search)
+    asked = search.pins.of_layers(known.names)
+    for pin in search.pins.pins:
+        if pin.key != "max_strategies" and not any(pin.holds(value) for value in known.values(pin)):
+            raise _refusal(known, pin)
+    if not any(_agree(known, asked, pp, c) for pp, c in known.candidates() if search.pins.allows(pp, c)):
+        raise UsageError(
+            f"nothing satisfies the pins {', '.join(search.pins.texts)} together; considered are {listing(search)}",
+            f"loosen one of them: pp x tp x cp x dp are the {search.cluster.devices} devices, dp divides a micro-batch"
+            + (f"; or choose another executor than {search.executor.name}" if search.executor else ""),
+        )
+
+
+def listing(search: Search) -> str:
+    """The values that are considered of every key that is pinned, in words."""
+    known = Considered(search)
+    values = {pin.key: _list(known.values(pin)) for pin in search.pins.pins if pin.key != "max_strategies"}
+    return "; ".join(f"{key} {listed}" for key, listed in values.items()) or "all strategies"
+
+
+def _agree(known: Considered, asked: list[tuple[Pin, ...]], pp: int, micro_batches: int) -> bool:
+    """True if a candidate has a strategy for every layer, and these are no more than may differ."""
+    most, strategies = known.search.space.max_strategies, known.strategies(pp, micro_batches)
+    for regime, on in known.regimes:
+        if not regime.allows(pp, micro_batches):
+            continue
+        groups = {_bare((*mine, *theirs)) for mine, theirs in zip(asked, on, strict=True)}
+        served = {frozenset(group for group in groups if satisfies(s, group)) for s in strategies}
+        if groups <= frozenset().union(*served) and (most is None or _cover(groups, served, most)):
+            return True
+    return False
+
+
+def _cover(left: set[tuple[Pin, ...]], served: set[frozenset[tuple[Pin, ...]]], most: int) -> bool:
+    """True if at most so many strategies serve all that is left."""
+    if not left:
+        return True
+    first = min(left, key=repr)
+    return most > 0 and any(_cover(left - s, served, most - 1) for s in served if first in s)
+
+
+def _bare(pins: Iterable[Pin]) -> tuple[Pin, ...]:
+    """Pins without where they came from, so that equal ones are one."""
+    return tuple(sorted({replace(pin, text="", where="") for pin in pins}, key=repr))
+
+
+def _refusal(known: Considered, pin: Pin) -> UsageError:
+    values, search = known.values(pin), known.search
+    listed = f"{pin.key} {_list(values)}" if values else f"no {pin.key}"
+    cause = f"pin {pin.text!r}: the search considers {listed}"
+    if search.executor is not None:
+        free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
+        if any(pin.holds(value) for value in free.values(pin)):
+            name = search.executor.name
+            return UsageError(f"{cause}; {name} runs nothing else here", "pin one of these, or choose another executor")
+    reason = _reason(search, pin)
+    return UsageError(f"{cause}{': ' + reason if reason else ''}", "pin one of these, or drop the pin")
+
+
+def _reason(search: Search, pin: Pin) -> str:
+    """Why the one value that a pin asks for is not considered."""
+    if pin.op != "=" or not isinstance(pin.value, int):
+        return ""
+    value, cluster, batch = pin.value, search.cluster, search.training.global_batch
+    if pin.key == "micro_batches":
+        if batch % value:
+            return f"{value} does not divide the batch of {batch}"
+        return f"no data parallel degree divides micro-batches of {batch // value}"
+    if pin.key in ("cp", "ep"):
+        kind = {"cp": "context", "ep": "expert"}[pin.key]
+        return f"{kind} parallel degrees are searched only where the space says so"
+    if cluster.devices % value:
+        return f"{value} does not divide the {cluster.devices} devices"
+    if pin.key == "pp" and value > len(search.graph.layers):
+        return f"{len(search.graph.layers)} layers do not fill {value} stages"
+    if pin.key == "dp" and batch % value:
+        return f"{value} does not divide the batch of {batch}"
+    if pin.key == "tp" and cluster.node_size % value:
+        return f"a group of {value} spans nodes of {cluster.node_size} devices"
+    return ""
+
+
+def _list(values: list[Value]) -> str:
+    return ", ".join(map(str, values))
