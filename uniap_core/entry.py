@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-
-from . import interrupts
 
 
 def main() -> None:
     """Run the command line."""
+    # Until signals are taken there is nothing to unwind: Ctrl-C ends the process without a word.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from . import interrupts
+
     try:
         interrupts.arm()
         _standard_streams()
