@@ -173,11 +173,11 @@ def _kill(pid: int) -> None:
 
 
 def draw(count: int, seed: int, most_s: float) -> list[tuple[str, signal.Signals, float]]:
-    """So many trials: every command about equally often, signals and moments at random."""
+    """So many trials: every command about equally often, signals and moments at random, once Python itself is up."""
     chance = random.Random(seed)
     kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
     names = [name for _ in range(count // len(COMMANDS) + 1) for name in chance.sample(sorted(COMMANDS), len(COMMANDS))]
-    return [(name, chance.choice(kinds), most_s * chance.random() ** 2 + 0.05) for name in names[:count]]
+    return [(name, chance.choice(kinds), 0.15 + most_s * chance.random() ** 2) for name in names[:count]]
 
 
 def main() -> int:
