@@ -45,6 +45,7 @@ from .pipeline import Pipeline
 from .plan import Plan, check_seal
 from .plan import read as read_plan
 from .plan import write as write_plan
+from .posing import pose
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -160,6 +161,7 @@ __all__ = [
     "read_plan",
     "silent",
     "numbered",
+    "pose",
     "pipeline_ranks",
     "warden",
     "write",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..posing import pose
 from . import Json, command, print_json
 from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
@@ -79,6 +80,6 @@ def _solve_again(plan: Plan, profile: Profile | None) -> tuple[Incumbent, ...]:
     from ..solve.request import SolveRequest
 
     try:
-        return solve(tables_of(plan, profile).problem, plan.solver, SolveRequest(time_limit_s=60)).trajectory
+        return solve(pose(tables_of(plan, profile)), plan.solver, SolveRequest(time_limit_s=60)).trajectory
     except UniapError:
         return ()

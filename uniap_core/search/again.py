@@ -6,6 +6,7 @@ from .. import registry
 from ..costs import CostModelPlugin
 from ..events import Emit, silent
 from ..plan import Plan
+from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
 from ..solve.driver import solve
@@ -50,7 +51,7 @@ def verify_plan(
     if cross_check_by is None or not verdict.passed:
         return verdict
     return with_checks(
-        verdict, check_again(tables.problem, plan.predicted.iteration_time_s, cross_check_by, time_limit_s)
+        verdict, check_again(pose(tables), plan.predicted.iteration_time_s, cross_check_by, time_limit_s)
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .. import diagnose, registry
 from ..errors import SolverFailed
 from ..events import Emit, Note, silent
+from ..posing import pose
 from ..problem import Assignment, Problem
 from ..proposal import Outcome
 from ..solve.driver import solve
@@ -113,8 +114,8 @@ def attempt(
 
 def _sharpened(search: Search, variant: Variant) -> float:
     """The bound of a restriction's own tables: ``inf`` if they cannot fit."""
-    short = diagnose.shortage(variant.tables.problem)
-    return math.inf if short is not None and short.certain else lower_bound(search, variant.tables.problem)
+    short = diagnose.shortage(pose(variant.tables))
+    return math.inf if short is not None and short.certain else lower_bound(search, pose(variant.tables))
 
 
 def _bound(variant: Variant, result: Result) -> float:
@@ -127,7 +128,7 @@ def _bound(variant: Variant, result: Result) -> float:
 def _solve(search: Search, variant: Variant, ceiling: float, time_limit_s: float | None, emit: Emit) -> Result:
     cutoff = None if math.isinf(ceiling) else ceiling
     request = SolveRequest(time_limit_s=time_limit_s, gap=search.gap, cutoff_s=cutoff)
-    problem = variant.tables.problem
+    problem = pose(variant.tables)
     result = solve(problem, search.solver, request, emit)
     if result.stop is not Stop.UNSUPPORTED:
         return result

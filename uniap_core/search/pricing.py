@@ -18,6 +18,7 @@ from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
+from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
 from ..solve.plugin import SolverPlugin
@@ -138,7 +139,7 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
-    return next((t for t in restricted if t.problem.hash == plan.hashes.problem), tables)
+    return next((t for t in restricted if pose(t).hash == plan.hashes.problem), tables)
 
 
 def _check_figures(plan: Plan) -> None:
@@ -179,7 +180,7 @@ def bounded(search: Search, candidate: Candidate) -> Priced:
     shortages = []
     try:
         for regime, tables in _regimes(search, candidate):
-            short = diagnose.shortage(tables.problem)
+            short = diagnose.shortage(pose(tables))
             if short is not None and short.certain:
                 shortages.append(short)
             else:
@@ -213,7 +214,7 @@ def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTable
 
 
 def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:
-    bound = lower_bound(search, tables.problem)
+    bound = lower_bound(search, pose(tables))
     sets = strategy_sets(tables, search.space.max_strategies)
     if sets is None:
         return [Variant(tables, bound, regime=regime)]
@@ -252,7 +253,7 @@ def restrict(tables: CostTables, chosen: tuple[Strategy, ...]) -> CostTables:
 
 def _set_bounds(tables: CostTables, sets: list[tuple[Strategy, ...]]) -> list[float]:
     """:func:`simple_bound` of every restriction, from the cheapest time of each kind of layer."""
-    problem, counts = tables.problem, Counter(tables.kinds.layers)
+    problem, counts = pose(tables), Counter(tables.kinds.layers)
     first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
     kinds = [
         (

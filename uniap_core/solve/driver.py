@@ -34,12 +34,13 @@ def solve(
     request: SolveRequest = SolveRequest(),  # noqa: B008 - frozen
     emit: Emit = silent,
     form: Form | str | None = None,
-    pose: str = "joint",
+    pose: str | None = None,
 ) -> Result:
     """Solve a problem and check the answer.
 
     A plugin's crash, hang or memory kill ends as a result with that stop reason, its ``failure`` set, and the best
-    incumbent that was reported before.
+    incumbent that was reported before. A pipeline that the plugin does not know (its ``weights`` and ``chunks``) ends
+    as ``unsupported``, unless it accepts a program, which says all of it.
 
     Parameters
     ----------
@@ -55,14 +56,14 @@ def solve(
         A form that the plugin accepts; its native one by default. If that one is larger than the solver's licence
         allows, the next lower form is tried, with a note; a form that is asked for here is not replaced.
     pose
-        The formulation for plugins that take a program: ``"joint"`` or ``"paper"``.
+        The formulation for plugins that take a program, ``"joint"`` or ``"paper"``; the cheaper one by default.
 
     Raises
     ------
     UnknownName, PluginError
         If the plugin does not exist, does not load, or lacks its library.
     UsageError, BadValue
-        For a form it does not take, an option it does not have, or a warm start that is not feasible.
+        For a form it does not take, an option or a value that it refuses, or a warm start that is not feasible.
     SolverLied
         If a claim does not survive the check; each kind of claim has its own subclass.
     """
@@ -74,7 +75,8 @@ def solve(
     session = _Session(problem, plugin, request, emit, time.monotonic())
     while True:
         result = session.run(chosen, pose)
-        lower_form = next_lower(chosen, plugin.forms) if form is None and result.stop is Stop.LICENSE else None
+        refused = result.stop is Stop.LICENSE or plugin.refusal(problem, chosen)
+        lower_form = next_lower(chosen, plugin.forms) if form is None and refused else None
         if lower_form is None:
             return result
         emit(Note(session.elapsed(), f"{plugin.name}: {result.raw_status}; solving the {lower_form} form instead"))
@@ -117,8 +119,11 @@ class _Session:
     def deadline(self) -> float | None:
         return None if self.request.time_limit_s is None else self.began + self.request.time_limit_s
 
-    def run(self, form: Form, pose: str) -> Result:
+    def run(self, form: Form, pose: str | None) -> Result:
         """Lower to a form, run, judge."""
+        refusal = self.plugin.refusal(self.problem, form)
+        if refusal:
+            return self._result(form, None, Finished(stop=Stop.UNSUPPORTED, raw_status=refusal), None, 0.0, 0.0)
         began, lowered = time.monotonic(), None
         worker = None if self.plugin.inline else process.hire(self.plugin.solve)
         try:
@@ -155,7 +160,7 @@ class _Session:
         self.statistics["startup_s"] = round(max(0.0, seconds - outcome.seconds), 6)
         return self._result(form, lowered, outcome, None, build_s, outcome.seconds)
 
-    def _lower(self, form: Form, pose: str) -> Lowered:
+    def _lower(self, form: Form, pose: str | None) -> Lowered:
         request, limit_s = self.request, math.inf if self.request.cutoff_s is None else self.request.cutoff_s
         first = self._first()
         if first is not None:
@@ -246,7 +251,7 @@ class _Session:
         self.emit(point)
 
     def _memory_cut(self, lowered: Lowered, outcome: Finished | process.Death) -> Lowered | None:
-        """The program without a point that exceeds some stage's memory by less than a solver's tolerance."""
+        """The program without a point that exceeds some rank's memory by less than a solver's tolerance."""
         if isinstance(outcome, process.Death) or outcome.values is None:
             return None
         program, point = lowered.program, unpack(outcome.values)
@@ -254,10 +259,10 @@ class _Session:
             return None
         assignment = lowered.up(point)
         evaluation = self.problem.evaluate(assignment)
-        for i, (stage, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
-            if stage.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= stage.memory_bytes * (1 + 1e-5):
-                here = [g for g, s in enumerate(assignment.stage) if s == i]
-                choice = lowered.posed.choose(assignment)
+        for i, (rank, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
+            if rank.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= rank.memory_bytes * (1 + 1e-5):
+                here = [g for g, j in enumerate(assignment.stage) if self.problem.chunks[j] == i]
+                choice = lowered.choose(assignment)
                 columns = program.group_column[program.group_start[here] + choice[here]]
                 self.statistics["memory_cuts"] = int(self.statistics.get("memory_cuts", 0)) + 1
                 return replace(lowered, program=with_row(program, columns, 1.0, len(here) - 1.0))

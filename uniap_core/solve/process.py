@@ -17,7 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import interrupts, warden
-from ..errors import MalformedAnswer, PluginError, SolverCrashed, SolverFailed, SolverHung, SolverOutOfMemory
+from ..errors import (
+    MalformedAnswer,
+    PluginError,
+    SolverCrashed,
+    SolverFailed,
+    SolverHung,
+    SolverOutOfMemory,
+    UsageError,
+)
 from .channel import Answer, Failed, Finished, Job, Load, Probe, Report, decode_reply, receive, send
 from .result import Stop
 
@@ -171,23 +179,23 @@ def run(worker: Worker, job: Job, report: Callable[[Report], None]) -> Finished 
         What to solve.
     report
         Called with each report as it arrives.
+
+    Raises
+    ------
+    UsageError
+        If the plugin refuses what it was asked, in its own words.
     """
     worker.send(job)
     deadline = None if job.deadline is None else job.deadline + GRACE_S
     capped = job.request.memory_limit_bytes is not None
     try:
-        while True:
-            message = worker.receive(deadline)
-            if isinstance(message, Report):
+        while isinstance(message := worker.receive(deadline), Report | Answer):
+            if isinstance(message, Report):  # an answer says that the target was loaded
                 report(message)
-            elif isinstance(message, Finished):
-                release(job.target, worker)
-                return message
-            elif isinstance(message, Failed):
-                worker.close()
-                return _failed(message, capped)
-            elif message is None:
-                return _died(worker, worker.close(), capped)
+        if isinstance(message, Finished):
+            release(job.target, worker)
+            return message
+        code = worker.close()
     except TimeoutError:
         worker.close()
         cause = f"the solver did not stop within {GRACE_S:g} s of its time limit and was killed"
@@ -195,6 +203,7 @@ def run(worker: Worker, job: Job, report: Callable[[Report], None]) -> Finished 
     except BaseException:
         worker.close()
         raise
+    return _failed(message, capped) if isinstance(message, Failed) else _died(worker, code, capped)
 
 
 def probe(target: str, limit_s: float = 30.0) -> str:
@@ -226,6 +235,8 @@ def probe(target: str, limit_s: float = 30.0) -> str:
 
 
 def _failed(message: Failed, capped: bool) -> Death:
+    if message.kind == UsageError.__name__:
+        raise UsageError(message.message, message.fix)
     words = f"{message.kind}: {message.message}"
     if message.kind == "MemoryError" or (capped and _about_memory(words)):
         return _out_of_memory(words)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .. import artifact
 from ..costs import CostTables
 from ..errors import UniapError
+from ..posing import digest, pose
 from ..proposal import CandidateProof, Proposal
 from ..proposal_file import subject
 from . import devices, numbers, structure
@@ -90,8 +91,8 @@ def current(proposal: Proposal, tables: CostTables) -> Check:
     now = {
         "graph": artifact.digest(proposal.model),
         "cluster": artifact.digest(proposal.cluster),
-        "tables": tables.hash,
-        "problem": tables.problem.hash,
+        "tables": digest(tables),
+        "problem": pose(tables).hash,
     }
     faults = [
         f"the {name} is not the one that was planned with ({getattr(proposal.hashes, name)[:15]}... is now "
@@ -144,6 +145,12 @@ def layers(proposal: Proposal, tables: CostTables) -> Check:
         tabled = {(priced[e.source], priced[e.target], e.tensor) for e in tables.edges}
         if flows != tabled:
             faults.append(f"the tables price other edges than the graph has ({sorted(flows ^ tabled)[0]})")
+    alike = dict(zip(priced, tables.kinds.layers, strict=True))
+    faults += [
+        f"{layer.name} is said to be of kind {layer.kind}, and costs like kind {alike.get(layer.name)}"
+        for layer in proposal.layers
+        if layer.kind is not None and layer.kind != alike.get(layer.name)
+    ]
     return conclude("layers", faults, f"{len(known)} layers, each placed once", "place every layer of the model once")
 
 
