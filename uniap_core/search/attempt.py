@@ -69,12 +69,17 @@ def attempt(
     interrupted = False
     for variant in priced.variants:
         bound = variant.bound_s
-        if variant.chosen is not None and bound < ceiling * (1 - TIE):
+        late = time_limit_s is not None and time.perf_counter() - started > time_limit_s
+        if variant.chosen is not None and bound < ceiling * (1 - TIE) and not late:
             bound = max(bound, _sharpened(search, variant))
         if bound >= ceiling * (1 - TIE):
             bounds.append(bound)
             continue
-        left = None if time_limit_s is None else max(0.0, time_limit_s - (time.perf_counter() - started))
+        left = None if time_limit_s is None else time_limit_s - (time.perf_counter() - started)
+        if left is not None and left <= 0:
+            stopped = stopped or f"{search.solver}: no time was left"
+            bounds += [v.bound_s for v in priced.variants]
+            break
         result = _solve(search, variant, ceiling, left, emit)
         if result.objective_s is not None and result.objective_s < variant.bound_s * (1 - TOLERANCE):
             raise WrongBound(

@@ -14,7 +14,7 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import cost_models, diagnose, registry
+from .. import cost_models, diagnose, limits, registry
 from ..costs import Candidate, CostTables
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
@@ -132,11 +132,31 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     BadValue
         If the candidate cannot be priced (any more).
     """
+    _check_figures(plan)
     tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
     return next((t for t in restricted if pose(t).hash == plan.hashes.problem), tables)
+
+
+def _check_figures(plan: Plan) -> None:
+    """Refuse what a file can say and no pricing can take: no samples, no stages, a precision that nothing has."""
+    limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
+    limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")
+    limits.check(plan.pp, limits.Degree, "pp of the plan")
+    limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
+    if plan.space.max_strategies is not None:
+        limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
+    for node in plan.cluster.nodes:
+        node.device.peak(plan.training.precision)
+    if plan.cluster.devices % plan.pp:
+        raise BadValue(f"pp {plan.pp} does not divide {plan.cluster.devices} devices", "choose a divisor")
+    if plan.training.global_batch % plan.micro_batches:
+        raise BadValue(
+            f"{plan.micro_batches} micro-batches do not divide a batch of {plan.training.global_batch}",
+            "choose a divisor",
+        )
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
