@@ -1,9 +1,9 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
 from .ability import best_precision, check_ability, narrow, refusals, regimes_of
-from .again import check_again, check_properties, verify_plan
 from .considered import Considered, candidates
 from .pricing import price, tables_of
+from .recheck import check_again, check_properties, verify_plan
 from .request import TIE, Search, make, moved
 from .sweep import Sweep, sweep, within
 

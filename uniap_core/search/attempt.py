@@ -12,11 +12,11 @@ from ..events import Emit, Note, silent
 from ..posing import pose
 from ..problem import Assignment, Problem
 from ..proposal import Outcome
+from ..solve.claims import TOLERANCE
 from ..solve.driver import solve
-from ..solve.judge import TOLERANCE
 from ..solve.request import SolveRequest
 from ..solve.result import Result, Stop
-from .pricing import Priced, Variant, lower_bound
+from .pricing import PricedCandidate, Variant, lower_bound
 from .request import TIE, Search
 
 FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
@@ -37,7 +37,7 @@ class Attempt:
         True if the user stopped the solver.
     """
 
-    priced: Priced
+    priced: PricedCandidate
     outcome: Outcome
     bound_s: float | None
     objective_s: float | None = None
@@ -50,7 +50,7 @@ class Attempt:
 
 
 def attempt(
-    search: Search, priced: Priced, cutoff_s: float, time_limit_s: float | None, emit: Emit = silent
+    search: Search, priced: PricedCandidate, cutoff_s: float, time_limit_s: float | None, emit: Emit = silent
 ) -> Attempt:
     """Solve one candidate.
 

@@ -50,7 +50,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Priced:
+class PricedCandidate:
     """A candidate with its variants by increasing bound, or why it is out.
 
     Attributes
@@ -171,7 +171,7 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
         )
 
 
-def bounded(search: Search, candidate: Candidate) -> Priced:
+def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
     """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
     started = time.perf_counter()
     variants: list[Variant] = []
@@ -184,12 +184,12 @@ def bounded(search: Search, candidate: Candidate) -> Priced:
             else:
                 variants += _variants(search, regime, tables)
     except BadValue as error:
-        return Priced(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
+        return PricedCandidate(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
     if not variants:
         closest = min(shortages, key=lambda short: short.factor)
-        return Priced(candidate, shortage=closest, seconds=time.perf_counter() - started)
+        return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
     variants.sort(key=lambda variant: variant.bound_s)
-    return Priced(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
+    return PricedCandidate(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
 
 
 def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTables]]:

@@ -23,7 +23,7 @@ from ..verify import verify
 from .attempt import Attempt, attempt
 from .considered import candidates, listing
 from .crew import Crew
-from .pricing import Priced, bounded, price
+from .pricing import PricedCandidate, bounded, price
 from .request import TIE, Search
 from .turns import in_turn
 
@@ -72,7 +72,7 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     """
     started = time.perf_counter()
     todo = candidates(search)
-    priced: list[Priced] = []
+    priced: list[PricedCandidate] = []
     attempts: list[Attempt] = []
     interrupted = False
     try:
@@ -84,7 +84,7 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     except KeyboardInterrupt:
         interrupted = True
     known = {p.candidate for p in priced}
-    priced += [Priced(candidate, impossible=NOT_PRICED) for candidate in todo if candidate not in known]
+    priced += [PricedCandidate(candidate, impossible=NOT_PRICED) for candidate in todo if candidate not in known]
     attempts = in_turn(search, attempts, priced)
     done = {tried.priced.candidate for tried in attempts}
     attempts += [_unsolved(p) for p in priced if p.candidate not in done]
@@ -125,7 +125,7 @@ def _cores() -> int:
 
 
 def _rounds(
-    search: Search, todo: Sequence[Candidate], priced: list[Priced], started: float, crew: Crew, emit: Emit
+    search: Search, todo: Sequence[Candidate], priced: list[PricedCandidate], started: float, crew: Crew, emit: Emit
 ) -> Iterator[Attempt]:
     """Price, then solve; under a time limit some of each, again and again, ``priced`` growing."""
     best: list[float] = []
@@ -151,7 +151,7 @@ def _spread(todo: Sequence[Candidate]) -> list[Candidate]:
     return list(order)
 
 
-def _priced(search: Search, todo: Sequence[Candidate], until: float | None, crew: Crew) -> Iterator[Priced]:
+def _priced(search: Search, todo: Sequence[Candidate], until: float | None, crew: Crew) -> Iterator[PricedCandidate]:
     if crew.size > 1:
         tasks = [(search, candidate) for candidate in todo]
         yield from (one for _, one in crew.run("uniap_core.search.pricing:bounded", tasks, until))
@@ -163,7 +163,7 @@ def _priced(search: Search, todo: Sequence[Candidate], until: float | None, crew
 
 
 def _solve_all(
-    search: Search, priced: list[Priced], best: list[float], started: float, crew: Crew, emit: Emit
+    search: Search, priced: list[PricedCandidate], best: list[float], started: float, crew: Crew, emit: Emit
 ) -> Iterator[Attempt]:
     """Attempts in the order of the bounds; a wave of ``crew.size`` candidates shares one cutoff; ``best`` grows."""
     queue = sorted((p for p in priced if p.bound_s < math.inf), key=lambda p: p.bound_s)
@@ -183,7 +183,7 @@ def _solve_all(
 
 
 def _solve_wave(
-    search: Search, wave: list[Priced], cutoff: float, started: float, crew: Crew, emit: Emit
+    search: Search, wave: list[PricedCandidate], cutoff: float, started: float, crew: Crew, emit: Emit
 ) -> Iterator[Attempt]:
     open_ones = []
     for priced in wave:
@@ -201,7 +201,7 @@ def _solve_wave(
 
 
 def _side_by_side(
-    search: Search, open_ones: list[Priced], cutoff: float, left: float | None, crew: Crew
+    search: Search, open_ones: list[PricedCandidate], cutoff: float, left: float | None, crew: Crew
 ) -> Iterator[Attempt]:
     tasks = [(search, priced, cutoff, left) for priced in open_ones]
     missing = dict(enumerate(open_ones))
@@ -216,7 +216,7 @@ def _side_by_side(
 # --- what came of it --------------------------------------------------------------------------------------------
 
 
-def _unsolved(priced: Priced) -> Attempt:
+def _unsolved(priced: PricedCandidate) -> Attempt:
     if priced.impossible == NOT_PRICED:
         return Attempt(priced, "limit", None, note=NOT_PRICED)
     if priced.impossible:

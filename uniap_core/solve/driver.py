@@ -19,8 +19,8 @@ from ..program.ir import Array, with_row
 from ..program.ladder import Lowered, lower, next_lower
 from ..program.start import start
 from . import process
-from .channel import Finished, Job, PackedArray, Report, finished, report_of, unpack
-from .judge import NUMERIC, TOLERANCE, Claim, judge
+from .channel import Finished, PackedArray, Report, SolverJob, finished, report_of, unpack
+from .claims import NUMERIC, TOLERANCE, Claim, judge
 from .plugin import Form, SolverPlugin
 from .request import SolveRequest
 from .result import Result, Stop
@@ -191,7 +191,7 @@ class _Session:
         request = msgspec.structs.replace(self.request, warm_start=None if lowered else self.request.warm_start)
         if worker is None:
             return self._ask_inline(request, lowered)
-        job = Job(
+        job = SolverJob(
             target=self.plugin.solve,
             request=request,
             problem=None if lowered else problems.to_file(self.problem),

@@ -26,7 +26,7 @@ from ..errors import (
     SolverOutOfMemory,
     UsageError,
 )
-from .channel import LARGEST, Answer, Failed, Finished, Job, Load, Probe, Report, decode_reply, receive, send
+from .channel import LARGEST, Answer, Failed, Finished, Load, Probe, Report, SolverJob, decode_reply, receive, send
 from .result import Stop
 
 GRACE_S = 1.2
@@ -83,7 +83,7 @@ class Worker:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def send(self, message: Load | Job | Probe) -> None:
+    def send(self, message: Load | SolverJob | Probe) -> None:
         """Send a message; a worker that is gone is noticed when its answer is awaited."""
         with contextlib.suppress(BrokenPipeError):
             send(self._down, message)
@@ -181,7 +181,7 @@ def dismiss() -> None:
         worker.close()
 
 
-def run(worker: Worker, job: Job, report: Callable[[Report], None]) -> Finished | Death:
+def run(worker: Worker, job: SolverJob, report: Callable[[Report], None]) -> Finished | Death:
     """Run one job to its answer or to the worker's end. The worker is released, or dead, afterwards.
 
     Parameters
