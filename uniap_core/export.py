@@ -16,7 +16,7 @@ from .execute import ExecutorPlugin, admit
 from .pins import Pins, satisfies
 from .plan import Plan
 from .profile import Profile
-from .search import Search, best_precision, check_ability, narrow, refusals, regimes_of, sweep
+from .search import Search, best_precision, check_ability, lacks, narrow, refusals, regimes_of, sweep
 
 TRIED = 8
 """Candidates solved to their own optimum in the search for the nearest plan: the best may be inexpressible too."""
@@ -91,10 +91,9 @@ def load(name: str) -> ExecutorPlugin:
 
 def obstacles(plan: Plan, executor: ExecutorPlugin) -> list[str]:
     """Why an executor cannot run a plan as it stands; empty if it can."""
-    if executor.express:
-        reasons: list[str] = registry.resolve(executor.express)(plan)
-        return reasons
-    return list(_beyond(plan, executor))
+    reasons = [cause for cause, _ in lacks(executor, plan.model, plan.training)]
+    reasons += registry.resolve(executor.express)(plan) if executor.express else _beyond(plan, executor)
+    return list(dict.fromkeys(reasons))
 
 
 def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None, emit: Emit = silent) -> Plan | None:

@@ -10,7 +10,7 @@ from ..events import Incumbent
 from ..plan import Plan
 from . import charts
 from .runs import gathered, runs
-from .shares import proof_line, time_shares
+from .shares import proof_line, time_shares, unusual
 
 
 def page(
@@ -134,10 +134,11 @@ def _checks(plan: Plan) -> str:
 
 def _reproduce(plan: Plan) -> str:
     pins = "".join(f" --pin '{pin}'" for pin in plan.pins)
+    kept = "".join(f" --{name} {value}" for name, value in unusual(plan.training).items())
     model = plan.model.source.removeprefix("zoo:") or "model.json"
     command = (
         f"uniap plan {model} --cluster {plan.cluster.name} --batch {plan.global_batch} --seq {plan.sequence} "
-        f"--precision {plan.precision} --schedule {plan.schedule}{pins} -o plan.json"
+        f"--precision {plan.precision}{kept} --schedule {plan.schedule}{pins} -o plan.json"
     )
     rows = [
         ("cost model", plan.cost_model),

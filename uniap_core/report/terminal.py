@@ -10,7 +10,7 @@ from rich.text import Text
 from ..plan import Plan
 from ..proposal import StagePlan
 from .runs import gathered, runs
-from .shares import proof_line, time_shares
+from .shares import proof_line, time_shares, unusual
 
 BAR = 16
 TITLE = 30
@@ -55,8 +55,12 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 
 def _headline(plan: Plan) -> Text:
     title = Text(plan.model.name, style="bold")
+    words = [plan.precision, *(f"{name} {value}" for name, value in unusual(plan.training).items())]
+    frozen = plan.model.parameters - plan.model.trained
+    if frozen:
+        words.append(f"{plan.model.trained:,} of {plan.model.parameters:,} parameters trained")
     return title + Text(
-        f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {plan.precision}"
+        f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {', '.join(words)}"
     )
 
 
