@@ -31,7 +31,7 @@ def priced(graph: ModelGraph, machine: str, pp: int, training: Training) -> Cost
     return price(graph, cluster.load(machine), StrategySpace(ep=(1, 2)), candidate)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_freezing_more_costs_no_more(data):
     graph = data.draw(st.sampled_from(GRAPHS))
@@ -55,10 +55,12 @@ def test_freezing_more_costs_no_more(data):
             ]
             assert (kept[1] <= kept[0] * (1 + 1e-9)).all(), a.name
     for name in some:
+        layer = next(layer for layer in graph.layers if layer.name == name)
         old, new = (next(x for x in t.layers if x.name == name) for t in tables[:2])
         parts = [x.state_parts_bytes["gradients"] + x.state_parts_bytes["optimizer"] for x in (old, new)]
         assert not parts[1].any()
-        assert (parts[0] > 0).all()
+        # On one stage a tied weight is its owner's.
+        assert (parts[0] > 0).all() or not any(op.parameters for op in layer.operators if pp > 1 or not op.tied)
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.family)
