@@ -171,6 +171,9 @@ def remedies(tables: CostTables, short: Shortage) -> tuple[str, ...]:
         found.insert(0, "allow full recomputation (no pin recompute!=full)")
     if not any(s.sharding == "zero3" for s in strategies) and any(s.dp > 1 for s in strategies):
         found.insert(0, "allow zero3 sharding")
+    training = tables.candidate.training
+    if not training.optimizer.endswith("-8bit") and training.optimizer != "sgd":
+        found.append(f"smaller states (--optimizer {training.optimizer}-8bit, --states bf16)")
     more = math.ceil(short.factor)
     found.append(f"about {more} times the devices (more stages or wider sharding)")
     if tables.candidate.micro_batch > max(s.dp for s in strategies):

@@ -118,7 +118,10 @@ class Record:
 
 @dataclass
 class Recording:
-    """A forward pass: records in order, kept storages in order, and the sizes of parameters by storage."""
+    """A forward pass: records in order, kept storages in order, and the sizes of parameters by storage.
+
+    ``frozen`` are the storages of parameters without ``requires_grad``.
+    """
 
     records: list[Record]
     kept: dict[int, Kept]
@@ -126,6 +129,7 @@ class Recording:
     batch: int
     sequence: int
     element_bytes: int
+    frozen: frozenset[int] = frozenset()
 
 
 class _Core(torch.autograd.Function):
@@ -244,9 +248,12 @@ class Recorder(TorchDispatchMode):
         self.pending: list[tuple[int, Any]] = []
         self.pause = 0
         self.parameters: dict[int, tuple[str, int]] = {}
+        self.frozen: set[int] = set()
         self.buffers = {storage(b) for b in module.buffers()}
         for name, parameter in module.named_parameters():
             self.parameters.setdefault(storage(parameter), (name, parameter.numel()))
+            if not parameter.requires_grad:
+                self.frozen.add(storage(parameter))
 
     def paused(self) -> Recorder._Pause:
         """Context in which operators run unrecorded."""
@@ -392,4 +399,6 @@ def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -
             handle.remove()
         os.environ.pop(UNREPEATED, None)
     size = next((p.element_size() for p in module.parameters() if p.is_floating_point()), 4)
-    return Recording(recorder.records, recorder.kept, recorder.parameters, batch, sequence, size)
+    return Recording(
+        recorder.records, recorder.kept, recorder.parameters, batch, sequence, size, frozenset(recorder.frozen)
+    )

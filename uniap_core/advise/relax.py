@@ -11,12 +11,12 @@ import msgspec
 
 from .. import diagnose
 from ..cluster import GIB, Cluster
-from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
+from ..errors import BadValue, Infeasible, NotEnoughTime, UniapError, UsageError
 from ..events import Emit, Progress, silent
 from ..graph import at_sequence
 from ..pins import Pins
 from ..posing import pose
-from ..search import Search, candidates, price, sweep, within
+from ..search import Search, candidates, moved, price, sweep, within
 from ..strategy import divisors
 
 STEP = 0.25 * GIB
@@ -44,7 +44,7 @@ def relaxations(search: Search, emit: Emit = silent, began: float | None = None)
     """
     began = time.perf_counter() if began is None else began
     found: list[Relaxation] = []
-    kinds = (_memory, _devices, _batch, _sequence, _pins)
+    kinds = (_memory, _devices, _states, _batch, _sequence, _pins)
     with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):
         for done, kind in enumerate(kinds):
             emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
@@ -93,6 +93,21 @@ def _devices(search: Search) -> Steps:
         grown = msgspec.structs.replace(search.cluster, nodes=nodes * factor)
         batch = search.training.global_batch
         yield f"{factor} times the devices ({grown.devices}), batch still {batch}", replace(search, cluster=grown)
+
+
+def _states(search: Search) -> Steps:
+    """Smaller states, those that change the arithmetic least first, and chunked logits with them."""
+    moments = {"optimizer": f"{search.training.optimizer.removesuffix('-8bit')}-8bit"}
+    steps: tuple[dict[str, str], ...] = ({"loss": "chunked"}, {"states": "bf16-moments"}, moments, {"states": "bf16"})
+    steps += ({"states": "bf16", **moments}, {"states": "bf16", "loss": "chunked", **moments})
+    for step in steps:
+        try:
+            training = msgspec.structs.replace(search.training, **step)
+            relaxed = moved(search, search.cluster, training)
+        except UniapError:  # no such optimizer in 8 bits, a precision without 16-bit states, an executor without it
+            continue
+        if training != search.training:
+            yield " ".join(f"--{name} {value}" for name, value in step.items()), relaxed
 
 
 def _batch(search: Search) -> Steps:

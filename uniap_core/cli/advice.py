@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import Json, command, print_json, read_plan, say_interrupted
-from .planning import CostModel, Executor, Model, PinList, Precision, ProfileFile, Schedule, Sequence
+from .planning import (
+    CostModel,
+    Executor,
+    LossOption,
+    Model,
+    Optimizer,
+    PinList,
+    Precision,
+    ProfileFile,
+    Schedule,
+    Sequence,
+    StatesOption,
+)
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -74,6 +86,9 @@ def sweep(
     batch: Annotated[list[int], typer.Option("--batch", "-b", min=1, help="Samples per iteration; give several.")],
     seq: Sequence = None,
     precision: Precision = None,
+    optimizer: Optimizer = "adamw",
+    states: StatesOption = "mixed",
+    loss: LossOption = "whole",
     schedule: Schedule = "1f1b",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -102,6 +117,9 @@ def sweep(
             batch[0],
             seq=seq,
             precision=precision,
+            optimizer=optimizer,
+            states=states,  # type: ignore[arg-type]
+            loss=loss,  # type: ignore[arg-type]
             schedule=schedule,
             cost_model=cost_model,
             profile=profile,

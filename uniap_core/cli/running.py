@@ -145,8 +145,10 @@ def trace(
     if json:
         return print_json(graph)
     where = f"; written to {output}" if output else "; give -o FILE to keep it"
+    trained = f" ({graph.trained:,} trained)" if graph.trained < graph.parameters else ""
     print(
-        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters, sequence {graph.sequence}{where}"
+        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters{trained}, "
+        f"sequence {graph.sequence}{where}"
     )
     return None
 

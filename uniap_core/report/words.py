@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from ..costs import Training
 from ..proposal import CandidateProof, Proposal
+
+USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole"}
+"""What a training keeps where nothing is said."""
+
+
+def unusual(training: Training) -> dict[str, str]:
+    """What of a training differs from :data:`USUAL`, by option of ``uniap plan``."""
+    return {name: value for name, usual in USUAL.items() if (value := getattr(training, name)) != usual}
 
 
 def time_shares(proposal: Proposal) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
-from .ability import best_precision, check_ability, narrow, refusals, regimes_of
+from .ability import best_precision, check_ability, lacks, narrow, refusals, regimes_of
 from .considered import Considered, candidates
 from .pricing import price, tables_of
 from .recheck import check_again, check_properties, verify_plan
@@ -17,6 +17,7 @@ __all__ = [
     "check_ability",
     "check_again",
     "check_properties",
+    "lacks",
     "make",
     "moved",
     "narrow",

@@ -11,7 +11,7 @@ import msgspec
 from .. import artifact, limits, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
-from ..costs import CostModelPlugin, Training
+from ..costs import CostModelPlugin, Loss, States, Training
 from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
@@ -153,6 +153,9 @@ def make(
     *,
     seq: int | None = None,
     precision: str | None = None,
+    optimizer: str = "adamw",
+    states: States = "mixed",
+    loss: Loss = "whole",
     schedule: str = schedules.DEFAULT,
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -185,7 +188,7 @@ def make(
         node.device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
-    training = Training(global_batch=batch, precision=precision)
+    training = Training(global_batch=batch, precision=precision, optimizer=optimizer, states=states, loss=loss)
     space = StrategySpace()
     if plugin is not None:
         check_ability(plugin, graph, machine, training, schedule)
