@@ -12,8 +12,7 @@ from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from ..advise.prices import PinPrice
     from ..advise.replan import Kept
     from ..errors import Infeasible
     from ..events import Emit
@@ -139,18 +138,14 @@ def plan(
     if json:
         documents = [plans.to_file(each) for each in found.plans]
         return print_json(documents[0] if top == 1 else documents)
-    console = _print_plans(found)
-    for price in prices:
-        console.print(f"  [bold]pins[/]      {price.sentence()}")
-    if kept is not None:
-        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
+    _print_plans(found, prices, kept)
     if output:
-        console.print(f"  [bold]written[/]   {output}")
+        print(f"  written   {output}")
     return None
 
 
-def _print_plans(found: Sweep) -> Console:
-    """Print the best plan and the others that were asked for."""
+def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None) -> None:
+    """Print the best plan, the others that were asked for, what pins cost and what was kept of an old plan."""
     from rich.console import Console
 
     from ..report.terminal import print_plan
@@ -161,7 +156,10 @@ def _print_plans(found: Sweep) -> Console:
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
         console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
         print_plan(other, console)
-    return console
+    for price in prices:
+        console.print(f"  [bold]pins[/]      {price.sentence()}")
+    if kept is not None:
+        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
 
 
 def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:

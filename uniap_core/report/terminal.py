@@ -57,8 +57,7 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 def _headline(plan: Plan) -> Text:
     title = Text(line(plan.model.name), style="bold")
     words = [plan.precision, *(f"{name} {value}" for name, value in unusual(plan.training).items())]
-    frozen = plan.model.parameters - plan.model.trained
-    if frozen:
+    if plan.model.trained < plan.model.parameters:
         words.append(f"{plan.model.trained:,} of {plan.model.parameters:,} parameters trained")
     where = f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {', '.join(words)}"
     return title + Text(line(where))
