@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .architecture import ANY, ENTRIES, GATED, SHAPES, Entry, Value, beyond, block_parameters, complete, idle, unlike
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .cluster import Cluster, Device, Link, Node
@@ -60,6 +61,17 @@ from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 
 __all__ = [
+    "ANY",
+    "ENTRIES",
+    "GATED",
+    "SHAPES",
+    "Entry",
+    "Value",
+    "beyond",
+    "block_parameters",
+    "complete",
+    "idle",
+    "unlike",
     "AXES",
     "Axis",
     "Grid",
