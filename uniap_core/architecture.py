@@ -213,6 +213,9 @@ def unlike(graph: ModelGraph) -> Iterator[str]:
             f"layer {other.name} of {graph.name} has {other.parameters} parameters, and one as its architecture says "
             f"({says}) has {expected}"
         )
+    heads = {op.heads for layer in blocks for op in layer.operators if op.kind == "attention"}
+    if heads and heads != {facts["heads"]}:
+        yield f"{graph.name} has {sorted(heads)[0]} attention heads, and heads {facts['heads']} in its architecture"
     tables = {
         op.inner for layer in graph.layers for op in layer.operators if (op.kind, op.split) == ("embedding", "vocab")
     }

@@ -40,7 +40,7 @@ SCALES = {
 
 DROPOUTS = {
     "attention_dropout": ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob"),
-    "hidden_dropout": ("hidden_dropout", "resid_pdrop", "hidden_dropout_prob"),
+    "hidden_dropout": ("hidden_dropout", "residual_dropout", "resid_pdrop", "hidden_dropout_prob"),
     "embedding_dropout": ("embd_pdrop",),
 }
 """What an architecture calls a dropout, and what configs call it."""
