@@ -61,6 +61,7 @@ def by_name(costs: CostTables, layer: int = 1) -> dict[str, dict[str, float]]:
             "iteration": float(row.iteration_s[0, k]),
             "state": float(row.state_bytes[k]),
             "stash": float(row.stash_bytes[k]),
+            "tensor": float(row.time_parts_s["tensor_parallel"][0, k]),
         }
         for k, s in enumerate(row.strategies)
     }
