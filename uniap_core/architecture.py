@@ -8,15 +8,9 @@ not neutral (:func:`beyond`): what is read nowhere would be dropped in silence.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from .graph import ModelGraph
+from typing import NamedTuple
 
 Value = int | float | str | bool
-
-GATED = ("swiglu", "geglu")
-"""Activations of an MLP with two products into it (Shazeer 2020)."""
 
 SHAPES = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab")
 """Entries without which no decoder or encoder can be built."""
@@ -124,7 +118,7 @@ ENTRIES: dict[str, Entry] = {
     "window": Entry("side of an attention window in patches", 0),
     "depths": Entry("blocks by stage, as 2/2/42/2", ""),
     "stage_heads": Entry("heads by stage, as 8/16/32/64", ""),
-    "ffn_ratio": Entry("width of the MLP over that of the stage", 0),
+    "ffn_ratio": Entry("width of the MLP over that of the stage", 0.0),
     "kernels": Entry("eager or fused kernels of norms, rotary positions and activations", "eager", computes=False),
 }
 """All entries; the values of a family are those of the zoo's builder and of transformers' default config."""
@@ -141,6 +135,20 @@ def complete(architecture: Mapping[str, Value]) -> dict[str, Value]:
     if not full["head_size"] and full["heads"]:
         full["head_size"] = int(full["hidden"]) // int(full["heads"])
     return full
+
+
+def mistyped(facts: Mapping[str, Value]) -> Iterator[str]:
+    """Entries whose value is of another type than theirs, or a number that is negative or none."""
+    for name, value in facts.items():
+        kind = type(ENTRIES[name].neutral) if name in ENTRIES else type(value)
+        numeric = kind in (int, float) and type(value) in (int, kind) and 0 <= float(value) < float("inf")
+        if not numeric and (kind in (int, float) or type(value) is not kind):
+            yield f"{name} is {value!r}"
+
+
+def is_gated(activation: Value) -> bool:
+    """Whether an MLP with this activation has two products into it (Shazeer 2020)."""
+    return activation in ("swiglu", "geglu") or str(activation).startswith("gated ")
 
 
 def beyond(facts: Mapping[str, Value], read: Mapping[str, Collection[Value]]) -> Iterator[str]:
@@ -189,7 +197,7 @@ def block_parameters(facts: Mapping[str, Value]) -> int:
     hidden, heads, kv, size, ffn, experts = (
         int(facts[name]) for name in ("hidden", "heads", "kv_heads", "head_size", "ffn", "experts")
     )
-    into, gated = (heads + 2 * kv) * size, 2 if facts["activation"] in GATED else 1
+    into, gated = (heads + 2 * kv) * size, 2 if is_gated(facts["activation"]) else 1
     attention = (
         hidden * into + heads * size * hidden + bool(facts["qkv_bias"]) * into + bool(facts["out_bias"]) * hidden
     )
@@ -197,27 +205,3 @@ def block_parameters(facts: Mapping[str, Value]) -> int:
     normed = 2 * hidden + {"": 0, "head": 2 * size, "width": (heads + kv) * size}.get(str(facts["qk_norm"]), 0)
     norms = normed * (2 if facts["norm"] == "layer" else 1)
     return attention + max(1, experts) * mlp + hidden * experts + norms
-
-
-def unlike(graph: ModelGraph) -> Iterator[str]:
-    """How the layers of a decoder or encoder differ from what its architecture says, as far as their sizes show."""
-    facts = complete({"family": graph.family, **graph.architecture})
-    blocks = [layer for layer in graph.layers if layer.kind in ("decoder", "encoder")]
-    if len(blocks) != facts["layers"]:
-        yield f"{graph.name} has {len(blocks)} transformer layers, and layers {facts['layers']} in its architecture"
-    expected = block_parameters(facts)
-    other = next((layer for layer in blocks if layer.parameters != expected), None)
-    if other:
-        says = ", ".join(f"{name} {facts[name]}" for name in (*SHAPES[1:-1], "activation"))
-        yield (
-            f"layer {other.name} of {graph.name} has {other.parameters} parameters, and one as its architecture says "
-            f"({says}) has {expected}"
-        )
-    heads = {op.heads for layer in blocks for op in layer.operators if op.kind == "attention"}
-    if heads and heads != {facts["heads"]}:
-        yield f"{graph.name} has {sorted(heads)[0]} attention heads, and heads {facts['heads']} in its architecture"
-    tables = {
-        op.inner for layer in graph.layers for op in layer.operators if (op.kind, op.split) == ("embedding", "vocab")
-    }
-    if tables and tables != {facts["vocab"]}:
-        yield f"{graph.name} has a vocabulary of {tables.pop()}, and vocab {facts['vocab']} in its architecture"

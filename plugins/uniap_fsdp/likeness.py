@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import ANY, SHAPES, Inexpressible, ModelGraph, Plan, Value, beyond, complete, idle, unlike
+from uniap_core.api import ANY, SHAPES, Inexpressible, ModelGraph, Plan, Value, beyond, complete, idle, mistyped
 
 from .models.names import FAMILIES, LLAMAS, family_of, is_traced
 
@@ -60,6 +60,9 @@ def differences(plan: Plan) -> Iterator[str]:
         kind = graph.architecture.get("family", graph.family)
         yield f"there is none here for {kind}, only for {', '.join(dict.fromkeys((*FAMILIES, *LLAMAS)))}"
     else:
+        if wrong := list(mistyped(graph.architecture)):
+            yield f"its architecture: {', '.join(wrong)}"
+            return
         facts = complete({"family": graph.family, **graph.architecture})
         yield from (f"the code here has no {entry}" for entry in beyond(facts, READ[family_of(graph)]))
         yield from (f"its graph contradicts itself: {entry}" for entry in idle(facts))
@@ -67,7 +70,7 @@ def differences(plan: Plan) -> Iterator[str]:
             yield f"its graph is of the family {graph.family}, and its architecture of {facts['family']}"
         if is_traced(graph) and family_of(graph) == "llama" and "rotary" not in graph.architecture:
             yield "its graph, of an older trace, does not say its rotary positions"
-        yield from list(_other_layers(graph)) or (unlike(graph) if family_of(graph) != "t5" else ())
+        yield from _other_layers(graph)
         if is_traced(graph) and plan.training.dropout and _drops(graph):
             yield "the code here has no dropout"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, SHAPES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors, unlike
+from uniap_core.api import AXES, SHAPES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
 
 from . import FAMILIES, MEGATRON, PRECISIONS
 from .recompute import attention_shortage, method, selective_shortage
@@ -67,7 +67,7 @@ def _model(graph: ModelGraph) -> Iterator[str]:
     inner = kinds[1:-1]
     if kinds[0] != "embedding" or kinds[-1] != "head" or any(kind not in BLOCKS for kind in inner):
         yield f"{graph.name} is not an embedding, transformer layers and a head in a row"
-    yield from list(untold(graph)) or unlike(graph)
+    yield from untold(graph)
 
 
 def _strategies(plan: Plan) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from uniap_core.api import ANY, SHAPES, ModelGraph, Plan, Value, beyond, complete, idle
+from uniap_core.api import ANY, SHAPES, ModelGraph, Plan, Value, beyond, complete, idle, mistyped
 
 from . import FAMILIES
 
@@ -39,6 +39,9 @@ def facts_of(graph: ModelGraph) -> dict[str, Value]:
 def untold(graph: ModelGraph) -> Iterator[str]:
     """What a graph records that no argument says, in sentences."""
     facts = facts_of(graph)
+    if wrong := list(mistyped(facts)):
+        yield f"the architecture of {graph.name}: {', '.join(wrong)}"
+        return
     for entry in beyond(facts, READ):
         yield f"Megatron-LM has no argument for {entry}"
     for entry in idle(facts):
@@ -95,14 +98,14 @@ def padded_vocabulary(plan: Plan) -> int:
 def model_arguments(plan: Plan) -> Pairs:
     """Flags and values of the model."""
     facts = facts_of(plan.model)
-    yield "num-layers", str(facts["layers"])
-    yield "hidden-size", str(facts["hidden"])
-    yield "ffn-hidden-size", str(facts["ffn"])
-    yield "num-attention-heads", str(facts["heads"])
-    yield "kv-channels", str(facts["head_size"])
+    yield "num-layers", str(int(facts["layers"]))
+    yield "hidden-size", str(int(facts["hidden"]))
+    yield "ffn-hidden-size", str(int(facts["ffn"]))
+    yield "num-attention-heads", str(int(facts["heads"]))
+    yield "kv-channels", str(int(facts["head_size"]))
     if facts["kv_heads"] != facts["heads"]:
         yield "group-query-attention", ""
-        yield "num-query-groups", str(facts["kv_heads"])
+        yield "num-query-groups", str(int(facts["kv_heads"]))
     yield "make-vocab-size-divisible-by", str(VOCABULARY_MULTIPLE)
     if not facts["tied"]:
         yield "untie-embeddings-and-output-weights", ""
@@ -144,8 +147,8 @@ def _position_arguments(facts: Mapping[str, Value], sequence: int) -> Pairs:
 
 
 def _expert_arguments(facts: Mapping[str, Value]) -> Pairs:
-    yield "num-experts", str(facts["experts"])
-    yield "moe-router-topk", str(facts["top_k"])
+    yield "num-experts", str(int(facts["experts"]))
+    yield "moe-router-topk", str(int(facts["top_k"]))
     yield "moe-grouped-gemm", ""
     yield "moe-token-dispatcher-type", "alltoall"
     # The plan was priced with rows spread evenly over the experts, which nothing else sees to.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniap_core.api import BadFile, BadValue, PluginError, UnknownName
+from uniap_core.api import BadFile, BadValue, PluginError, UnknownName, allow_source
 
 from . import decoders
 from .example_inputs import Examples
@@ -98,6 +98,7 @@ def factory(text: str, sequence: int | None) -> Source:
     import torch
 
     make = _attribute(text)
+    allow_source(text)  # who asks for it here typed it; files are checked before they get here
     takes = set(inspect.signature(make).parameters)
     chosen = sequence or 128
 
@@ -176,14 +177,17 @@ def read_config(path: str) -> Any:
     """
     import transformers
 
-    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    try:
+        file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    except (OSError, ValueError) as error:  # a name that no system takes
+        raise BadFile(f"{path[:200]} cannot be read: {error}", "name a config.json or its folder") from None
     try:
         fields = json.loads(file.read_text())
     except OSError as error:
         raise BadFile(
             f"{file} cannot be read: {error.strerror}", "name a config.json or the folder that holds it"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadFile(f"{file} is not JSON: {error}", "name a Hugging Face config.json") from None
     kind = fields.pop("model_type", None) if isinstance(fields, dict) else None
     if not kind:
@@ -317,8 +321,8 @@ def _model_class(config: Any) -> Callable[[Any], Any]:
     import transformers
 
     for name in getattr(config, "architectures", None) or ():
-        if hasattr(transformers, name):
-            chosen: Callable[[Any], Any] = getattr(transformers, name)
+        chosen = getattr(transformers, str(name), None)
+        if isinstance(chosen, type) and issubclass(chosen, transformers.PreTrainedModel):
             return chosen
     # A model of encoder and decoder is trained whole, though its decoder has a head of its own too.
     paired = bool(getattr(config, "is_encoder_decoder", False))

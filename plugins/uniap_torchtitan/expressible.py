@@ -19,7 +19,7 @@ from uniap_core.api import (
     complete,
     divisors,
     idle,
-    unlike,
+    mistyped,
 )
 
 from . import FAMILIES, GENERATIONS, PRECISIONS, TORCHTITAN
@@ -99,12 +99,15 @@ def _model(graph: ModelGraph) -> Iterator[str]:
         yield f"{graph.name} is not an embedding, {graph.architecture['layers']} blocks (layers) and a head in a row"
         return
     facts = facts_of(graph)
+    if wrong := list(mistyped(facts)):
+        yield f"the architecture of {graph.name}: {', '.join(wrong)}"
+        return
     dropouts = {name: 0.0 for name in facts if name.endswith("_dropout")}
     told = [f"torchtitan's Llama has no {entry}" for entry in beyond(facts | dropouts, READ)]
     told += [f"the graph of {graph.name} contradicts itself: {entry}" for entry in idle(facts)]
     if facts["rotary"] == "llama3" and not (facts["rotary_positions"] and facts["rotary_high"]):
         told.append(f"the graph of {graph.name} does not say its rotary_low, rotary_high and rotary_positions")
-    yield from told or unlike(graph)
+    yield from told
 
 
 def _pipeline(plan: Plan) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from uniap_core.api import Plan, Value
+from uniap_core.api import Plan, Value, line, literal
 
 from . import TORCHTITAN
 from .expressible import facts_of
@@ -21,7 +21,8 @@ def module_text(plan: Plan) -> str:
     shape = facts_of(plan.model)
     return TEMPLATE.format(
         version=TORCHTITAN,
-        name=plan.model.name,
+        title=line(plan.model.name),
+        flavor=literal(plan.model.name),
         function=FUNCTION,
         dim=int(shape["hidden"]),
         layers=int(shape["layers"]),
@@ -52,7 +53,8 @@ def _rotary(shape: Mapping[str, Value]) -> str:
 
 
 TEMPLATE = '''\
-"""{name} for torchtitan {version}, written by uniap. The model alone: flags.txt has what the plan decides."""
+# {title}
+"""A model for torchtitan {version}, written by uniap. The model alone: flags.txt has what the plan decides."""
 
 from functools import partial
 
@@ -123,7 +125,7 @@ def {function}():
     return Trainer.Config(
         model_spec=ModelSpec(
             name="llama3",
-            flavor="{name}",
+            flavor={flavor},
             model=model(),
             parallelize_fn=parallelize_llama,
             pipelining_fn=pipeline_llm,

@@ -17,9 +17,10 @@ from msgspec.structs import replace
 from tests.architectures import CASES, LLAMA3, MIXES, OTHERS, computing
 from tests.editing import changed
 from tests.planned import planned
-from uniap_core.architecture import ENTRIES, Value, block_parameters, complete
+from uniap_core.architecture import ENTRIES, SHAPES, Value, block_parameters, complete
 from uniap_core.models import load
 from uniap_core.plan import Plan
+from uniap_core.verify.architecture import architecture
 
 BASE = planned("llama", "tp1-dp8", dropout=True)
 
@@ -134,7 +135,15 @@ def test_blocks_have_the_parameters_that_their_architecture_says(model: str) -> 
 @settings(max_examples=40, deadline=None)
 def test_a_block_that_is_not_its_architecture_is_refused(data: st.DataObject) -> None:
     """Sizes of an architecture that the graph does not have: what is launched would not be what was priced."""
-    name = data.draw(st.sampled_from(["hidden", "heads", "kv_heads", "head_size", "ffn"]))
+    name = data.draw(st.sampled_from(SHAPES))
     plan = recording({name: data.draw(st.integers(1, 1000).filter(lambda n: n != BASE.model.architecture[name]))})
-    for _, express in EXPORTERS.values():
-        assert express(plan)
+    assert not architecture(plan.model).passed
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, "4", "1\n--save=/x", float("nan"), float("inf"), None, True], ids=repr)
+@pytest.mark.parametrize("name", ["experts", "hidden", "norm_eps", "rotary_base", "sliding_window", "positions"])
+def test_values_of_another_type_are_refused(exporter: Exporter, name: str, value: Value) -> None:
+    plan = recording({name: value})
+    if not (name in ("norm_eps", "rotary_base") and value == 0.5 and value is not True):
+        assert any(f"{name} is" in reason for reason in exporter[1](plan))
+        assert not architecture(plan.model).passed

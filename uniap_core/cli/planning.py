@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import Json, command, print_json
+from ..posing import pose
+from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -84,11 +86,14 @@ def plan(
     json: Json = False,
 ) -> None:
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
+    import time
+
     from .. import plan as plans
     from ..advise.prices import pin_prices
     from ..errors import Infeasible
     from ..search import make
 
+    began = time.perf_counter()
     with progress("planning", quiet=json) as emit:
         search = make(
             model,
@@ -111,10 +116,13 @@ def plan(
         try:
             found, kept = _plan(search, old, emit)
         except Infeasible as error:
-            raise advised(error, search, emit) from None
-        prices = pin_prices(search, found, emit) if search.pins.pins and not json else ()
-    if output:
-        plans.write(output, found.plan)
+            raise advised(error, search, emit, began) from None
+        if output:
+            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
+        asked = search.pins.pins and not json and not found.interrupted
+        prices = pin_prices(search, found, emit, began) if asked else ()
+    if found.interrupted:
+        say_interrupted("this is the best plan so far")
     if json:
         documents = [plans.to_file(each) for each in found.plans]
         return print_json(documents[0] if top == 1 else documents)
@@ -139,21 +147,32 @@ def plan(
 
 def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
     """Plan afresh, or away from an old plan with as little change as may be."""
-    from .. import plan as plans
     from ..advise.replan import replan
     from ..search import sweep
 
     if old is None:
         return sweep(search, emit), None
-    return replan(plans.read(old), search, emit=emit)
+    return replan(read_plan(old), search, emit=emit)
 
 
-def advised(error: Infeasible, search: Search, emit: Emit) -> Infeasible:
+def written(write: Callable[[], None], document: object) -> None:
+    """Write a result; one that cannot be written after all is printed before the error, so that it is not lost."""
+    from ..errors import BadFile
+    from . import Unwritten
+
+    try:
+        write()
+    except BadFile as error:
+        print_json(document)
+        raise Unwritten(error.cause, error.fix) from None
+
+
+def advised(error: Infeasible, search: Search, emit: Emit, began: float | None = None) -> Infeasible:
     """The same error with changes that were verified to make the request fit, where there are any."""
     from ..advise.relax import relaxations
     from ..errors import Infeasible
 
-    changes = relaxations(search, emit)
+    changes = relaxations(search, emit, began)
     if not changes:
         return error
     tried = "; or ".join(f"{c.change} ({c.iteration_time_s:.3g} s per iteration)" for c in changes)
@@ -175,11 +194,15 @@ def candidate(
     executor: Executor = None,
     pin: PinList = [],  # noqa: B006
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the problem file here.")] = None,
+    write_mps: Annotated[
+        str | None, typer.Option(help="Write it as a linear program for any solver here (.mps or .lp).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Price one candidate and write its tables as a problem file, for any solver."""
     from .. import problem as problems
     from ..costs import Candidate, check_candidate
+    from ..program import files
     from ..search import make, price
 
     search = make(
@@ -196,15 +219,18 @@ def candidate(
     )
     chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, chosen)
-    posed = price(search, chosen).problem
+    posed = pose(price(search, chosen))
     if output:
         problems.write(output, posed)
+    if write_mps:
+        files.write(write_mps, posed)
     if json:
         return print_json(problems.to_file(posed))
+    kept = " and ".join(filter(None, (output, write_mps)))
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
         f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages, {count} strategies per layer, "
-        f"{len(posed.edges)} edges" + (f"; written to {output}" if output else "; give -o FILE to keep it")
+        f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
     return None

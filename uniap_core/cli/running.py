@@ -11,8 +11,11 @@ from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..execute import RunReport
+    from ..execute import Job, RunReport
 
+TrustSource = Annotated[
+    bool, typer.Option("--trust-source", help="Import the module that the file names as its model's source.")
+]
 Out = Annotated[str | None, typer.Option("--output", "-o", help="Where to write.")]
 
 
@@ -29,16 +32,16 @@ def run(
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints (0: at the end).")] = 0,
     resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
     check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
+    profile: PricedFrom = None,
+    trust_source: TrustSource = False,
     output: Out = None,
     json: Json = False,
 ) -> None:
     """Train the model under a plan on this machine; prints losses, and predicted against measured."""
-    import msgspec
-
-    from .. import artifact, registry
+    from .. import artifact, registry, trust
     from .. import plan as plans
     from ..errors import UsageError
-    from ..execute import Job
+    from ..gate import launch
 
     chosen = registry.load("executor", executor)
     if not chosen.launch:
@@ -46,7 +49,7 @@ def run(
             f"{executor} does not launch", f"export the plan instead: uniap export {plan} --to {executor} -o DIR"
         )
     _installed(chosen)
-    job = msgspec.convert(
+    job = _job(
         {
             "steps": steps,
             "learning_rate": learning_rate,
@@ -57,18 +60,31 @@ def run(
             "checkpoint_every": checkpoint_every,
             "resume": resume,
             "check_memory": check_memory,
-        },
-        Job,
+        }
     )
     subject = plans.read(plan)
+    if trust_source:
+        trust.allow(subject.model.source)
     with progress("training", quiet=json) as emit:
-        report: RunReport = registry.resolve(chosen.launch)(subject, job, emit)
+        report = launch(subject, chosen, job, emit, measured(profile))
     if output:
         artifact.write(output, report)
     if json:
         return print_json(report)
     _print_run(report)
     return None
+
+
+def _job(fields: dict[str, Any]) -> Job:
+    import msgspec
+
+    from ..errors import UsageError
+    from ..execute import Job
+
+    try:
+        return msgspec.convert(fields, Job)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the options of the run: {error}", "uniap run --help says what they may be") from None
 
 
 def _print_run(report: RunReport) -> None:
@@ -89,16 +105,21 @@ def _print_run(report: RunReport) -> None:
 def export(
     plan: PlanFile,
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
+    folder: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
     profile: PricedFrom = None,
+    trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
     from .. import plan as plans
+    from .. import trust
     from ..export import export as write
 
+    subject = plans.read(plan)
+    if trust_source:
+        trust.allow(subject.model.source)
     with progress("exporting", quiet=json) as emit:
-        files = write(plans.read(plan), to, output, measured(profile), emit)
+        files = write(subject, to, folder, measured(profile), emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))
@@ -147,12 +168,16 @@ def profile(
     output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
         "profile.json"
     ),
+    trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
-    from .. import models
+    from .. import models, trust
 
     graph = models.load(model, seq)
+    if trust_source:
+        trust.allow(graph.source)
+    trust.check(graph.source)
     measure = models.profiler()
     with progress("measuring", quiet=json) as emit:
         found = measure(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..solve.plugin import Form
-from . import Json, command, print_json
+from . import Json, command, print_json, read_plan, say_interrupted
 from .advice import PricedFrom, measured
+from .planning import written
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def solve(
     threads: Threads = 1,
     seed: Annotated[int, typer.Option(help="Random seed of the solver.")] = 0,
     log: Annotated[str | None, typer.Option(help="Write the solver's own log here.")] = None,
+    option: Annotated[list[str], typer.Option(help="An option of the solver alone, NAME=VALUE.")] = [],  # noqa: B006
     output: Output = None,
     json: Json = False,
 ) -> int:
@@ -43,12 +45,18 @@ def solve(
     from ..solve.result import to_file
 
     posed = problems.read(problem)
-    request = SolveRequest(time_limit_s=time_limit, gap=gap, threads=threads, seed=seed, log_path=log)
+    request = SolveRequest(
+        time_limit_s=time_limit, gap=gap, threads=threads, seed=seed, log_path=log, options=_options(option)
+    )
     with progress(f"solving with {solver}", quiet=json) as emit:
         result = run(posed, solver, request, emit, form=form)
     document = to_file(result, posed)
     if output:
-        artifact.write(output, document)
+        written(lambda: artifact.write(output, document), document)
+    if result.stop == "interrupted":
+        if result.objective_s is None:
+            raise KeyboardInterrupt
+        say_interrupted("this is the best assignment so far")
     if json:
         print_json(document)
     else:
@@ -57,9 +65,27 @@ def solve(
         print(f"{solver}: {result.stop}  objective {objective}  bound {bound}  in {result.solve_s:.3f} s")
         if result.objective_s is None and result.raw_status:
             print(f"  {result.raw_status}")
-    if result.objective_s is not None:
+    if result.objective_s is not None and result.stop != "crash":
         return 0
     return 3 if result.stop in ("crash", "license", "numeric", "memory_limit") else 1
+
+
+def _options(written: list[str]) -> dict[str, bool | int | float | str]:
+    """``NAME=VALUE`` as a solver's options: numbers, true and false are what they look like."""
+    import msgspec
+
+    from ..errors import UsageError
+
+    found: dict[str, bool | int | float | str] = {}
+    for text in written:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--option {text!r} is not NAME=VALUE", "write, for example, --option presolve=off")
+        try:
+            found[name] = msgspec.json.decode(value, type=bool | int | float)
+        except msgspec.DecodeError:
+            found[name] = value
+    return found
 
 
 @command
@@ -76,7 +102,7 @@ def compare(
     json: Json = False,
 ) -> int:
     """Solve the same problems by many solvers, side by side. Exit 3 if two of them contradict each other."""
-    from .. import artifact
+    from .. import artifact, interrupts
     from .. import compare as comparison
     from .. import problem as problems
     from ..solve.request import SolveRequest
@@ -87,8 +113,11 @@ def compare(
     with progress("comparing", quiet=json) as emit:
         found = comparison.compare(posed, names, request, emit, form=form, strict=False)
     if output:
-        artifact.write(output, found)
-    if plot:
+        written(lambda: artifact.write(output, found), found)
+    if found.interrupted:
+        done = sum(len(one.entries) for one in found.problems)
+        say_interrupted(f"{done} of {len(posed) * len(names)} solves were done or begun")
+    elif plot:
         comparison.draw(found, plot)
     if json:
         print_json(found)
@@ -99,7 +128,7 @@ def compare(
         for one in found.problems:
             console.print(comparison.table(one))
     comparison.require_agreement(found)
-    return 0
+    return interrupts.exit_code() if found.interrupted else 0
 
 
 @command
@@ -128,7 +157,10 @@ def verify(
     if properties is not None:
         from ..search import check_properties
 
-        verdict = check_properties(properties, cost_model=cost_model, solver=solver, seed=seed)
+        with progress("fuzzing", quiet=json) as emit:
+            verdict = check_properties(
+                properties, cost_model=cost_model, solver=solver, seed=seed, time_limit_s=time_limit, emit=emit
+            )
     elif subject is None:
         raise UsageError(
             "there is nothing to verify", "name a plan file, a problem file with --result, or --properties N"
@@ -198,13 +230,12 @@ def timeline(
 ) -> None:
     """Simulate one iteration and write it as a Chrome/Perfetto trace."""
     from .. import artifact
-    from .. import plan as plans
     from ..errors import UsageError
     from ..verify import timeline as simulate
 
     if output is None and not json:
         raise UsageError("where to?", "give -o trace.json, or --json for stdout")
-    trace = simulate(plans.read(plan).proposal)
+    trace = simulate(read_plan(plan).proposal)
     if output:
         artifact.write_text(output, artifact.encode(trace))
     if json:

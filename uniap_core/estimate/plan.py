@@ -14,6 +14,7 @@ from ..costs import Candidate, CostTables, LayerCosts, Price, Training
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
 from ..pipeline import Pipeline
+from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
 from ..tables import Rank
@@ -33,6 +34,9 @@ OUTSIDE = ("context", "fragmentation", "margin")
 BY_WORKSPACE = ("workspace", "fragmentation")
 """Parts of the reserve that grow with what layers need while they run."""
 
+
+MOST = {"layers": 20_000, "heads": 1e6, "num_gpus": 2**20, "gpus_per_node": 2**16, "tp": 1e6, "pp": 1e6, "vpp": 1e6}
+"""The largest number that a column may have; 10^10 of the others."""
 
 LENIENCE = 1.3
 """A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
@@ -80,7 +84,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     BadValue
         If something needed is missing, malformed or contradictory (naming the column).
     """
-    row = {name: "" if (text or "").strip().lower() in _NOTHING else text for name, text in row.items()}
+    # What the csv module finds beyond the header has no name, and is a list.
+    row = {name: "" if (text or "").strip().lower() in _NOTHING else text for name, text in row.items() if name}
     devices = _devices(row, notes)
     per_node = _number(row, "gpus_per_node")
     cluster, kinds = cluster_of(
@@ -204,7 +209,7 @@ _RISING: tuple[tuple[Sharding, Recompute], ...] = (
 
 def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
-    problem, c = tables.problem, plan.candidate.micro_batches
+    problem, c = pose(tables), plan.candidate.micro_batches
     chunk = even_split(plan.graph, problem.depth)
     value = problem.evaluate(Assignment(chunk, (k,) * len(chunk)))
     total = value.objective_s
@@ -229,7 +234,7 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
 
 def _memory(plan: Plan, tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
     """Bytes of state and activations of each rank at its fullest moment, without its reserve."""
-    problem = tables.problem
+    problem = pose(tables)
     state, stash = [0.0] * problem.depth, [0.0] * problem.depth
     for layer, j in zip(tables.layers, chunk, strict=True):
         state[j] += _state(layer, k)
@@ -298,6 +303,9 @@ def _number(row: Mapping[str, Any], name: str) -> int | None:
         raise BadValue(f"{name} is {text!r}", "give a whole number") from None
     if not math.isfinite(value) or value != int(value) or value < 1:
         raise BadValue(f"{name} is {text}", "give a whole number of 1 or more")
+    most = MOST.get(name, 1e10)
+    if value > most:
+        raise BadValue(f"{name} is {value:.6g}", f"give at most {most:.6g}")
     return int(value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -13,14 +14,15 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import diagnose, registry
-from ..costs import Candidate, CostModelPlugin, CostTables
-from ..errors import BadValue
+from .. import cost_models, diagnose, limits, registry
+from ..costs import Candidate, CostTables
+from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
+from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
-from ..solve.plugin import SolverPlugin
+from ..solve.plugin import Form, SolverPlugin
 from ..strategy import Strategy
 from .request import Search
 
@@ -48,7 +50,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Priced:
+class PricedCandidate:
     """A candidate with its variants by increasing bound, or why it is out.
 
     Attributes
@@ -77,18 +79,15 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     BadValue
         If it cannot be priced: indivisible, or some layer has no strategy.
     """
-    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
     _check_batch(search, candidate)
-    tables: CostTables = registry.resolve(plugin.price)(
-        search.graph, search.cluster, search.space, candidate, search.profile
-    )
+    tables = cost_models.price(search.cost_model, search.graph, search.cluster, search.space, candidate, search.profile)
     try:
         return search.pins.restrict(tables)
     except BadValue as error:
-        raise BadValue(error.cause + _misfits(search, candidate, plugin, tables), error.fix) from None
+        raise BadValue(error.cause + _misfits(search, candidate, tables), error.fix) from None
 
 
-def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tables: CostTables) -> str:
+def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
     """Why the cost model has no price for what pins ask of the first layer that they leave nothing; often empty.
 
     It is asked for that layer alone, under that alone: then it says what does not divide.
@@ -108,7 +107,7 @@ def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tabl
         recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
     )
     try:
-        registry.resolve(plugin.price)(alone, search.cluster, space, candidate, search.profile)
+        cost_models.price(search.cost_model, alone, search.cluster, space, candidate, search.profile)
     except BadValue as error:
         return f"; {error.cause}"
     return ""
@@ -133,11 +132,31 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     BadValue
         If the candidate cannot be priced (any more).
     """
+    _check_figures(plan)
     tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
-    return next((t for t in restricted if t.problem.hash == plan.hashes.problem), tables)
+    return next((t for t in restricted if pose(t).hash == plan.hashes.problem), tables)
+
+
+def _check_figures(plan: Plan) -> None:
+    """Refuse what a file can say and no pricing can take: no samples, no stages, a precision that nothing has."""
+    limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
+    limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")
+    limits.check(plan.pp, limits.Degree, "pp of the plan")
+    limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
+    if plan.space.max_strategies is not None:
+        limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
+    for node in plan.cluster.nodes:
+        node.device.peak(plan.training.precision)
+    if plan.cluster.devices % plan.pp:
+        raise BadValue(f"pp {plan.pp} does not divide {plan.cluster.devices} devices", "choose a divisor")
+    if plan.training.global_batch % plan.micro_batches:
+        raise BadValue(
+            f"{plan.micro_batches} micro-batches do not divide a batch of {plan.training.global_batch}",
+            "choose a divisor",
+        )
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
@@ -152,25 +171,25 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
         )
 
 
-def bounded(search: Search, candidate: Candidate) -> Priced:
+def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
     """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
     started = time.perf_counter()
     variants: list[Variant] = []
     shortages = []
     try:
         for regime, tables in _regimes(search, candidate):
-            short = diagnose.shortage(tables.problem)
+            short = diagnose.shortage(pose(tables))
             if short is not None and short.certain:
                 shortages.append(short)
             else:
                 variants += _variants(search, regime, tables)
     except BadValue as error:
-        return Priced(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
+        return PricedCandidate(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
     if not variants:
         closest = min(shortages, key=lambda short: short.factor)
-        return Priced(candidate, shortage=closest, seconds=time.perf_counter() - started)
+        return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
     variants.sort(key=lambda variant: variant.bound_s)
-    return Priced(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
+    return PricedCandidate(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
 
 
 def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTables]]:
@@ -193,7 +212,7 @@ def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTable
 
 
 def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:
-    bound = lower_bound(search, tables.problem)
+    bound = lower_bound(search, pose(tables))
     sets = strategy_sets(tables, search.space.max_strategies)
     if sets is None:
         return [Variant(tables, bound, regime=regime)]
@@ -232,7 +251,7 @@ def restrict(tables: CostTables, chosen: tuple[Strategy, ...]) -> CostTables:
 
 def _set_bounds(tables: CostTables, sets: list[tuple[Strategy, ...]]) -> list[float]:
     """:func:`simple_bound` of every restriction, from the cheapest time of each kind of layer."""
-    problem, counts = tables.problem, Counter(tables.kinds.layers)
+    problem, counts = pose(tables), Counter(tables.kinds.layers)
     first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
     kinds = [
         (
@@ -252,7 +271,12 @@ def lower_bound(search: Search, problem: Problem) -> float:
     """A certified bound on a problem's optimum, seconds: the solver's own where it has one; ``inf`` if infeasible."""
     plugin: SolverPlugin = registry.load("solver", search.solver)
     simple = simple_bound(problem)
-    return max(simple, float(registry.resolve(plugin.bound)(problem))) if plugin.bound else simple
+    if not plugin.bound or plugin.refusal(problem, Form.PROBLEM):
+        return simple
+    bound = float(registry.call(plugin, "bound", problem, returns=numbers.Real))  # type: ignore[type-abstract]
+    if math.isnan(bound):
+        raise PluginError(f"solver {plugin.name!r}: its bound is not a number", "correct the plugin")
+    return max(simple, bound)
 
 
 def simple_bound(problem: Problem) -> float:

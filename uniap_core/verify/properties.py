@@ -7,6 +7,7 @@ under which it comes back; nothing but numpy is needed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -19,7 +20,9 @@ from .. import artifact, cluster, problem
 from ..cluster import Cluster, Link, Node
 from ..costs import Candidate, CostTables, Price, Training
 from ..errors import BadValue
+from ..events import Emit, Progress, silent
 from ..graph import TOKENS, Flow, Layer, ModelGraph, Operator, Saved
+from ..posing import pose
 from ..problem import Problem
 from ..proposal import propose
 from ..strategy import RECOMPUTES, SHARDINGS, StrategySpace, divisors
@@ -227,7 +230,15 @@ PROPERTIES = (
 # --- the fuzz ---------------------------------------------------------------------------------------------------
 
 
-def fuzz(count: int, *, price: Price, solve: Solve, seed: int = 0) -> Verdict:
+def fuzz(
+    count: int,
+    *,
+    price: Price,
+    solve: Solve,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    emit: Emit = silent,
+) -> Verdict:
     """Try all properties on random cases.
 
     Parameters
@@ -240,6 +251,10 @@ def fuzz(count: int, *, price: Price, solve: Solve, seed: int = 0) -> Verdict:
         An exact solver: must answer to optimality, or say ``infeasible``.
     seed
         Case n of a seed is always the same.
+    time_limit_s
+        No case is begun after so many seconds, the first excepted; the evidence says how many were tried.
+    emit
+        Told of progress.
 
     Returns
     -------
@@ -247,8 +262,14 @@ def fuzz(count: int, *, price: Price, solve: Solve, seed: int = 0) -> Verdict:
         One check per property; the evidence says in how many cases it applied, a failure names cases.
     """
     tallies = {name: Tally() for name in PROPERTIES}
-    priced = 0
-    for number in range(count):
+    began, asked, priced = time.perf_counter(), count, 0
+    for number in range(asked):
+        count = number + 1
+        seconds = time.perf_counter() - began
+        if time_limit_s is not None and number and seconds > time_limit_s:
+            count = number
+            break
+        emit(Progress(seconds, number, asked, f"case {number}"))
         case = random_case(np.random.default_rng([seed, number]))
         try:
             tables = price(case.graph, case.cluster, case.space, case.candidate, None)
@@ -270,13 +291,13 @@ def _conclude(name: str, tally: Tally, count: int, priced: int, seed: int) -> Ch
 def _try(tallies: dict[str, Tally], number: int, case: Case, tables: CostTables, price: Price, solve: Solve) -> None:
     formed, same, verified, best = (tallies[name] for name in PROPERTIES[:4])
     try:
-        posed = tables.problem
+        posed = pose(tables)
     except BadValue as error:
         formed.count(number, error.cause)
         return
     formed.count(number, "")
     again = price(case.graph, case.cluster, case.space, case.candidate, None)
-    same.count(number, "" if problem.to_file(again.problem) == problem.to_file(posed) else "the tables differ")
+    same.count(number, "" if problem.to_file(pose(again)) == problem.to_file(posed) else "the tables differ")
     answer = solve(posed)
     verified.count(number, _verify(case, tables, answer))
     optimum = math.inf if answer.objective_s is None else answer.objective_s
@@ -304,6 +325,6 @@ def _worse(changed: Case, optimum: float, price: Price, solve: Solve) -> str:
         tables = price(changed.graph, changed.cluster, changed.space, changed.candidate, None)
     except BadValue as error:
         return f"it cannot be priced any more: {error.cause}"
-    found = solve(tables.problem).objective_s
+    found = solve(pose(tables)).objective_s
     now = math.inf if found is None else found
     return f"the optimum goes from {optimum:.6g} s to {now:.6g} s" if now > optimum * (1 + TOLERANCE) else ""

@@ -1,0 +1,38 @@
+"""What a report says in words: where the time of an iteration goes, and what the proof is of."""
+
+from __future__ import annotations
+
+from ..proposal import CandidateProof, Proposal
+
+
+def time_shares(proposal: Proposal) -> dict[str, float]:
+    """Share of the iteration by cause, summing to 1; ``idle`` is the bubble with the transfers in it.
+
+    Parts with no share are left out.
+    """
+    c, seconds = proposal.micro_batches, proposal.predicted.iteration_time_s
+    span = seconds * proposal.pp
+    shares: dict[str, float] = {}
+    for stage in proposal.stages:
+        for name, part in stage.time_parts_s.items():
+            shares[name] = shares.get(name, 0.0) + c * part / span
+    shares["idle"] = max(0.0, 1.0 - sum(shares.values()))
+    return {name: share for name, share in shares.items() if share > 0}
+
+
+def proof_line(proof: tuple[CandidateProof, ...], bound_s: float | None, objective_s: float) -> str:
+    """The proof of a sweep in one sentence."""
+    words = {
+        "solved": "solved",
+        "pruned": "pruned by bound",
+        "infeasible": "infeasible",
+        "impossible": "impossible",
+        "limit": "open",
+    }
+    counts = {outcome: sum(record.outcome == outcome for record in proof) for outcome in words}
+    parts = ", ".join(f"{count} {words[outcome]}" for outcome, count in counts.items() if count)
+    total = f"{len(proof)} candidate{'s' * (len(proof) != 1)}"
+    if not counts["limit"]:
+        return f"optimal over {total}: {parts}"
+    gap = "" if bound_s is None else f" within {max(0.0, 1 - bound_s / objective_s):.2%} of the optimum,"
+    return f"best found,{gap} {total}: {parts}"
