@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import warden
+from .architecture import ANY, ENTRIES, SHAPES, Entry, Value, beyond, complete, idle, mistyped
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .caches import folder as cache_folder
@@ -66,6 +67,15 @@ from .trust import allow as allow_source
 from .trust import check as check_source
 
 __all__ = [
+    "ANY",
+    "ENTRIES",
+    "SHAPES",
+    "Entry",
+    "Value",
+    "beyond",
+    "complete",
+    "idle",
+    "mistyped",
     "AXES",
     "Axis",
     "Grid",

@@ -413,8 +413,8 @@ def _may_lie(end: str, stage: int, depth: int) -> bool:
 def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int) -> str:
     """Why a layer cannot use a strategy, or an empty string.
 
-    Heads, key-value heads and widths must divide by tp, experts by ep, the sequence by 2 cp (causal balance), the
-    micro-batch by dp; a vocabulary is padded.
+    Heads and widths must divide by tp, key heads too or divide it, experts by ep, the sequence by 2 cp (causal
+    balance), the micro-batch by dp; a vocabulary is padded.
     """
     if divide_batch(candidate, strategy) is None:
         return f"the micro-batch of {candidate.micro_batch} does not divide by dp {strategy.dp}"
@@ -425,8 +425,8 @@ def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int
             return f"width {width} of {op.name} does not divide by tp {tp}"
         if op.split == "row" and op.inner % tp:
             return f"width {op.inner} of {op.name} does not divide by tp {tp}"
-        if op.kind == "attention" and op.split == "heads" and (op.heads % tp or (op.kv_heads or op.heads) % tp):
-            return f"{op.heads} heads ({op.kv_heads or op.heads} of keys) of {op.name} do not divide by tp {tp}"
+        if reason := op.misfit(tp):
+            return reason
         if strategy.cp > 1 and (op.rows.per_position == 0 or sequence % (2 * strategy.cp)):
             return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
         if op.experts and op.experts % strategy.ep:

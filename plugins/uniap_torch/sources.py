@@ -284,6 +284,7 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any] | None:
             "vocab_size": a["vocab"],
             "tie_word_embeddings": a["tied"],
         }
+        config |= {key: a[name] for key, name in LLAMA.items() if name in a}
         if family == "mixtral":
             config |= {"num_local_experts": a["experts"], "num_experts_per_tok": a["top_k"]}
         return config | {"model_type": family}
@@ -308,6 +309,9 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"model_type": "swin"} | picture | stages | sizes
     return None
 
+
+LLAMA = {"rope_theta": "rotary_base", "rms_norm_eps": "norm_eps"}
+"""Settings of Llama's config that the zoo records."""
 
 SWIN = {"depths": "depths", "num_heads": "stage_heads"}
 """Lists of Swin's config and what the zoo calls them."""

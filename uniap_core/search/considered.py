@@ -165,9 +165,24 @@ def _refusal(known: Considered, pin: Pin) -> UsageError:
         free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
         if any(pin.holds(value) for value in free.values(pin)):
             name = search.executor.name
-            return UsageError(f"{cause}; {name} runs nothing else here", "pin one of these, or choose another executor")
+            shapes = _undivided(search, pin)
+            return UsageError(
+                f"{cause}; {name} runs nothing else here{': ' + shapes if shapes else ''}",
+                "pin one of these, or choose another executor",
+            )
     reason = _reason(search, pin)
     return UsageError(f"{cause}{': ' + reason if reason else ''}", "pin one of these, or drop the pin")
+
+
+def _undivided(search: Search, pin: Pin) -> str:
+    """What of the model a pinned tensor parallel degree does not divide, though it may be run elsewhere."""
+    if pin.key != "tp" or pin.op != "=" or not isinstance(pin.value, int):
+        return ""
+    tp, graph = pin.value, search.graph
+    heads = {op.kv_heads for layer in graph.layers for op in layer.operators if op.split == "heads" and op.kv_heads}
+    found = [f"{count} key heads do not divide by tp {tp}" for count in sorted(heads) if count % tp]
+    found += [f"the sequence of {graph.sequence} does not divide by tp {tp}"] * (graph.sequence % tp > 0)
+    return "; ".join(found)
 
 
 def _reason(search: Search, pin: Pin) -> str:

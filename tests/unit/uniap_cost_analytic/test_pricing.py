@@ -62,6 +62,7 @@ def by_name(costs: CostTables, layer: int = 1) -> dict[str, dict[str, float]]:
             "iteration": float(row.iteration_s[0, k]),
             "state": float(row.state_bytes[k]),
             "stash": float(row.stash_bytes[k]),
+            "tensor": float(row.time_parts_s["tensor_parallel"][0, k]),
         }
         for k, s in enumerate(row.strategies)
     }
@@ -195,14 +196,25 @@ def test_materialized_attention_keeps_probabilities() -> None:
 
 
 def test_layouts_that_do_not_divide_are_left_out() -> None:
-    costs = tables(small(kv_heads=2), batch=4)
+    costs = tables(small(heads=12, kv_heads=6, hidden=768), batch=4)
     assert {s.tp for s in costs.layers[1].strategies} == {2}
     assert {s.tp for s in costs.layers[0].strategies} == {2, 4, 8}
 
 
+@pytest.mark.parametrize(("heads", "tp"), [(1, 2), (1, 8), (2, 4), (2, 8), (4, 8)])
+def test_key_heads_below_tp_are_repeated(heads: int, tp: int) -> None:
+    """Each rank keeps a head of keys and values; weights are split as ever, and what they make is gathered."""
+    name = f"tp{tp}-dp{8 // tp}"
+    space = StrategySpace(tp=(tp,), sequence_parallel=False)
+    few, own = (by_name(tables(small(kv_heads=n), space=space))[name] for n in (heads, tp))
+    assert few["stash"] == pytest.approx(own["stash"])
+    assert few["state"] < own["state"]
+    assert few["tensor"] > own["tensor"]
+
+
 def test_no_strategy_names_layer_and_cause() -> None:
     with pytest.raises(BadValue, match=r"layers.0.*micro-batch of 1 does not divide by dp"):
-        tables(small(kv_heads=1), batch=1)
+        tables(small(heads=3, kv_heads=3, hidden=768), batch=1)
     with pytest.raises(BadValue, match="no bf16 figure"):
         tables(cluster="8xV100-32G")
     with pytest.raises(BadValue, match="do not divide"):
