@@ -19,10 +19,11 @@ Kernels = Literal["eager", "fused"]
 
 
 class Hyperparameters(NamedTuple):
-    """A transformer as tables of runs describe it; 0 is unknown.
+    """A transformer as tables of runs describe it; 0, ``None`` and an empty word are unknown.
 
-    ``head_size`` 0 is hidden / heads; ``ffn`` is that of one expert where there are ``experts``, of which a token
-    visits ``top_k``.
+    ``head_size`` 0 is hidden / heads. A token visits ``top_k`` of ``experts`` (1: a dense model), each ``moe_ffn``
+    wide, and all ``shared_experts``; the first ``dense_layers`` have an MLP of ``ffn`` instead. Where ``moe_ffn`` is
+    unknown, ``ffn`` is that of an expert. ``family`` is a word of the plugin that builds it.
     """
 
     layers: int = 0
@@ -35,6 +36,10 @@ class Hyperparameters(NamedTuple):
     head_size: int = 0
     experts: int = 0
     top_k: int = 0
+    moe_ffn: int = 0
+    shared_experts: int | None = None
+    dense_layers: int | None = None
+    family: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,10 +87,9 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
     )
     model = row.get("model") or "model"
-    shape = Hyperparameters(
-        *(_number(row, name) or 0 for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq"))
-    )
-    shape = filled(model, shape, notes)
+    shape = filled(model, shape_of(row), notes)
+    if re.search(r"\blora\b", model, re.IGNORECASE):
+        notes.append("all weights trained: adapters are not priced from columns")
     tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
@@ -141,6 +140,36 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     )
     buckets = stack.buckets_bytes if sharding in ("zero1", "zero2") and dp > 1 else 0.0
     return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space, buckets)
+
+
+def shape_of(row: Mapping[str, str]) -> Hyperparameters:
+    """The model that a row's columns state, what is blank left unknown.
+
+    Raises
+    ------
+    BadValue
+        If a column is malformed, or ``head_size`` and ``head_dim`` contradict each other.
+    """
+    names = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq")
+    size, other = _number(row, "head_size"), _number(row, "head_dim")
+    if size and other and size != other:
+        raise BadValue(f"head_size is {size} and head_dim {other}", "give one of them")
+    experts = _count(row, "experts")
+    return Hyperparameters(
+        *(_number(row, name) or 0 for name in names),
+        head_size=size or other or 0,
+        experts=0 if experts is None else max(1, experts),
+        top_k=_count(row, "top_k") or 0,
+        moe_ffn=_count(row, "moe_ffn") or 0,
+        shared_experts=_count(row, "shared_experts"),
+        dense_layers=_count(row, "dense_layers"),
+        family=(row.get("family") or "").strip(),
+    )
+
+
+def _count(row: Mapping[str, str], name: str) -> int | None:
+    """A number that may be 0, or ``None`` if it is blank."""
+    return 0 if (row.get(name) or "").strip() == "0" else _number(row, name)
 
 
 def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
