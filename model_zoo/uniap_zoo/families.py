@@ -19,7 +19,7 @@ _OTHER = re.compile(
 """Names of models with layers that are no attention."""
 
 _MIXTURES = re.compile(
-    r"mixtral|\d+x\d+(\.\d+)?b|moe|(^|[^a-z])a\d+(\.\d+)?b|[-_ ]\d+e$|deepseek.*(v[2-9]|r1)|kimi|glm[-_ ]?(4\.5|4\.[6-9]|5)"
+    r"mixtral|\d+x\d+(\.\d+)?b|moe|(^|[^a-z])a\d+(\.\d+)?b|[-_ ]\d+e$|deepseek.*(v[2-9]|r1)|kimi|glm[-_ ]?(4\.[5-9]|5)"
     r"|gpt[-_ ]?oss|dbrx|grok"
 )
 _NAMED = (
@@ -97,7 +97,7 @@ def family_of(model: str, sizes: Hyperparameters, notes: list[str]) -> Family:
         if not sizes.ffn and model != "model":
             raise BadValue(f"no family is known by the name {model}", "give ffn, or the column family")
         notes.append(f"{'Llama' if _grouped(sizes) else 'GPT'}'s layers: the name says nothing")
-    if gated or _grouped(sizes) and not word:
+    if gated or (_grouped(sizes) and not word):
         return Family("llama")
     return Family(word or "gpt")
 
