@@ -177,8 +177,7 @@ def _filled(model: str, family: str, version: str, sizes: Hyperparameters, notes
     if not sizes.sequence:
         sizes = sizes._replace(sequence=512 if family in ("bert", "t5") else 2048)
         notes.append(f"sequence {sizes.sequence}")
-    more = {"heads": heads, "kv_heads": sizes.kv_heads or heads, "ffn": ffn, "vocab": vocab, "head_size": size}
-    return sizes._replace(**more)
+    return sizes._replace(heads=heads, kv_heads=sizes.kv_heads or heads, ffn=ffn, vocab=vocab, head_size=size)
 
 
 def grouped(graph: ModelGraph, sizes: Hyperparameters) -> ModelGraph:

@@ -150,13 +150,18 @@ def shape_of(row: Mapping[str, str]) -> Hyperparameters:
     BadValue
         If a column is malformed, or ``head_size`` and ``head_dim`` contradict each other.
     """
-    names = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq")
     size, other = _number(row, "head_size"), _number(row, "head_dim")
     if size and other and size != other:
         raise BadValue(f"head_size is {size} and head_dim {other}", "give one of them")
     experts = _count(row, "experts")
     return Hyperparameters(
-        *(_number(row, name) or 0 for name in names),
+        layers=_number(row, "layers") or 0,
+        hidden=_number(row, "hidden") or 0,
+        heads=_number(row, "heads") or 0,
+        kv_heads=_number(row, "kv_heads") or 0,
+        ffn=_number(row, "ffn") or 0,
+        vocab=_number(row, "vocab") or 0,
+        sequence=_number(row, "seq") or 0,
         head_size=size or other or 0,
         experts=0 if experts is None else max(1, experts),
         top_k=_count(row, "top_k") or 0,
