@@ -62,6 +62,8 @@ class ModelPlugin:
     from_hyperparameters
         ``(name, Hyperparameters, notes, granule, kernels) -> ModelGraph``, see :func:`from_hyperparameters`; ``None``
         for models that are not its own.
+    kernels
+        ``(graph, kernels) -> ModelGraph``: the same model with other kernels; ``None`` for graphs that are not its own.
     profile
         ``(graph, device, path, emit, *, tp, samples, precision, ranks, links) -> Profile``, if it measures layers.
     """
@@ -75,6 +77,7 @@ class ModelPlugin:
     trace: str = ""
     published: str = ""
     from_hyperparameters: str = ""
+    kernels: str = ""
     profile: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
@@ -220,6 +223,17 @@ def from_hyperparameters(
         if graph is not None:
             return graph
     raise UnknownName(f"no plugin builds {name!r} from hyper-parameters", "plan it as a graph of its own")
+
+
+def with_kernels(graph: ModelGraph, kernels: Kernels) -> ModelGraph:
+    """A model with these kernels of norms, rotary embeddings and activations; as it is where nobody can build them."""
+    if graph.architecture.get("kernels", kernels) == kernels:
+        return graph
+    for build in _declared("kernels"):
+        built: ModelGraph | None = build(graph, kernels)
+        if built is not None:
+            return built
+    return graph
 
 
 def profiler() -> Callable[..., Any]:

@@ -114,4 +114,6 @@ def sizes_of(name: str) -> Hyperparameters:
     fields = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "experts", "top_k")
     values = {field: int(known.get(field, 0)) for field in fields}
     values["layers"] += int(known.get("decoder_layers", 0))
-    return Hyperparameters()._replace(**values)
+    return Hyperparameters(
+        *(values[name] for name in Hyperparameters._fields[:6]), 0, 0, *(values[f] for f in fields[6:])
+    )

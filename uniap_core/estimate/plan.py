@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..costs import Candidate, CostTables, LayerCosts, Price, Training
+from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
 from ..pipeline import Pipeline
 from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
+from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
 from .hardware import cluster_of
 from .published import filled
-from .system import Stack
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -35,6 +35,12 @@ BY_WORKSPACE = ("workspace", "fragmentation")
 """Parts of the reserve that grow with what layers need while they run."""
 
 
+DECODERS = ("gpt", "llama", "mixtral")
+"""Families whose attention may be a fused kernel or not."""
+
+BUCKETED = ("zero1", "zero2")
+"""Shardings under which gradients are reduced by buckets."""
+
 LENIENCE = 1.3
 """A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
 no master copy): fields that its row leaves open are raised only if the estimate is over by more than this."""
@@ -42,13 +48,12 @@ no master copy): fields that its row leaves open are raised only if the estimate
 
 @dataclass(frozen=True)
 class Plan:
-    """What a row says, filled up with defaults; ``buckets_bytes`` are buffers that its framework keeps besides."""
+    """What a row says, filled up with defaults."""
 
     graph: ModelGraph
     cluster: Cluster
     candidate: Candidate
     space: StrategySpace
-    buckets_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,9 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         ep = math.gcd(ep, dp * cp)
         notes.append(f"ep {ep}")
     stack = Stack(row.get("system") or "")
-    granule = 128 * tp if stack.megatron else 1
-    graph = from_hyperparameters(model, shape, notes, granule, stack.kernels)
+    if not stack.name:
+        notes.append(f"software {DEFAULT}")
+    graph = from_hyperparameters(model, shape, notes, kernels=stack.kernels)
     batch = _number(row, "global_batch")
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
@@ -110,26 +116,25 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     sharding = _sharding(row.get("sharding") or stack.sharding, pp, notes)
     recompute = _recompute(row.get("recompute") or "")
     precision = _precision_of(row, cluster, notes)
-    era = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
-    older = precision == "fp16" or (recompute == "full" and sharding != "zero3" and graph.family != "llama")
-    modern = era >= 2 or (era == 1 and not older) or shape.sequence > 4096
-    # Fused attention takes 16-bit operands.
-    fused = modern and precision not in ("fp32", "tf32")
-    if recompute is None and not modern and precision == "fp16" and stack.megatron:
+    older = recompute == "full" and sharding != "zero3" and graph.family != "llama"
+    fused = stack.fuses_attention(era_of(cluster), precision, graph.sequence, older=older)
+    if recompute is None and not fused and precision == "fp16" and stack.megatron:
         # It had nothing else then, and recomputed every layer (Shoeybi et al. 2019, section 5).
         recompute = "full"
         notes.append("recompute full")
     micro, count = _micro_batches(row, batch, dp, pp, notes)
-    training = Training(
-        global_batch=micro * dp * count,
+    training = training_of(
+        stack,
+        cluster,
+        graph.family,
+        graph.sequence,
+        batch=micro * dp * count,
         precision=precision,
-        flash_attention=fused,
-        flash_version=stack.flash_version(model, cluster),
-        tensor_overlap=stack.tensor_overlap(era),
-        scatter_gather=stack.scatter_gather,
-        # Mixed-precision recipes of the time before fused attention had dropout.
-        dropout=not fused and precision in ("fp16", "bf16") and graph.family != "llama",
+        attention=_attention(row),
+        older=older,
     )
+    if not fused and graph.architecture.get("family") in DECODERS:
+        notes.append(f"attention not fused{', dropout' if training.dropout else ''}, as in recipes of its time")
     space = StrategySpace(
         tp=(tp,),
         dp=(dp,),
@@ -139,8 +144,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         recomputes=(recompute,) if recompute else RECOMPUTES,
         sequence_parallel=fused,
     )
-    buckets = stack.buckets_bytes if sharding in ("zero1", "zero2") and dp > 1 else 0.0
-    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space, buckets)
+    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space)
 
 
 def shape_of(row: Mapping[str, str]) -> Hyperparameters:
@@ -173,6 +177,14 @@ def shape_of(row: Mapping[str, str]) -> Hyperparameters:
     )
 
 
+def _attention(row: Mapping[str, str]) -> Attention | None:
+    """The kernel of attention that a row states, or ``None``."""
+    word = (row.get("attention") or "").strip().lower()
+    if word not in ("", "eager", "fused"):
+        raise BadValue(f"attention is {word!r}", "write eager or fused")
+    return {"eager": "eager", "fused": "fused"}.get(word)  # type: ignore[return-value]
+
+
 def _count(row: Mapping[str, str], name: str) -> int | None:
     """A number that may be 0, or ``None`` if it is blank."""
     return 0 if (row.get(name) or "").strip() == "0" else _number(row, name)
@@ -186,11 +198,6 @@ def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
 
 _NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")
 """What sources write where they know nothing."""
-
-
-_ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
-"""Fused attention and sequence parallelism: never before Ampere, always after it; on it, unless the recipe is the
-older one (a GPT whose activations are recomputed in full, or fp16)."""
 
 
 def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Prediction:
@@ -212,7 +219,7 @@ def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Predict
     for sharding, recompute in options:
         space = msgspec.structs.replace(plan.space, shardings=(sharding,), recomputes=(recompute,))
         tables = price(plan.graph, plan.cluster, space, plan.candidate)
-        found = _uniform(plan, tables, 0)
+        found = uniform(plan.graph, tables, 0)
         if found.likely:
             break
     if len(options) > 1 and notes is not None:
@@ -237,16 +244,16 @@ _RISING: tuple[tuple[Sharding, Recompute], ...] = (
 """Pairs of sharding and recomputation by what they cost."""
 
 
-def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
+def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
-    problem, c = pose(tables), plan.candidate.micro_batches
-    chunk = even_split(plan.graph, problem.depth)
+    problem, c = pose(tables), tables.candidate.micro_batches
+    chunk = even_split(graph, problem.depth)
     value = problem.evaluate(Assignment(chunk, (k,) * len(chunk)))
     total = value.objective_s
     if not math.isfinite(total):
         raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
     stage = tuple(problem.chunks[j] for j in chunk)
-    memory = _memory(plan, tables, chunk, k)
+    memory = _memory(tables, chunk, k)
     reserves = _reserves(tables, stage, k)
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
@@ -262,14 +269,14 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     return Prediction(total, max(seen), context, fits, likely, parts)
 
 
-def _memory(plan: Plan, tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
+def _memory(tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
     """Bytes of state and activations of each rank at its fullest moment, without its reserve."""
     problem = pose(tables)
     state, stash = [0.0] * problem.depth, [0.0] * problem.depth
     for layer, j in zip(tables.layers, chunk, strict=True):
         state[j] += _state(layer, k)
         stash[j] += float(layer.stash_bytes[k])
-    bare = [Rank(r.memory_bytes, plan.buckets_bytes, r.in_flight) for r in problem.ranks]
+    bare = [Rank(r.memory_bytes, 0.0, r.in_flight) for r in problem.ranks]
     return [
         rank.need_bytes([(state[j], stash[j]) for j in held]) for rank, held in zip(bare, problem.held, strict=True)
     ]
@@ -289,6 +296,9 @@ def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, l
     found = {name: list(values) for name, values in tables.reserved_parts_bytes.items()}
     if not found:
         return {"reserve": [s.reserved_bytes for s in tables.ranks]}
+    strategy = tables.layers[0].strategies[k]
+    if "buckets" in found and (strategy.sharding not in BUCKETED or strategy.dp == 1):
+        found["buckets"] = [0.0] * len(tables.ranks)
     if "workspace" not in found or any(layer.workspace_bytes is None for layer in tables.layers):
         return found
     need = [0.0] * len(tables.ranks)

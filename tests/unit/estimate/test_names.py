@@ -10,7 +10,14 @@ from uniap_core.estimate import estimate
 from uniap_zoo.published import KNOWN
 
 RUN = {"gpu": "H100-80GB", "num_gpus": "8", "gpus_per_node": "8", "tp": "1", "pp": "1", "cp": "1", "ep": "1", "dp": "8"}
-RUN |= {"global_batch": "16", "micro_batch": "1", "sharding": "zero3", "recompute": "full", "precision": "bf16"}
+RUN |= {
+    "system": "PyTorch FSDP",
+    "global_batch": "16",
+    "micro_batch": "1",
+    "sharding": "zero3",
+    "recompute": "full",
+    "precision": "bf16",
+}
 DENSE = {"layers": "28", "hidden": "3584", "heads": "28", "kv_heads": "4", "head_size": "128", "ffn": "18944"}
 DENSE |= {"vocab": "152064", "seq": "4096"}
 SPARSE = {"layers": "12", "hidden": "2048", "heads": "32", "kv_heads": "4", "head_size": "128", "ffn": "6144"}
