@@ -111,9 +111,8 @@ def sizes_of(name: str) -> Hyperparameters:
     if name in KNOWN:
         return KNOWN[name]
     known = catalogue.build(name, None).architecture
-    fields = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "experts", "top_k")
-    values = {field: int(known.get(field, 0)) for field in fields}
-    values["layers"] += int(known.get("decoder_layers", 0))
-    return Hyperparameters(
-        *(values[name] for name in Hyperparameters._fields[:6]), 0, 0, *(values[f] for f in fields[6:])
-    )
+    fields = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab")
+    layers, hidden, heads, kv_heads, ffn, vocab = (int(known.get(field, 0)) for field in fields)
+    layers += int(known.get("decoder_layers", 0))
+    experts, top_k = int(known.get("experts", 0)), int(known.get("top_k", 0))
+    return Hyperparameters(layers, hidden, heads, kv_heads, ffn, vocab, experts=experts, top_k=top_k)
