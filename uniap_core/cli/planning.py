@@ -11,6 +11,8 @@ from . import Json, command, print_json, read_plan
 from .progress import progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..advise.replan import Kept
     from ..errors import Infeasible
     from ..events import Emit
@@ -133,6 +135,18 @@ def plan(
     if json:
         documents = [plans.to_file(each) for each in found.plans]
         return print_json(documents[0] if top == 1 else documents)
+    console = _print_plans(found)
+    for price in prices:
+        console.print(f"  [bold]pins[/]      {price.sentence()}")
+    if kept is not None:
+        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
+    if output:
+        console.print(f"  [bold]written[/]   {output}")
+    return None
+
+
+def _print_plans(found: Sweep) -> Console:
+    """Print the best plan and the others that were asked for."""
     from rich.console import Console
 
     from ..report.terminal import print_plan
@@ -143,13 +157,7 @@ def plan(
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
         console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
         print_plan(other, console)
-    for price in prices:
-        console.print(f"  [bold]pins[/]      {price.sentence()}")
-    if kept is not None:
-        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
-    if output:
-        console.print(f"  [bold]written[/]   {output}")
-    return None
+    return console
 
 
 def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
