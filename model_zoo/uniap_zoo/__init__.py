@@ -19,6 +19,7 @@ MODELS = ModelPlugin(
     describe="uniap_zoo:summary",
     build="uniap_zoo:build",
     published="uniap_zoo.published:published",
+    kernels="uniap_zoo.catalogue:with_kernels",
     from_hyperparameters="uniap_zoo.tabulated:graph_of",
     handles=f"({'|'.join(FAMILIES)}):.*",
 )

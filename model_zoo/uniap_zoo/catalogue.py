@@ -13,6 +13,7 @@ from msgspec import structs
 
 from uniap_core.errors import BadValue, UnknownName
 from uniap_core.graph import ModelGraph
+from uniap_core.models import Kernels
 
 from .operators import KERNELS
 
@@ -173,6 +174,19 @@ def build(name: str, sequence: int | None = None) -> ModelGraph:
         parameters["sequence"] = sequence
     graph: ModelGraph = _builder(family)(**parameters, name=name)
     return structs.replace(graph, source=f"zoo:{name}")
+
+
+def with_kernels(graph: ModelGraph, kernels: Kernels) -> ModelGraph | None:
+    """A graph of the zoo with other kernels, or ``None`` for others and for models whose name says the kernels."""
+    if not graph.source.startswith("zoo:") or "kernels=" in graph.source:
+        return None
+    family = str(graph.architecture["family"])
+    known = dict(graph.architecture) | {"kernels": kernels, "sequence": graph.sequence}
+    known["positions_learned"] = known.get("positions", 0)
+    built: ModelGraph = _builder(family)(
+        **{key: known[key] for key in _signature(family) if key in known}, name=graph.name
+    )
+    return structs.replace(built, source=graph.source)
 
 
 def positions_learned(family: str, parameters: dict[str, Any]) -> int:

@@ -40,6 +40,7 @@ from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
 from .memory import local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+from .vocabulary import padded
 
 CONTEXT_BYTES = 1.5 * 2**30
 """CUDA context, cuBLAS workspaces and NCCL buffers: outside the allocator (nvidia-smi minus reserved)."""
@@ -164,12 +165,18 @@ class Pricing:
 
     def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
         """One pass of a layer in each direction on one device of a stage."""
-        operators = tuple(op for op in layer.operators if active(op, self.training))
+        operators = self.operators(layer, cut.tp)
         return layout_costs(operators, cut, place, self.training, self.constants(self.sites[site].device))
+
+    def operators(self, layer: Layer, tp: int) -> tuple[Operator, ...]:
+        """The operators of a layer that run, vocabularies padded."""
+        running = tuple(op for op in layer.operators if active(op, self.training))
+        multiple = self.training.vocabulary_multiple
+        return padded(running, tp, multiple) if multiple > 1 else running
 
     def stash(self, layer: Layer, inputs: Inputs, strategy: Strategy) -> float:
         """Bytes that a layer stashes per micro-batch in flight."""
-        operators = tuple(op for op in layer.operators if active(op, self.training))
+        operators = self.operators(layer, strategy.tp)
         return stash_bytes(operators, inputs, self.cut(strategy), strategy, self.training)
 
     def reached(self, layer: Layer) -> bool:
@@ -223,7 +230,6 @@ class Pricing:
                 + "; ".join(list(reasons)[:3]),
                 "allow other tensor, context or data parallel degrees, or change the batch or the micro-batches",
             )
-        operators = tuple(op for op in layer.operators if active(op, self.training))
         copies = self.candidate.pp > 1
         times = np.empty((3, len(self.sites), len(fitting)))
         parts = np.empty((5, len(self.sites), len(fitting)))
@@ -235,7 +241,7 @@ class Pricing:
                 if (i, cut) not in layouts:
                     layouts[i, cut] = self.layout(layer, i, cut, place)
                 priced = price_layer(
-                    operators,
+                    self.operators(layer, strategy.tp),
                     layouts[i, cut],
                     strategy,
                     place,
@@ -294,26 +300,26 @@ class Pricing:
         """Bytes by part (rows) and strategy."""
 
         def held(strategy: Strategy, *, frozen: bool) -> tuple[float, float]:
-            return local_parameters(layer.operators, strategy, copies=copies, frozen=frozen)
+            return local_parameters(self.operators(layer, strategy.tp), strategy, copies=copies, frozen=frozen)
 
         return np.array([state_bytes(held(s, frozen=True), held(s, frozen=False), s, self.recipe) for s in fitting]).T
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1
-        operators = tuple(op for op in layer.operators if active(op, self.training))
+        running = [self.operators(layer, s.tp) for s in fitting]
         return np.array(
             [
                 transient_bytes(
-                    operators,
+                    mine,
                     self.cut(s),
                     s,
-                    local_parameters(operators, s, copies=copies),
-                    local_parameters(operators, s, copies=copies, frozen=False),
+                    local_parameters(mine, s, copies=copies),
+                    local_parameters(mine, s, copies=copies, frozen=False),
                     self.recipe,
                     self.training,
                     backward=self.reached(layer),
                 )
-                for s in fitting
+                for mine, s in zip(running, fitting, strict=True)
             ]
         )
 
@@ -338,6 +344,8 @@ class Pricing:
             parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
             parts["fragmentation"].append(FRAGMENTED * parts["workspace"][-1])
             parts["margin"].append(MARGIN_SHARE * memory)
+        if self.training.buckets_bytes:  # some strategies need them, and the reserve is that of all
+            parts["buckets"] = [self.training.buckets_bytes] * depth
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
     def _charged(self, priced: PricedLayer, end: str, workspace: tuple[float, ...]) -> LayerCosts:

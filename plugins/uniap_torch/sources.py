@@ -138,6 +138,12 @@ def hugging_face(path: str, sequence: int | None) -> Source:
         try:
             module = build(config)
         except Exception as error:  # whatever the model's own code raises for values it does not like
+            kernel = getattr(config, "_attn_implementation", None)
+            if kernel and "attention" in str(error).lower():
+                raise BadValue(
+                    f"{path}: attn_implementation {kernel!r} of the config does not build here: {_reason(error)}",
+                    "leave attn_implementation out of the config (plan --attention fused prices a fused kernel)",
+                ) from error
             raise BadValue(f"{path}: the model does not build: {_reason(error)}", "correct the config") from error
     if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = getattr(config, "pad_token_id", None) or 0

@@ -62,6 +62,16 @@ Schedule = Annotated[str, typer.Option(help="Pipeline schedule: 1f1b or gpipe.")
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
 Executor = Annotated[str | None, typer.Option(help="Narrow the space to what this executor can launch.")]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--system", help="Software to price: megatron, nemo, deepspeed, fsdp, torchtitan (default: executor's)."
+    ),
+]
+AttentionOption = Annotated[
+    str | None,
+    typer.Option("--attention", help="eager or fused (default: the software's; of traced models, as traced)."),
+]
 PinList = Annotated[
     list[str], typer.Option("--pin", help="Fix a choice: pp=4, 'tp<=4', 'layers.0-15:recompute=full', uniform.")
 ]
@@ -82,6 +92,8 @@ def plan(
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,
+    system: SystemOption = None,
+    attention: AttentionOption = None,
     pin: PinList = [],  # noqa: B006
     max_strategies: Annotated[
         int | None, typer.Option(min=1, help="At most so many different strategies; 1 is a uniform plan.")
@@ -118,6 +130,8 @@ def plan(
             cost_model=cost_model,
             profile=profile,
             executor=executor,
+            system=system,
+            attention=attention,  # type: ignore[arg-type]
             pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
             top=top,
             time_limit=time_limit,
@@ -212,6 +226,8 @@ def candidate(
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,
+    system: SystemOption = None,
+    attention: AttentionOption = None,
     pin: PinList = [],  # noqa: B006
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the problem file here.")] = None,
     write_mps: Annotated[
@@ -238,6 +254,8 @@ def candidate(
         cost_model=cost_model,
         profile=profile,
         executor=executor,
+        system=system,
+        attention=attention,  # type: ignore[arg-type]
         pins=pin,
     )
     chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
