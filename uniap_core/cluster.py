@@ -1,7 +1,8 @@
 """Devices, nodes and links: what a plan runs on.
 
 Device kinds come from ``catalogue/devices.toml`` (datasheet figures and measured matmul ceilings, each with its
-source). A cluster is a preset ("4x8xH100-80G": nodes x devices x kind) or a TOML file.
+source) and from the ``[[kinds]]`` of a user's file. A cluster is a preset ("4x8xH100-80G": nodes x devices x kind) or
+a TOML file.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from . import artifact
+from . import artifact, kind_tables
 from .errors import BadFile, BadValue, UnknownName
 
 GIB = 2**30
@@ -88,12 +90,34 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.peak_flops[precision]
 
 
+class Bank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``devices`` equal accelerators of a node that has several kinds."""
+
+    device: Device
+    devices: int
+
+
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``devices`` equal accelerators joined by ``link``."""
+    """``devices`` accelerators joined by ``link``: the first of them ``device``, then those of ``others``.
+
+    ``others`` is left out of files where all are equal, as it was before there were nodes of several kinds.
+    """
 
     device: Device
     devices: int
     link: Link
+    others: tuple[Bank, ...] | UnsetType = UNSET
+
+    @property
+    def banks(self) -> tuple[Bank, ...]:
+        """Its devices in rank order, those that are equal and neighbours together."""
+        others = self.others or ()
+        return Bank(self.device, self.devices - sum(bank.devices for bank in others)), *others
+
+    def with_devices(self, change: Callable[[Device], Device]) -> Node:
+        """The same node of changed devices."""
+        others = self.others and tuple(Bank(change(bank.device), bank.devices) for bank in self.others)
+        return msgspec.structs.replace(self, device=change(self.device), others=others or UNSET)
 
 
 class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, kw_only=True):
@@ -114,6 +138,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         for node in self.nodes:
             if node.devices < 1:
                 raise BadValue(f"a node of {self.name} has {node.devices} devices", "give at least one")
+            if any(bank.devices < 1 for bank in node.banks):
+                raise BadValue(f"a node of {self.name} has other devices than it counts", "let the counts add up")
             for value in (node.device.memory_bytes, node.device.memory_Bps, node.link.bandwidth_Bps):
                 _positive(value, f"cluster {self.name}")
         _positive(self.inter.bandwidth_Bps, f"cluster {self.name}: inter")
@@ -125,8 +151,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
 
     @cached_property
     def homogeneous(self) -> bool:
-        """True if all nodes are alike."""
-        return all(node == self.nodes[0] for node in self.nodes)
+        """True if all devices and all nodes are alike."""
+        return not self.nodes[0].others and all(node == self.nodes[0] for node in self.nodes)
 
     @cached_property
     def node_size(self) -> int:
@@ -136,7 +162,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     @property
     def best_precision(self) -> str:
         """The usual training precision of the devices: bf16, else fp16, else fp32."""
-        have = [set(node.device.peak_flops) for node in self.nodes]
+        have = [set(device.peak_flops) for device in self.device_kinds]
         return next((p for p in ("bf16", "fp16") if all(p in flops for flops in have)), "fp32")
 
     @cached_property
@@ -144,9 +170,46 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         """Node index of each rank."""
         return tuple(i for i, node in enumerate(self.nodes) for _ in range(node.devices))
 
+    @cached_property
+    def device_of(self) -> tuple[Device, ...]:
+        """Device of each rank."""
+        return tuple(bank.device for node in self.nodes for bank in node.banks for _ in range(bank.devices))
+
+    @cached_property
+    def device_kinds(self) -> tuple[Device, ...]:
+        """The different devices, in rank order."""
+        found: list[Device] = []
+        for node in self.nodes:
+            found += [bank.device for bank in node.banks if bank.device not in found]
+        return tuple(found)
+
     def device(self, rank: int) -> Device:
         """The device of a rank."""
-        return self.nodes[self.node_of[rank]].device
+        return self.device_of[rank]
+
+    def stage_devices(self, stage: int, depth: int) -> tuple[Device, ...]:
+        """The devices of a stage; equal ones of a node once."""
+        ranks = self.stage_ranks(stage, depth)
+        return tuple({id(device): device for device in self.device_of[ranks.start : ranks.stop]}.values())
+
+    def reordered(self, order: Sequence[int]) -> Cluster:
+        """The same machines with their nodes in another order, which its name then says.
+
+        Raises
+        ------
+        BadValue
+            If the order does not name every node once, from 0.
+        """
+        if sorted(order) != list(range(len(self.nodes))):
+            raise BadValue(
+                f"the order {','.join(map(str, order))} does not name each of the {len(self.nodes)} nodes once",
+                f"write the numbers 0 to {len(self.nodes) - 1} with commas, each once",
+            )
+        nodes = tuple(self.nodes[i] for i in order)
+        if nodes == self.nodes:
+            return self
+        name = f"{self.name} (nodes {','.join(map(str, order))})"
+        return msgspec.structs.replace(self, name=name, nodes=nodes)
 
     def stage_ranks(self, stage: int, depth: int) -> range:
         """Ranks of a stage: stages take equal, consecutive blocks of ranks."""
@@ -214,13 +277,11 @@ PRESETS = (
 @cache
 def kinds() -> dict[str, Kind]:
     """The device catalogue, by kind."""
-    import tomllib
-
-    text = resources.files("uniap_core").joinpath("catalogue/devices.toml").read_text()
-    return {name: _kind(name, dict(row)) for name, row in tomllib.loads(text).items()}
+    return {name: _kind(name, row) for name, row in kind_tables.catalogue().items()}
 
 
-def _kind(name: str, row: dict[str, Any]) -> Kind:
+def _kind(name: str, row: kind_tables.Row) -> Kind:
+    row = dict(row)
     device = Device(
         name=name,
         memory_bytes=row.pop("memory_gib") * GIB,
@@ -232,9 +293,11 @@ def _kind(name: str, row: dict[str, Any]) -> Kind:
         generation=row.pop("generation"),
         source=row.pop("source"),
     )
-    for end in ("link", "inter"):
-        row[end] = Link(row[end]["kind"], row[end]["GBps"] * 1e9, row[end]["latency_us"] * 1e-6)
-    return msgspec.convert({"device": device, **row}, Kind)
+    ends = {end: Link(row[end]["kind"], row[end]["GBps"] * 1e9, row[end]["latency_us"] * 1e-6) for end in LINKS}
+    return msgspec.convert({"device": device, **row, **ends}, Kind)
+
+
+LINKS = ("link", "inter")
 
 
 def preset(name: str) -> Cluster:
@@ -251,12 +314,12 @@ def preset(name: str) -> Cluster:
         If the name does not parse or the kind is not in the catalogue.
     """
     match = re.fullmatch(r"(?:(\d+)x)?(\d+)x([A-Za-z].*)", name)
-    kind = _find_kind(match.group(3)) if match else None
-    if match is None or kind is None:
+    if match is None:
         raise UnknownName(
             f"there is no cluster named {name!r}",
-            f"write NODESxDEVICESxKIND with a kind of {', '.join(kinds())}, or name a TOML file",
+            "write NODESxDEVICESxKIND like 2x8xA100-40G with a kind of uniap clusters, or name a TOML file",
         )
+    kind = _named(match.group(3), kinds(), f"cluster {name!r}")
     nodes, devices = int(match.group(1) or 1), int(match.group(2))
     if nodes * devices == 0:
         raise BadValue(f"cluster {name!r} has no device", "give at least one node and one device")
@@ -265,11 +328,19 @@ def preset(name: str) -> Cluster:
     return Cluster(name=name, nodes=(node,) * nodes, inter=inter, price_per_device_hour=price)
 
 
-def _find_kind(word: str) -> Kind | None:
-    for name, kind in kinds().items():
-        if word.lower() in (name.lower(), *(alias.lower() for alias in kind.aliases)):
-            return kind
-    return None
+def _named(word: str, known: dict[str, Kind], title: str) -> Kind:
+    """The kind of a name or an alias, in any case.
+
+    Raises
+    ------
+    UnknownName
+        If there is none, with those that may be meant.
+    """
+    aliases = {name: kind.aliases for name, kind in known.items()}
+    found = kind_tables.find(word, aliases)
+    if found is None:
+        raise kind_tables.unknown(word, aliases, title)
+    return known[found]
 
 
 def load(name: str) -> Cluster:
@@ -287,22 +358,49 @@ def load(name: str) -> Cluster:
     return preset(name)
 
 
-class NodeTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A ``[[nodes]]`` table of a cluster file."""
+class DeviceTable(msgspec.Struct, forbid_unknown_fields=True):
+    """An entry of ``devices`` in a ``[[nodes]]`` table whose devices are of several kinds."""
 
     kind: str
-    devices: int
+    count: int = 1
+    memory_gib: float | None = None
+
+
+class NodeTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A ``[[nodes]]`` table of a cluster file: ``kind`` and how many, or a list of those."""
+
+    devices: int | list[DeviceTable]
+    kind: str | None = None
     count: int = 1
     link_GBps: float | None = None
     link_latency_us: float | None = None
     memory_gib: float | None = None
 
+    def entries(self) -> list[DeviceTable]:
+        """Its devices by kind, in rank order.
+
+        Raises
+        ------
+        BadValue
+            If it gives a kind twice or none.
+        """
+        several = isinstance(self.devices, list)
+        if several == (self.kind is not None) or not self.devices:
+            raise BadValue(
+                "a [[nodes]] table gives the kinds of its devices twice, or none",
+                'write kind = "A100-80G", devices = 8, or devices = [{kind = "A100-80G", count = 1}, ...]',
+            )
+        if isinstance(self.devices, list):
+            return [msgspec.structs.replace(e, memory_gib=e.memory_gib or self.memory_gib) for e in self.devices]
+        return [DeviceTable(self.kind or "", self.devices, self.memory_gib)]
+
 
 class ClusterTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A cluster file: ``name``, ``[[nodes]]``, and optionally the link between nodes and a price."""
+    """A cluster file: ``name``, ``[[nodes]]``, and optionally own ``[[kinds]]``, the link between nodes and a price."""
 
     name: str
     nodes: list[NodeTable]
+    kinds: list[kind_tables.KindTable] = []
     inter_GBps: float | None = None
     inter_latency_us: float | None = None
     price_per_device_hour: float | None = None
@@ -326,20 +424,38 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
         raise BadFile(f"{origin} is not TOML: {error}", "correct the syntax") from None
     except msgspec.ValidationError as error:
         raise BadFile(f"{origin}: {error}", "correct that field; docs/formats.md lists them") from None
+    known = {**kinds(), **{name: _kind(name, row) for name, row in kind_tables.own(table.kinds).items()}}
     nodes: list[Node] = []
-    inter: Link | None = None
+    inters: list[Link] = []
     for row in table.nodes:
-        kind = _find_kind(row.kind)
-        if kind is None:
-            raise UnknownName(f"{origin}: there is no device kind {row.kind!r}", f"known: {', '.join(kinds())}")
-        inter = inter or _changed(kind.inter, table.inter_GBps, table.inter_latency_us)
-        device = kind.device
-        if row.memory_gib is not None:
-            device = msgspec.structs.replace(device, memory_bytes=row.memory_gib * GIB)
-        nodes += [Node(device, row.devices, _changed(kind.link, row.link_GBps, row.link_latency_us))] * row.count
-    if inter is None:
+        node, found = _node(row, known, origin)
+        nodes += [node] * row.count
+        inters += found
+    if not inters:
         raise BadFile(f"{origin} lists no nodes", "add a [[nodes]] table with kind and devices")
+    # What joins unequal nodes is as fast as the slowest of them.
+    inter = _changed(_slowest(inters), table.inter_GBps, table.inter_latency_us)
     return Cluster(name=table.name, nodes=tuple(nodes), inter=inter, price_per_device_hour=table.price_per_device_hour)
+
+
+def _node(row: NodeTable, known: dict[str, Kind], origin: str) -> tuple[Node, list[Link]]:
+    """A node, and the links that its kinds usually have to other nodes."""
+    banks, links, inters = [], [], []
+    for entry in row.entries():
+        kind = _named(entry.kind, known, origin)
+        device = kind.device
+        if entry.memory_gib is not None:
+            device = msgspec.structs.replace(device, memory_bytes=entry.memory_gib * GIB)
+        banks.append(Bank(device, entry.count))
+        links.append(kind.link)
+        inters.append(kind.inter)
+    link = _changed(_slowest(links), row.link_GBps, row.link_latency_us)
+    node = Node(banks[0].device, sum(bank.devices for bank in banks), link, tuple(banks[1:]) or UNSET)
+    return node, inters
+
+
+def _slowest(links: Sequence[Link]) -> Link:
+    return min(links, key=lambda link: (link.bandwidth_Bps, -link.latency_s))
 
 
 def _changed(link: Link, gigabytes: float | None, microseconds: float | None) -> Link:

@@ -62,7 +62,7 @@ def _memory(search: Search) -> Steps:
         if short is not None:
             needs.append(short.needed_bytes)
     start = min(needs, default=0.0)
-    most = max(node.device.memory_bytes for node in search.cluster.nodes)
+    most = max(device.memory_bytes for device in search.cluster.device_kinds)
     size = max(start, most) // STEP * STEP
     for _ in range(24):
         size = max(size + STEP, size * 1.005 // STEP * STEP)
@@ -71,7 +71,7 @@ def _memory(search: Search) -> Steps:
 
 def _with_memory(search: Search, size: float) -> Cluster:
     nodes = tuple(
-        msgspec.structs.replace(node, device=msgspec.structs.replace(node.device, memory_bytes=size))
+        node.with_devices(lambda device: msgspec.structs.replace(device, memory_bytes=size))
         for node in search.cluster.nodes
     )
     return msgspec.structs.replace(search.cluster, nodes=nodes)

@@ -275,7 +275,7 @@ def _memory(proposal: Proposal, own: Recomputed) -> Check:
 def _limits(proposal: Proposal, tables: CostTables) -> Check:
     """The limits are those of the tables, and no device has less."""
     cluster = proposal.cluster
-    capacity = [node.device.memory_bytes for node in cluster.nodes for _ in range(node.devices)]
+    capacity = [bank.device.memory_bytes for n in cluster.nodes for bank in n.banks for _ in range(bank.devices)]
     faults = []
     for i, (stage, priced) in enumerate(zip(proposal.stages, tables.ranks, strict=True)):
         if not close(stage.memory_limit_bytes, priced.memory_bytes):
