@@ -20,6 +20,7 @@ from uniap_core import models
 from uniap_core.cluster import load
 from uniap_core.costs import Training
 from uniap_core.errors import BadValue, Infeasible
+from uniap_core.posing import pose
 from uniap_core.problem import Problem
 from uniap_core.search import Search, candidates, price, sweep
 from uniap_core.solve.driver import solve
@@ -92,7 +93,7 @@ def problems(search: Search) -> list[Problem]:
     found = []
     for candidate in candidates(search):
         try:
-            found.append(price(search, candidate).problem)
+            found.append(pose(price(search, candidate)))
         except BadValue:
             continue
     return found

@@ -25,6 +25,7 @@ from uniap_core.costs import (
 from uniap_core.errors import BadValue
 from uniap_core.graph import TOKENS, Flow, Layer, ModelGraph, Operator
 from uniap_core.plan import Plan, seal
+from uniap_core.posing import pose
 from uniap_core.problem import Assignment
 from uniap_core.proposal import CandidateProof, Proposal, propose
 from uniap_core.strategy import Strategy, StrategySpace, divisors
@@ -150,7 +151,7 @@ def of(
     model: ModelGraph, machine: Cluster, space: StrategySpace, tables: CostTables, assignment: Assignment
 ) -> Subject:
     """What an assignment says, with a bound a little below it."""
-    bound = tables.problem.evaluate(assignment).objective_s * 0.9
+    bound = pose(tables).evaluate(assignment).objective_s * 0.9
     proposal = propose(model, machine, space, tables, assignment, solver="toy", bound_s=bound)
     return Subject(proposal, tables, assignment)
 

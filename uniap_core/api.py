@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
+from .caches import folder as cache_folder
 from .cluster import Cluster, Device, Link, Node
 from .costs import (
     MEMORY_PARTS,
@@ -44,6 +45,7 @@ from .pipeline import Pipeline
 from .plan import Plan, check_seal
 from .plan import read as read_plan
 from .plan import write as write_plan
+from .posing import pose
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -53,11 +55,14 @@ from .problem import (
 from .profile import Collective, CollectiveTiming, LayerTiming, Profile
 from .program.ir import Program
 from .proposal import LayerPlan, Prediction, Proposal, StagePlan
+from .quoting import cell, line, literal, shell, toml_key
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
 from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
+from .trust import allow as allow_source
+from .trust import check as check_source
 
 __all__ = [
     "AXES",
@@ -159,8 +164,17 @@ __all__ = [
     "read_plan",
     "silent",
     "numbered",
+    "pose",
     "pipeline_ranks",
     "write",
     "write_plan",
     "write_text",
+    "allow_source",
+    "cache_folder",
+    "cell",
+    "check_source",
+    "line",
+    "literal",
+    "shell",
+    "toml_key",
 ]

@@ -7,6 +7,7 @@ refused with their path; numbers that JSON cannot carry (NaN, infinities) are re
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -37,7 +38,9 @@ def decode(data: bytes | str, kind: type[T], origin: str = "document") -> T:
         If the text is not JSON (with the byte offset) or does not fit the type (with the field's path).
     """
     try:
-        return msgspec.json.decode(data, type=kind)
+        decoded = msgspec.json.decode(data, type=kind)
+        _check_keys(data, kind, origin)
+        return decoded
     except msgspec.ValidationError as error:
         raise BadFile(
             f"{origin}: {error}", "correct that field; docs/formats.md lists every field and its unit"
@@ -47,6 +50,22 @@ def decode(data: bytes | str, kind: type[T], origin: str = "document") -> T:
             f"{origin} is not a complete JSON document: {error}",
             "write the file again; it may be truncated or not JSON at all",
         ) from None
+
+
+def _check_keys(data: bytes | str, kind: type, origin: str) -> None:
+    """Refuse a key that is given twice, which readers take in different ways, and a document that names no schema."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise BadFile(f"{origin} has the key {twice!r} twice in one object", "give each key once")
+        return found
+
+    document = json.loads(data, object_pairs_hook=once)
+    if "schema" in getattr(kind, "__struct_fields__", ()) and "schema" not in document:
+        raise BadFile(f"{origin} names no schema", "write its schema; docs/formats.md names those that there are")
 
 
 def encode(value: Any) -> bytes:

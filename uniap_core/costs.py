@@ -8,19 +8,17 @@ charges the last as 1/c of itself per micro-batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import InitVar, dataclass, field, replace
-from functools import cached_property
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from . import artifact, registry
+from . import registry
 from .errors import BadValue
 from .pipeline import Pipeline
-from .problem import Problem
 from .schedules import DEFAULT
 from .strategy import Strategy
-from .tables import Array, Contents, EdgeTable, Kinds, LayerTable, Rank, numbered
+from .tables import Array, Contents, EdgeTable, Kinds, Rank, numbered
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -177,34 +175,6 @@ class CostTables:
 
     def __post_init__(self, alike: Kinds | None) -> None:
         object.__setattr__(self, "kinds", alike or _kinds(self.layers, self.edges))
-
-    @cached_property
-    def problem(self) -> Problem:
-        """The candidate as a :class:`~uniap_core.problem.Problem`."""
-        pipeline, c = self.candidate.pipeline, self.candidate.micro_batches
-        made: dict[int, LayerTable] = {}
-        tables = []
-        for kind, layer in zip(self.kinds.layers, self.layers, strict=True):
-            if kind not in made:
-                names = tuple(s.name for s in layer.strategies)
-                time_s = layer.forward_s + layer.backward_s + layer.iteration_s / c
-                made[kind] = LayerTable(layer.name, names, time_s, layer.state_bytes, layer.stash_bytes)
-            tables.append(replace(made[kind], name=layer.name))
-        return Problem(
-            self.candidate.name,
-            c,
-            pipeline.weights(c),
-            self.ranks,
-            pipeline.chunks,
-            tuple(tables),
-            self.edges,
-            self.kinds,
-        )
-
-    @cached_property
-    def hash(self) -> str:
-        """Hash of the model name and of the problem that the tables pose."""
-        return artifact.digest([self.model, self.problem.hash])
 
 
 def _kinds(layers: tuple[LayerCosts, ...], edges: tuple[EdgeTable, ...]) -> Kinds:

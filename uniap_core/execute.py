@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from . import artifact, registry
+from . import artifact, fence, registry
 from .axes import Grids, Groups
 from .costs import identity
 from .errors import Unverified
@@ -241,7 +241,8 @@ def dry_run(plan: Plan, executor: ExecutorPlugin) -> tuple[RankLayout, list[Chec
         If the executor cannot run it.
     """
     admit(plan)
-    built: RankLayout = registry.resolve(executor.layout)(plan) if executor.layout else rank_layout(plan.proposal)
+    layout_of = executor.layout
+    built = registry.call(executor, "layout", plan, returns=RankLayout) if layout_of else rank_layout(plan.proposal)
     return built, layout.checks(plan.proposal, world=built.world, stages=built.stages, built=built.groups)
 
 
@@ -295,7 +296,8 @@ def _stale(plan: Plan, graph: ModelGraph | None, cluster: Cluster | None) -> Ite
         yield f"it was verified by {plan.verdict.verifier}, and this is {VERIFIER}"
     name = plan.cost_model.partition("/")[0]
     if name in registry.names("cost model"):
-        now = identity(registry.load("cost model", name))
+        with fence.guard(f"cost model {name!r}: constants"):
+            now = identity(registry.load("cost model", name))
         if now != plan.cost_model:
             yield f"it was priced by {plan.cost_model}, and {now} is installed"
     for word, given, hashed in (("model", graph, plan.hashes.graph), ("cluster", cluster, plan.hashes.cluster)):

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 
 from . import registry
-from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, UsageError
+from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, UsageError
 from .events import Emit, silent
-from .execute import ExecutorPlugin, admit
+from .execute import ExecutorPlugin
+from .gate import admit
 from .pins import Pins, satisfies
 from .plan import Plan
 from .profile import Profile
@@ -58,7 +59,7 @@ def export(
     UnknownName, UsageError
         If there is no such executor, or it does not export.
     """
-    admit(plan)
+    admit(plan, profile)
     if isinstance(executor, str):
         executor = load(executor)
     reasons = obstacles(plan, executor)
@@ -68,7 +69,12 @@ def export(
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadFile(f"{folder} cannot be made: {error.strerror}", "name a folder that can be written") from None
-    written: list[str] = registry.resolve(executor.export)(plan, folder)
+    written = registry.call(executor, "export", plan, folder, returns=list[str])
+    absent = [path for path in written if not Path(path).exists()]
+    if absent:
+        raise PluginError(
+            f"executor {executor.name!r} says that it wrote {absent[0]}, which is not there", "correct the plugin"
+        )
     return written
 
 
@@ -84,7 +90,7 @@ def load(name: str) -> ExecutorPlugin:
     """
     executor: ExecutorPlugin = registry.load("executor", name)
     if not executor.export:
-        able = [other for other in registry.names("executor") if registry.load("executor", other).export]
+        able = [other.name for other in registry.working("executor")[0] if other.export]
         raise UsageError(f"the executor {name!r} runs plans and does not export them", f"choose {' or '.join(able)}")
     return executor
 
@@ -92,8 +98,7 @@ def load(name: str) -> ExecutorPlugin:
 def obstacles(plan: Plan, executor: ExecutorPlugin) -> list[str]:
     """Why an executor cannot run a plan as it stands; empty if it can."""
     if executor.express:
-        reasons: list[str] = registry.resolve(executor.express)(plan)
-        return reasons
+        return registry.call(executor, "express", plan, returns=list[str])
     return list(_beyond(plan, executor))
 
 

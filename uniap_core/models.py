@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from . import graph as graphs
 from . import registry
 from .errors import BadFile, PluginError, UnknownName
+from .events import Emit, Note, silent
 from .graph import ModelGraph
 
 Kernels = Literal["eager", "fused"]
@@ -85,20 +86,24 @@ class ModelRow:
     summary: str
 
 
-def rows() -> tuple[ModelRow, ...]:
-    """All models that plugins list, built to count them."""
-    found = []
-    for plugin in _plugins():
-        for name in _names(plugin):
-            graph = registry.resolve(plugin.build)(name, None)
-            text = registry.resolve(plugin.describe)(name) if plugin.describe else plugin.summary
-            found.append(ModelRow(name, len(graph.layers), graph.sequence, graph.parameters, text))
+def rows(emit: Emit = silent) -> tuple[ModelRow, ...]:
+    """All models that plugins list, built to count them; told of are the plugins that fail at it."""
+    plugins, broken = registry.working("model")
+    failures = list(broken)
+    found: list[ModelRow] = []
+    for plugin in plugins:
+        try:
+            found += [_row(plugin, name) for name in _names(plugin)]
+        except PluginError as error:
+            failures.append(error)
+    for failure in failures:
+        emit(Note(0.0, f"left out: {failure.cause}"))
     return tuple(found)
 
 
 def names() -> tuple[str, ...]:
     """Names of all listed models, without building any."""
-    return tuple(name for plugin in _plugins() for name in _names(plugin))
+    return tuple(name for _, listed in _listed()[0] for name in listed)
 
 
 def load(model: str, sequence: int | None = None) -> ModelGraph:
@@ -115,9 +120,9 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
     Raises
     ------
     UnknownName
-        If nothing is called that; lists close names.
+        If nothing is called that; lists close names, and model plugins that do not work.
     PluginError
-        If the tracer it needs is not installed, with the command that installs it.
+        If the tracer it needs is not installed, with the command that installs it, or the plugin that builds it fails.
     """
     if model.endswith(".json") and not model.startswith("hf:"):
         graph = graphs.read(model)
@@ -128,14 +133,16 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
             with contextlib.suppress(BadFile):
                 return trace(graph.source, sequence)
         return graphs.at_sequence(graph, sequence)
-    for plugin in _plugins():
-        if model in _names(plugin) or (plugin.handles and re.fullmatch(plugin.handles, model)):
-            return _builder(plugin)(model, sequence)
+    plugins, broken = _listed()
+    for plugin, listed in plugins:
+        if model in listed or _handles(plugin, model):
+            return _built(plugin, model, sequence)
     import difflib
 
-    known = names()
+    known = [name for _, listed in plugins for name in listed]
     close = difflib.get_close_matches(model, known, 3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+    hint = " ".join([hint, *(f"(Not asked: {error.cause}.)" for error in broken)])
     raise UnknownName(
         f"there is no model named {model!r}", f"{hint} Or give graph.json, hf:config.json or package.module:factory"
     )
@@ -152,16 +159,25 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
     Raises
     ------
     PluginError
-        If no tracer is installed, with the command that installs one.
+        If no tracer is installed, with the command that installs one, or it fails.
     """
-    for plugin in _plugins():
-        if plugin.trace and re.fullmatch(plugin.handles, source):
-            absent = registry.missing(plugin.modules)
-            if absent:
-                raise PluginError(f"tracing needs {', '.join(absent)}", plugin.install)
-            traced: ModelGraph = registry.resolve(plugin.trace)(source, sequence, layers)
-            return traced
+    for plugin in registry.working("model")[0]:
+        if plugin.trace and _handles(plugin, source):
+            _check_installed(plugin, "tracing needs")
+            return registry.call(plugin, "trace", source, sequence, layers, returns=ModelGraph)
     raise UnknownName(f"nothing traces {source!r}", "write hf:DIR_OR_CONFIG.json or package.module:factory")
+
+
+def _listed() -> tuple[list[tuple[ModelPlugin, tuple[str, ...]]], list[PluginError]]:
+    """The plugins that work with the names that they list, and what is wrong with the others."""
+    plugins, broken = registry.working("model")
+    found, failures = [], list(broken)
+    for plugin in plugins:
+        try:
+            found.append((plugin, _names(plugin)))
+        except PluginError as error:
+            failures.append(error)
+    return found, failures
 
 
 def published(name: str) -> tuple[str, Hyperparameters] | None:
@@ -209,11 +225,9 @@ def profiler() -> Callable[..., Any]:
     PluginError
         If there is none, or what it needs is not installed, with the command that installs it.
     """
-    for plugin in _plugins():
+    for plugin in registry.working("model")[0]:
         if plugin.profile:
-            absent = registry.missing(plugin.modules)
-            if absent:
-                raise PluginError(f"profiling needs {', '.join(absent)}", plugin.install)
+            _check_installed(plugin, "profiling needs")
             return registry.resolve(plugin.profile)
     raise PluginError("no plugin measures layers", "pip install 'uniap[torch]'")
 
@@ -221,24 +235,36 @@ def profiler() -> Callable[..., Any]:
 @cache
 def _declared(function: str) -> tuple[Callable[..., Any], ...]:
     """What plugins name in a field of their descriptors; kept, for tables of runs ask for every row."""
-    return tuple(registry.resolve(target) for plugin in _plugins() if (target := getattr(plugin, function)))
+    return tuple(
+        registry.resolve(target) for plugin in registry.working("model")[0] if (target := getattr(plugin, function))
+    )
 
 
 def _names(plugin: ModelPlugin) -> tuple[str, ...]:
-    return tuple(registry.resolve(plugin.names)()) if plugin.names else ()
+    return registry.call(plugin, "names", returns=tuple[str, ...]) if plugin.names else ()
 
 
-def _builder(plugin: ModelPlugin) -> Callable[[str, int | None], ModelGraph]:
+def _handles(plugin: ModelPlugin, source: str) -> bool:
+    if not plugin.handles:
+        return False
+    try:
+        return re.fullmatch(plugin.handles, source) is not None
+    except re.error:
+        return False
+
+
+def _row(plugin: ModelPlugin, name: str) -> ModelRow:
+    graph = registry.call(plugin, "build", name, None, returns=ModelGraph)
+    text = registry.call(plugin, "describe", name, returns=str) if plugin.describe else plugin.summary
+    return ModelRow(name, len(graph.layers), graph.sequence, graph.parameters, text)
+
+
+def _built(plugin: ModelPlugin, model: str, sequence: int | None) -> ModelGraph:
+    _check_installed(plugin, f"the {plugin.name} models need")
+    return registry.call(plugin, "build", model, sequence, returns=ModelGraph)
+
+
+def _check_installed(plugin: ModelPlugin, words: str) -> None:
     absent = registry.missing(plugin.modules)
     if absent:
-        raise PluginError(f"the {plugin.name} models need {', '.join(absent)}", plugin.install)
-    return registry.resolve(plugin.build)
-
-
-def _plugins() -> tuple[ModelPlugin, ...]:
-    """The plugins that load; a broken one is `uniap plugins --probe`'s business and never hides the others."""
-    found = []
-    for name in registry.names("model"):
-        with contextlib.suppress(PluginError):
-            found.append(registry.load("model", name))
-    return tuple(found)
+        raise PluginError(f"{words} {', '.join(absent)}", plugin.install)

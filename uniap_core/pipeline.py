@@ -13,6 +13,9 @@ from . import schedules
 from .errors import BadValue
 from .tables import Moment, Weights
 
+MOST_CHUNKS = 65_536
+"""More than any model has layers: larger numbers are typing errors, and would fill the memory."""
+
 
 class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The shape of a candidate.
@@ -44,6 +47,8 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         if ranks < 1 or chunks_per_rank < 1:
             raise BadValue(f"{ranks} ranks of {chunks_per_rank} chunks are no pipeline", "give at least 1 of each")
+        if ranks * chunks_per_rank > MOST_CHUNKS:
+            raise BadValue(f"{ranks} ranks of {chunks_per_rank} chunks are too many", f"at most {MOST_CHUNKS} chunks")
         placed = schedules.find(schedule).place(ranks, chunks_per_rank)
         if isinstance(placed, str):
             raise BadValue(placed, "choose another schedule or another number of chunks")

@@ -14,6 +14,7 @@ import msgspec
 from .cluster import Cluster
 from .costs import Candidate, CostTables, Training
 from .graph import ModelGraph
+from .posing import digest, pose
 from .problem import Assignment
 from .strategy import Strategy, StrategySpace
 from .tables import Array
@@ -186,10 +187,13 @@ def propose(
     bound_s
         Proven lower bound on the time per iteration over the whole sweep, seconds.
     """
-    problem, candidate = tables.problem, tables.candidate
+    problem, candidate = pose(tables), tables.candidate
     value = problem.evaluate(assignment)
     placed = list(zip(tables.layers, assignment.stage, assignment.strategy, strict=True))
-    layers = tuple(LayerPlan(costs.name, i, costs.strategies[k]) for costs, i, k in placed)
+    layers = tuple(
+        LayerPlan(costs.name, i, costs.strategies[k], kind)
+        for (costs, i, k), kind in zip(placed, tables.kinds.layers, strict=True)
+    )
     stages = tuple(_stage(tables, cluster, assignment, i) for i in range(candidate.pp))
     # Whole-number zeros would not survive a JSON file, and the seal with them.
     transfers, total = sum(value.cross_s, 0.0), sum(value.rank_s, 0.0)
@@ -217,7 +221,7 @@ def propose(
         bound_s=bound_s,
         pins=pins,
         regime=regime,
-        hashes=Hashes(graph.hash, cluster.hash, tables.hash, problem.hash),
+        hashes=Hashes(graph.hash, cluster.hash, digest(tables), problem.hash),
     )
 
 

@@ -14,9 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
+from . import fence
 from .errors import PluginError, UnknownName
+
+T = TypeVar("T")
 
 GROUPS = {
     "solver": "uniap.solvers",
@@ -24,6 +27,14 @@ GROUPS = {
     "executor": "uniap.executors",
     "model": "uniap.models",
 }
+
+DESCRIPTORS = {
+    "solver": "uniap_core.solve.plugin:SolverPlugin",
+    "cost model": "uniap_core.costs:CostModelPlugin",
+    "executor": "uniap_core.execute:ExecutorPlugin",
+    "model": "uniap_core.models:ModelPlugin",
+}
+"""What an entry point of each kind must name; resolved late, as the functions that descriptors name are."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +97,50 @@ def load(kind: str, name: str) -> Any:
         raise UnknownName(f"there is no {kind} named {name!r}", f"{hint}known: {', '.join(valid) or 'none'}")
     if row.problem:
         raise PluginError(f"{kind} {name!r}: {row.problem}", "uninstall all but one of them")
-    from stevedore import DriverManager
-    from stevedore.exception import NoMatches
+    who = f"{kind} {name!r} ({row.target})"
+    repair = f"repair or uninstall {row.distribution or 'it'}; the other plugins are not affected"
+    with fence.guard(f"{who} does not load: it", repair):
+        return fence.descriptor(who, _found(group, row), _named(DESCRIPTORS[kind]))
 
-    try:
-        return DriverManager(group, name, invoke_on_load=False).driver
-    except NoMatches:
-        # stevedore's on-disk cache can be older than the installation; the entry point itself is not.
-        return _resolve_entry(kind, name, row.target)
-    except Exception as error:
-        raise _broken(kind, row, error) from error
+
+def working(kind: str) -> tuple[tuple[Any, ...], tuple[PluginError, ...]]:
+    """The plugins of a kind that load, and what is wrong with the others: one broken plugin hides no other."""
+    found, broken = [], []
+    for name in names(kind):
+        try:
+            found.append(load(kind, name))
+        except PluginError as error:
+            broken.append(error)
+    return tuple(found), tuple(broken)
+
+
+def call(plugin: Any, function: str, *arguments: Any, returns: type[T], **named: Any) -> T:
+    """Call a function that a descriptor names, inside the fence.
+
+    Parameters
+    ----------
+    plugin
+        The descriptor.
+    function
+        Which of its fields names the function.
+    returns
+        What must come back.
+
+    Raises
+    ------
+    PluginError
+        If the function does not import, raises anything but an error of uniap, or returns another type.
+    """
+    who = f"{kind_of(plugin)} {plugin.name!r}: {function}"
+    target = resolve(getattr(plugin, function))
+    with fence.guard(who):
+        value = target(*arguments, **named)
+        return fence.typed(who, value, returns)
+
+
+def kind_of(plugin: Any) -> str:
+    """The kind of plugin that a descriptor is of."""
+    return next(kind for kind, target in DESCRIPTORS.items() if isinstance(plugin, _named(target)))
 
 
 def resolve(target: str) -> Callable[..., Any]:
@@ -106,14 +151,19 @@ def resolve(target: str) -> Callable[..., Any]:
     PluginError
         If the module does not import or lacks the attribute.
     """
-    module, _, attribute = target.partition(":")
+    module = target.partition(":")[0]
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return found
-    except ImportError as error:
-        raise PluginError(f"{target} does not import: {error}", "install what the plugin needs") from error
-    except AttributeError:
-        raise PluginError(f"module {module} has no attribute {attribute!r}", "correct the descriptor") from None
+        with fence.guard(f"importing {module}"):
+            found: Callable[..., Any] = _named(target)
+            return found
+    except PluginError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise PluginError(
+                f"{target} does not import: {error.__cause__}", "install what the plugin needs"
+            ) from error
+        if isinstance(error.__cause__, AttributeError):
+            raise PluginError(f"{target} is not there: {error.__cause__}", "correct the descriptor") from error
+        raise
 
 
 def missing(modules: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,18 +179,20 @@ def version() -> str:
         return "unknown"
 
 
-def _resolve_entry(kind: str, name: str, target: str) -> Any:
+def _found(group: str, row: Listing) -> Any:
+    from stevedore import DriverManager
+    from stevedore.exception import NoMatches
+
     try:
-        return metadata.EntryPoint(name, target, GROUPS[kind]).load()
-    except Exception as error:
-        raise _broken(kind, Listing(GROUPS[kind], name, target, ""), error) from error
+        return DriverManager(group, row.name, invoke_on_load=False).driver
+    except NoMatches:
+        # stevedore's on-disk cache can be older than the installation; the entry point itself is not.
+        return metadata.EntryPoint(row.name, row.target, group).load()
 
 
-def _broken(kind: str, row: Listing, error: Exception) -> PluginError:
-    return PluginError(
-        f"{kind} {row.name!r} ({row.target}) does not load: {type(error).__name__}: {error}",
-        f"repair or uninstall {row.distribution or 'it'}; the other plugins are not affected",
-    )
+def _named(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:

@@ -68,9 +68,9 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def time_per_iteration(self, rank_s: Iterable[float], cross_s: Iterable[float], link_s: Iterable[float]) -> float:
         """Seconds per iteration from the times of ranks, of boundaries and of links (docs/problem.md)."""
         ranks, links = tuple(rank_s), tuple(link_s)
-        total = self.sum * math.fsum(ranks) + self.cross * math.fsum(cross_s)
+        terms = (self.sum, math.fsum(ranks)), (self.cross, math.fsum(cross_s)), (self.peak, max(*ranks, *links, 0.0))
         # An impossible strategy makes a time infinite, and 0 * inf is not a number.
-        return total + self.peak * max(*ranks, *links, 0.0) if self.peak else total
+        return sum(weight * seconds for weight, seconds in terms if weight)
 
 
 @dataclass(frozen=True, eq=False)

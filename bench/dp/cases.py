@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
-from uniap_dp.chain import search
+from uniap_dp.chain.search import search
 from uniap_dp.options import DpOptions
 from uniap_dp.solve import solve
 

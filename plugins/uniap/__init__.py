@@ -139,6 +139,7 @@ def problem(
 ) -> Problem:
     """The cost tables of one candidate as a problem, for any solver (parameters as for :func:`plan`)."""
     from uniap_core.costs import Candidate, check_candidate
+    from uniap_core.posing import pose
     from uniap_core.search import make, price
 
     search = make(
@@ -155,7 +156,7 @@ def problem(
     )
     candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, candidate)
-    return price(search, candidate).problem
+    return pose(price(search, candidate))
 
 
 def solve(

@@ -11,6 +11,7 @@ def _baseline(name: str, summary: str) -> SolverPlugin:
         solve=f"uniap_baselines.methods:{name.replace('-', '_')}",
         probe="uniap_baselines.methods:probe",
         exact=False,
+        weights=True,
         callbacks=True,
         inline=True,
         modules=("numpy",),

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from uniap_core.api import Weights
+
 from .clock import Clock
 from .line import Line
 
@@ -37,8 +39,8 @@ def balanced(line: Line) -> Ends | None:
     return (*ends, n)
 
 
-def best(runs_s: list[Array], cross_s: Array, micro_batches: int, clock: Clock) -> tuple[float, Ends] | None:
-    """Cuts of least ``sum p + sum o + (c - 1) max(p, o)``, exact for these costs.
+def best(runs_s: list[Array], cross_s: Array, weights: Weights, clock: Clock) -> tuple[float, Ends] | None:
+    """Cuts of least ``sum * (p_0 + ...) + cross * (o_0 + ...) + peak * max(p, o)``, exact for these costs.
 
     An epsilon-constraint method: the least sum under a ceiling on the largest term, the ceiling lowered below the
     largest term found, until nothing can be better. (Alpa's own enumeration of ceilings is much slower; a rival
@@ -58,13 +60,13 @@ def best(runs_s: list[Array], cross_s: Array, micro_batches: int, clock: Clock) 
     """
     ceiling = math.inf
     found: tuple[float, Ends] | None = None
-    steady = (micro_batches - 1) * _least_bottleneck(runs_s)
+    steady = weights.peak * _least_bottleneck(runs_s)
     while not clock.over():
-        answer = _least_sum(runs_s, cross_s, ceiling)
+        answer = _least_sum(runs_s, cross_s, weights, ceiling)
         if answer is None:
             break
         total, largest, ends = answer
-        value = total + (micro_batches - 1) * largest
+        value = total + weights.peak * largest
         if found is None or value < found[0]:
             found = value, ends
         if total + steady >= found[0]:  # every later sum is at least this one
@@ -79,16 +81,18 @@ def _least_bottleneck(runs_s: list[Array]) -> float:
     return float(np.max(alone[np.isfinite(alone)], initial=0.0))
 
 
-def _least_sum(runs_s: list[Array], cross_s: Array, ceiling: float) -> tuple[float, float, Ends] | None:
-    """Cuts of the least sum with every term below a ceiling: the sum, the largest term, the cuts."""
+def _least_sum(
+    runs_s: list[Array], cross_s: Array, weights: Weights, ceiling: float
+) -> tuple[float, float, Ends] | None:
+    """Cuts of the least weighted sum with every term below a ceiling: the sum, the largest term, the cuts."""
     n = len(cross_s) - 1
-    entering = np.where(cross_s < ceiling, cross_s, math.inf)
+    entering = _weighed(cross_s, weights.cross, ceiling)
     entering[0] = 0.0
     reach = np.full(n + 1, math.inf)
     reach[0] = 0.0
     origins = []
     for runs in runs_s:
-        costs = (reach + entering)[:, None] + np.where(runs < ceiling, runs, math.inf)
+        costs = (reach + entering)[:, None] + _weighed(runs, weights.sum, ceiling)
         costs[np.tril_indices(n + 1)] = math.inf  # no stage is empty
         origins.append(costs.argmin(axis=0))
         reach = costs.min(axis=0)
@@ -102,3 +106,10 @@ def _least_sum(runs_s: list[Array], cross_s: Array, ceiling: float) -> tuple[flo
     terms = [float(runs[a, b]) for runs, a, b in zip(runs_s, starts, ends, strict=True)]
     terms += [float(cross_s[a]) for a in starts[1:]]
     return float(reach[n]), max(terms), tuple(ends)
+
+
+def _weighed(times_s: Array, weight: float, ceiling: float) -> Array:
+    """Times below a ceiling times a weight, ``inf`` for the others."""
+    below = times_s < ceiling
+    weighed: Array = np.where(below, weight * np.where(below, times_s, 0.0), math.inf)
+    return weighed

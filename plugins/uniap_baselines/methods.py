@@ -72,7 +72,7 @@ def alpa(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         if ledger.clock.over():
             break
         runs = [fastest.fitting(stage) for fastest, stage in zip(stages, problem.ranks, strict=True)]
-        best = cuts.best(runs, np.zeros(len(line) + 1), problem.micro_batches, ledger.clock)
+        best = cuts.best(runs, np.zeros(len(line) + 1), problem.objective, ledger.clock)
         if best is not None:
             starts = (0, *best[1][:-1])
             parts = [fastest.choice(a, b) for fastest, a, b in zip(stages, starts, best[1], strict=True)]
@@ -90,7 +90,7 @@ def inter_only(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult
             np.where(line.fits(choice, stage), line.segments_s(choice, stage), math.inf)
             for stage in range(problem.depth)
         ]
-        best = cuts.best(runs, line.crossing_s(choice), problem.micro_batches, ledger.clock)
+        best = cuts.best(runs, line.crossing_s(choice), problem.objective, ledger.clock)
         if best is not None:
             ledger.offer(line.assignment(best[1], choice))
     return ledger.answer()

@@ -111,7 +111,7 @@ def _answer(model: Any, columns: list[Any], program: Program, log: str) -> RawRe
         status, stop = "Infeasible", Stop.INFEASIBLE
     found = stop is not Stop.INFEASIBLE and model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
     values = np.array([column.value() or 0.0 for column in columns]) if found else None
-    objective = pulp.value(model.objective) if found else None
+    objective = float(program.cost @ values) if found else None
     best = float((re.findall(r"Search completed - best objective ([-+.\de]+)", log) or ["inf"])[-1])
     if stop is Stop.INFEASIBLE and best < 1e49:
         # The search ended with a point; only CBC's last check of it went wrong. If it was the start, it is known.

@@ -1,6 +1,6 @@
 """Options of CBC alone."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,4 +17,8 @@ class CbcOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     library: Literal["pulp", "ortools"] = "pulp"
-    nodes: int = 0
+    nodes: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        if self.nodes and self.library != "pulp":
+            raise ValueError('nodes is a limit of library "pulp" alone - at `$.nodes`')

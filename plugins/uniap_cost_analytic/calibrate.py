@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from uniap_core.api import BadValue, Calibration, CostTables, Fit, MeasuredRun, Price, UniapError
+from uniap_core.api import BadValue, Calibration, CostTables, Fit, MeasuredRun, Price, UniapError, line, toml_key
 
 from .constants import Constants, constants_of
 from .pricing import Pricing
@@ -176,9 +176,9 @@ def _residuals(runs: list[MeasuredRun], generation: str, constants: Constants) -
 
 def to_toml(fitted: Mapping[str, Fitted], source: str) -> str:
     """The fitted constants as a file that ``UNIAP_CONSTANTS`` may name, intervals as comments."""
-    lines = [f"# {source}"]
+    lines = [f"# {line(source)}"]
     for generation, fit in fitted.items():
-        lines += ["", f"[{generation}]"]
+        lines += ["", f"[{toml_key(generation)}]"]
         lines.append(
             f"# {fit.runs} runs; mean absolute error {100 * fit.error_before:.1f} % before, "
             f"{100 * fit.error_after:.1f} % after"

@@ -1,5 +1,7 @@
 """Options of CP-SAT alone."""
 
+from typing import Annotated
+
 import msgspec
 
 
@@ -14,5 +16,5 @@ class CpSatOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Limit in CP-SAT's deterministic time, for runs that repeat exactly; 0 is none.
     """
 
-    linearization: int = 2
-    deterministic_limit: float = 0.0
+    linearization: Annotated[int, msgspec.Meta(ge=0, le=2)] = 2
+    deterministic_limit: Annotated[float, msgspec.Meta(ge=0)] = 0.0

@@ -12,6 +12,7 @@ SOLVER = SolverPlugin(
     warm_start=True,
     callbacks=True,
     inline=True,
+    weights=True,
     modules=("numba", "numpy"),
     install="pip install uniap",
     options="uniap_dp.options:DpOptions",

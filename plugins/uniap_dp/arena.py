@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,29 +18,33 @@ class OutOfLabels(Exception):
     """The label budget is spent; what was proven so far stays true."""
 
 
+class Pairs(NamedTuple):
+    """Labels: (time, memory) within a stage, (weighted sum, longest) over stages."""
+
+    first: Array
+    second: Array
+
+
 @dataclass
 class Arena:
     """Room for labels, grown on demand up to a budget and used again for every table.
 
-    ``time`` and ``memory`` hold labels; ``aside_time`` and ``aside_memory`` are for fronts while they are merged.
+    ``labels`` are kept; ``aside`` is for fronts while they are merged.
     """
 
     budget: int
-    time: Array = field(init=False)
-    memory: Array = field(init=False)
-    aside_time: Array = field(init=False)
-    aside_memory: Array = field(init=False)
+    labels: Pairs = field(init=False)
+    aside: Pairs = field(init=False)
     most: int = 0
     total: int = 0
 
     def __post_init__(self) -> None:
         # Short chains need no room here.
-        self.time, self.memory = np.empty(16), np.empty(16)
-        self._set_aside()
+        self._take(Pairs(np.empty(16), np.empty(16)))
 
-    def _set_aside(self) -> None:
-        size = 3 * (len(self.time) // 2 + 16)
-        self.aside_time, self.aside_memory = np.empty(size), np.empty(size)
+    def _take(self, labels: Pairs) -> None:
+        size = 3 * (len(labels.first) // 2 + 16)
+        self.labels, self.aside = labels, Pairs(np.empty(size), np.empty(size))
 
     def grow(self, used: int) -> None:
         """Double the room at least, keeping the first ``used`` labels.
@@ -49,12 +54,11 @@ class Arena:
         OutOfLabels
             If that is over the budget.
         """
-        if len(self.time) >= self.budget:
+        room = len(self.labels.first)
+        if room >= self.budget:
             raise OutOfLabels
-        size = min(max(2 * len(self.time), FIRST_ROOM), self.budget)
-        for name in ("time", "memory"):
-            old = getattr(self, name)
-            new = np.empty(size)
+        size = min(max(2 * room, FIRST_ROOM), self.budget)
+        grown = Pairs(np.empty(size), np.empty(size))
+        for new, old in zip(grown, self.labels, strict=True):
             new[:used] = old[:used]
-            setattr(self, name, new)
-        self._set_aside()
+        self._take(grown)

@@ -123,20 +123,22 @@ class CodeBook:
         count = len(self.layers)
         self.widest = max(len(layer.strategies) for layer in self.layers)
         self.step_s = grid(self._largest_total())
-        snapped: dict[Hashable, Array] = {}
-
-        def on_grid(table: Array) -> Array:
-            if id(table) not in snapped:
-                key = (table.shape, table.tobytes())
-                if key not in snapped:
-                    snapped[key] = snap(table, self.step_s)
-                snapped[id(table)] = snapped[key]
-            return snapped[id(table)]
-
-        self.edges = [
-            EdgeTable(at[e.source], at[e.target], e.tensor, on_grid(e.reshard_s), on_grid(e.cross_s))
-            for e in problem.edges
-        ]
+        self.kind = problem.kinds.edges
+        tables: dict[Hashable, Array] = {}
+        numbers: dict[Hashable, int] = {}
+        known: dict[int, tuple[Array, Array, int]] = {}
+        self.edges: list[EdgeTable] = []
+        self.resharding: list[int] = []
+        for kind, e in zip(self.kind, problem.edges, strict=True):
+            if kind not in known:
+                keys = [(table.shape, table.tobytes()) for table in (e.reshard_s, e.cross_s)]
+                for key, table in zip(keys, (e.reshard_s, e.cross_s), strict=True):
+                    if key not in tables:
+                        tables[key] = snap(table, self.step_s)
+                known[kind] = tables[keys[0]], tables[keys[1]], numbers.setdefault(keys[0], len(numbers))
+            reshard_s, cross_s, number = known[kind]
+            self.edges.append(EdgeTable(at[e.source], at[e.target], e.tensor, reshard_s, cross_s))
+            self.resharding.append(number)
         self.leaving: list[list[int]] = [[] for _ in range(count)]
         self.entering: list[list[int]] = [[] for _ in range(count)]
         self.before = [0] * count
@@ -151,14 +153,19 @@ class CodeBook:
         self.same_classes: dict[Hashable, Array] = {}
         self.in_class = [self._in_classes(u) for u in range(count)]
         self.into = [self.intern(("in", classes.tobytes())) for classes in self.in_class]
-        self.tables = [self.intern(("tables", id(e.reshard_s), id(e.cross_s), self.into[e.target])) for e in self.edges]
+        self.tables = [
+            self.intern(("tables", kind, self.into[e.target])) for kind, e in zip(self.kind, self.edges, strict=True)
+        ]
 
     def _largest_total(self) -> float:
         times = stack([u.time_s for u in self.layers], (self.problem.depth, self.widest))
-        tables = {id(t): t for e in self.problem.edges for t in (e.reshard_s, e.cross_s)}
-        most = dict(zip(tables, (float(table.max()) for table in tables.values()), strict=True))
+        kinds = self.problem.kinds.edges
+        most = {
+            kind: float(e.reshard_s.max()) + float(e.cross_s.max())
+            for kind, e in dict(zip(kinds, self.problem.edges, strict=True)).items()
+        }
         total = float(np.where(np.isfinite(times), times, 0.0).max(axis=(1, 2)).sum())
-        return total + sum(most[id(e.reshard_s)] + most[id(e.cross_s)] for e in self.problem.edges)
+        return total + sum(most[kind] for kind in kinds)
 
     def intern(self, key: Hashable) -> int:
         """A small number for a key; equal keys, equal numbers."""
@@ -169,7 +176,7 @@ class CodeBook:
         edges = [self.edges[e] for e in self.entering[u]]
         if not edges:
             return np.zeros(len(self.layers[u].strategies), dtype=np.int64)
-        key = tuple((id(e.reshard_s), id(e.cross_s)) for e in edges)
+        key = tuple(self.kind[e] for e in self.entering[u])
         if key not in self.same_classes:
             columns = np.vstack([t for e in edges for t in (e.reshard_s, e.cross_s)]).T
             self.same_classes[key] = group_rows(columns)[0]
@@ -178,22 +185,15 @@ class CodeBook:
     @cached_property
     def sort(self) -> list[int]:
         """Number of each layer's tables; equal numbers, equal tables."""
-        text: dict[int, bytes] = {}
-
-        def raw(values: Array) -> bytes:
-            if id(values) not in text:
-                text[id(values)] = values[:1].tobytes() if values.strides[0] == 0 else values.tobytes()
-            return text[id(values)]
-
-        return [
-            self.intern(("layer", raw(u.time_s), raw(u.state_bytes), raw(u.stash_bytes), self.into[x]))
-            for x, u in enumerate(self.layers)
-        ]
+        kinds = self.problem.kinds.layers
+        return [self.intern(("layer", kinds[u], self.into[x])) for x, u in enumerate(self.order)]
 
     @property
     def rounding_s(self) -> float:
         """Most that the objective can be off through the grid, seconds."""
-        return self.step_s * (2 * len(self.edges) + len(self.layers)) * (self.problem.micro_batches + 1)
+        weights = self.problem.objective
+        terms = 2 * len(self.edges) + len(self.layers)
+        return self.step_s * terms * (max(weights.sum, weights.cross) + weights.peak)
 
     def split(self, edges: tuple[int, ...], u: int) -> tuple[list[tuple[int, int]], list[int]]:
         """Edges still to come as layer ``u`` is placed: (edge, kind) of those that end there, kinds of the others."""

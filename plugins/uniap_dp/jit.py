@@ -1,13 +1,16 @@
 """The compiled inner loops: flat arrays in, flat arrays out, no Python objects, no allocation that grows with labels.
 
 Every function has one explicit signature and is cached on disk; where neither the package folder nor the user's
-cache can be written, a temporary folder serves.
+cache can be written, a temporary folder serves that belongs to this user alone. Cached code is believed only with its
+digest: what is damaged is compiled again.
 """
 
 from __future__ import annotations
 
-import getpass
+import hashlib
 import os
+import pickle
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,13 +18,33 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from subprocess import DEVNULL
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numba
-from numba.core import event
+from numba import boolean, float64, int64, void
+from numba.core import event, typeinfer
+from numba.core.caching import IndexDataCacheFile
+
+__all__ = ["boolean", "compiled", "float64", "int64", "load", "pair", "record", "void"]
+
+types: Any = numba.types
+events: Any = event
+types_of: Any = typeinfer.register_dispatcher
 
 
-def compiled(signature: str, *, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def pair(kind: Any) -> Any:
+    """The type of a tuple of two."""
+    return types.UniTuple(kind, 2)
+
+
+def record(kind: type[tuple[Any, ...]], *fields: Any) -> Any:
+    """The type of a named tuple whose fields have these numba types."""
+    if len(set(fields)) == 1:
+        return types.NamedUniTuple(fields[0], len(fields), kind)
+    return types.NamedTuple(fields, kind)
+
+
+def compiled(signature: Any, *, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``numba.njit`` with an explicit signature and an on-disk cache that works wherever the package lies.
 
     What is not needed is not compiled either: rewriting of array expressions, an entry from C, and for an ``inner``
@@ -29,18 +52,74 @@ def compiled(signature: str, *, inner: bool = False) -> Callable[[Callable[..., 
     """
     # Options that numba's own types do not know.
     less: dict[str, Any] = {"no_rewrites": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": inner}
-    decorate: Callable[[Callable[..., Any]], Callable[..., Any]]
-    decorate = numba.njit(signature, cache=True, boundscheck=False, error_model="numpy", **less)
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+        loop: Any = numba.njit(boundscheck=False, error_model="numpy", forceinline=inner, **less)(function)
+        if not hasattr(loop, "enable_caching"):  # NUMBA_DISABLE_JIT
+            return function
         try:
-            return decorate(function)
+            loop.enable_caching()
         except RuntimeError:  # numba: no locator, that is, no writable cache folder
-            own = f"uniap-numba-{getpass.getuser()}"
-            setattr(numba.config, "CACHE_DIR", os.path.join(tempfile.gettempdir(), own))  # noqa: B010
-            return decorate(function)
+            setattr(numba.config, "CACHE_DIR", private_folder())  # noqa: B010
+            loop.enable_caching()
+        cache, sealed = loop._cache, cast(Any, _Sealed)
+        cache._cache_file = sealed(cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp())
+        with types_of(loop):
+            loop.compile(signature)
+            loop.disable_compile()
+        compiled_loop: Callable[..., Any] = loop
+        return compiled_loop
 
     return compile_
+
+
+def private_folder() -> str:
+    """A folder for temporary files that nobody else can write; the same one each time unless somebody took its name."""
+    if hasattr(os, "getuid"):
+        folder = os.path.join(tempfile.gettempdir(), f"uniap-numba-{os.getuid()}")
+        with suppress(OSError):
+            os.mkdir(folder, 0o700)
+        with suppress(OSError):
+            found = os.lstat(folder)
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                return folder
+    return tempfile.mkdtemp(prefix="uniap-numba-")
+
+
+class _Sealed(IndexDataCacheFile):
+    """Numba's cache of one function, each file behind its digest: damaged machine code ends the process when loaded."""
+
+    def _sealed(self: Any, content: object) -> bytes:
+        data: bytes = self._dump(content)
+        return hashlib.sha256(data).digest() + data
+
+    @staticmethod
+    def _opened(path: str) -> Any:
+        """The content of a file; raises OSError if it is not what was written."""
+        with open(path, "rb") as file:
+            seal, data = file.read(32), file.read()
+        if hashlib.sha256(data).digest() != seal:
+            raise OSError(f"{path} is damaged")
+        return pickle.loads(data)
+
+    def _load_index(self: Any) -> dict[Any, str]:
+        try:
+            version, stamp, names = self._opened(self._index_path)
+        except OSError:
+            return {}
+        known: dict[Any, str] = names if (version, stamp) == (self._version, self._source_stamp) else {}
+        return known
+
+    def _save_index(self: Any, overloads: dict[Any, str]) -> None:
+        with self._open_for_write(self._index_path) as file:
+            file.write(self._sealed((self._version, self._source_stamp, overloads)))
+
+    def _load_data(self: Any, name: str) -> Any:
+        return self._opened(self._data_path(name))
+
+    def _save_data(self: Any, name: str, data: object) -> None:
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(self._sealed(data))
 
 
 def load(here: Sequence[str], there: Sequence[str]) -> None:
@@ -76,11 +155,11 @@ class _Second(event.Listener):
         self.wanted = bool(sys.executable) and not hasattr(sys, "frozen")
 
     def __enter__(self) -> Self:
-        event.register("numba:compile", self)
+        events.register("numba:compile", self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        event.unregister("numba:compile", self)
+        events.unregister("numba:compile", self)
         if self.process is not None:
             self.process.kill()
             self.process.wait()

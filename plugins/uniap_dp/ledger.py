@@ -7,6 +7,9 @@ import time
 
 from uniap_core.api import Assignment, Emit, Incumbent, Problem, SolveRequest
 
+ROUNDING = 1e-12
+"""Relative; plans nearer than this are as good as one another."""
+
 
 class OutOfTime(Exception):
     """The time limit is reached."""
@@ -22,12 +25,14 @@ class Ledger:
         self.assignment: Assignment | None = None
         self.bound = 0.0
         self.cutoff = math.inf if request.cutoff_s is None else request.cutoff_s
-        self.margin = request.gap if request.gap > 1e-8 else 1e-12
+        # What is proven is less than the goal by a rounding.
+        self.margin = request.gap - 4 * ROUNDING if request.gap > 1e-8 else ROUNDING
 
     @property
     def goal(self) -> float:
-        """Only plans at most this long are still of interest."""
-        return min(self.objective, self.cutoff) * (1 - self.margin)
+        """Only plans at most this long matter: below the cutoff, and below the incumbent by more than the gap."""
+        better = self.objective * (1 - self.margin) if self.objective < math.inf else math.inf
+        return min(better, self.cutoff * (1 - ROUNDING))
 
     def offer(self, assignment: Assignment) -> None:
         """Take an assignment if it is feasible and better than the incumbent."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+Budget = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -20,7 +24,7 @@ class DpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Nodes of that search beyond which the graph is ``unsupported``.
     """
 
-    max_steps: int = 4_000_000
-    max_labels: int = 16_000_000
-    max_states: int = 200_000
-    max_nodes: int = 20_000_000
+    max_steps: Budget = 4_000_000
+    max_labels: Budget = 16_000_000
+    max_states: Budget = 200_000
+    max_nodes: Budget = 20_000_000

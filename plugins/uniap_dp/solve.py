@@ -48,20 +48,31 @@ def lower_bound(problem: Problem) -> float:
     """
     if problem.depth > len(problem.layers):
         return math.inf
-    from . import chain
+    if not problem.plain_placement:
+        return _bound_of_layers(problem)
+    from .chain.search import search
 
-    found = chain.search(problem, math.inf, 2, 0)
+    found = search(problem, math.inf, 2, 0)
     if found is not None:
         return found.bound_s * (1 - 1e-12)
     _load_lattice()
-    from . import bounds, lattice
+    from .lattice.cuts import lattice_bound
+    from .lattice.downsets import build
 
     try:
-        return bounds.lattice_bound(lattice.build(problem, FEW_STATES))[0]
+        return lattice_bound(build(problem, FEW_STATES))[0]
     except TooLarge:
-        least_s = [float(layer.time_s.min()) for layer in problem.layers]
-        total = math.fsum(least_s)
-        return (total + (problem.micro_batches - 1) * max(total / problem.depth, *least_s)) * (1 - 1e-12)
+        return _bound_of_layers(problem)
+
+
+def _bound_of_layers(problem: Problem) -> float:
+    """A bound from the least time of every layer alone, for any pipeline."""
+    least_s = [float(layer.time_s.min()) for layer in problem.layers]
+    total = math.fsum(least_s)
+    if total == math.inf:
+        return math.inf
+    longest = max(total / len(problem.ranks), *least_s)
+    return (problem.objective.sum * total + problem.objective.peak * longest) * (1 - 1e-12)
 
 
 def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
@@ -91,6 +102,10 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         ledger.offer(request.warm_start)
     if problem.depth > len(problem.layers):
         return _answer(ledger, Stop.INFEASIBLE, "more stages than layers", arena)
+    if not problem.plain_placement:
+        ledger.prove(_bound_of_layers(problem))
+        words = f"{problem.depth} chunks on {len(problem.ranks)} ranks: dp solves one chunk per rank, in order"
+        return _answer(ledger, Stop.UNSUPPORTED, words, arena)
     try:
         _any_graph(problem, ledger, arena, options)
     except TooLarge as error:
@@ -139,10 +154,11 @@ def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOption
     if small and _search(problem, ledger, min(FEW_NODES, options.max_nodes)):
         return
     _load_lattice()
-    from . import lattice, rounds
+    from .lattice.downsets import build
+    from .lattice.rounds import prove
 
     try:
-        rounds.prove(lattice.build(problem, options.max_states, ledger.check), ledger, arena)
+        prove(build(problem, options.max_states, ledger.check), ledger, arena)
     except TooLarge:
         if not _search(problem, ledger, options.max_nodes):
             raise
@@ -151,9 +167,9 @@ def _any_graph(problem: Problem, ledger: Ledger, arena: Arena, options: DpOption
 def _pass(problem: Problem, ledger: Ledger, arena: Arena, options: DpOptions) -> bool:
     """One pass over a short chain; ``False`` if this is none, or not that short after all."""
     ledger.check()
-    from . import chain
+    from .chain.search import search
 
-    found = chain.search(problem, ledger.goal, arena.budget, options.max_steps)
+    found = search(problem, ledger.goal, arena.budget, options.max_steps)
     if found is None:
         return False
     arena.total, arena.most = arena.total + found.labels, max(arena.most, found.labels)
@@ -169,10 +185,10 @@ def _search(problem: Problem, ledger: Ledger, most: int) -> bool:
     """Depth-first search; ``False`` if it is not over after ``most`` nodes."""
     if len(problem.layers) > MOST_LAYERS or not most:
         return False
-    from . import branch
+    from .branch.search import search
 
     try:
-        found = branch.search(problem, ledger.goal, most, ledger.check)
+        found = search(problem, ledger.goal, most, ledger.check)
     except TooLarge:
         return False
     if found is not None:
@@ -184,4 +200,5 @@ def _search(problem: Problem, ledger: Ledger, most: int) -> bool:
 def _load_lattice() -> None:
     from . import jit
 
-    jit.load(["paths", "sweeps"], ["labels", "totals"])
+    here, there = ("stage_paths", "cut_fronts"), ("stage_labels", "plan_labels")
+    jit.load(*([f"lattice.kernels.{name}" for name in names] for names in (here, there)))

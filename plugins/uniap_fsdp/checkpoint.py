@@ -2,6 +2,9 @@
 
 Entries are named by the parameter's name in the whole model and carry their own sharding, so torch's distributed
 checkpoint re-cuts them on reading. Of tied parameters the owner's copy is written and all copies read it.
+
+A checkpoint is data. Its index is a pickle, which is read here by an unpickler that knows the few types of an index
+and nothing else, and its entries are tensors, which torch reads as weights alone.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import Unpickler, UnpicklingError
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import metadata, state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
 from uniap_core.api import BadFile
@@ -54,7 +60,9 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
         state = _state(chosen, held, optimizer)
         state["step"] = torch.tensor(0)
         try:
-            state_dict_loader.load(state, checkpoint_id=path)
+            state_dict_loader.load(state, storage_reader=Reader(path))
+        except UnpicklingError as error:
+            raise BadFile(f"{path}: {error}", "use checkpoints that a run has written") from None
         except (CheckpointException, RuntimeError, ValueError) as error:
             last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
             raise BadFile(f"{path} does not fit this model: {last}", "resume with the model it was made of") from None
@@ -63,6 +71,55 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
         if _slots(optimizer):
             optimizer.state[part]["step"].fill_(float(step))
     return step
+
+
+class Reader(FileSystemReader):
+    """Reads tensors that lie in the checkpoint's own folder, and unpickles nothing but an index of them."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """The index.
+
+        Raises
+        ------
+        UnpicklingError
+            If it names anything that an index of tensors does not need.
+        """
+        with open(Path(self.path) / ".metadata", "rb") as file:
+            index = _Index(file).load()
+        if not isinstance(index, Metadata):
+            raise UnpicklingError("its index is none")
+        for name, entry in index.state_dict_metadata.items():
+            if not isinstance(entry, TensorStorageMetadata):
+                raise UnpicklingError(f"its entry {name!r} is no tensor")
+        for stored in index.storage_data.values():
+            if not isinstance(stored, _StorageInfo) or Path(stored.relative_path).name != str(stored.relative_path):
+                raise UnpicklingError("an entry lies outside its folder")
+        index.storage_meta = StorageMeta(load_id=self.load_id)
+        return index
+
+
+class _Index(Unpickler):
+    """Knows the types of an index of tensors."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in KNOWN or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+            return super().find_class(module, name)
+        raise UnpicklingError(f"its index names {module}.{name}, which no index of tensors does")
+
+
+KNOWN = {
+    *((metadata.__name__, name) for name in (
+        "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
+        "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+    )),
+    (_StorageInfo.__module__, "_StorageInfo"),
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),
+    ("collections", "OrderedDict"),
+}  # fmt: skip
+"""What an index of tensors is made of, besides dtypes; the paths are of its own files."""
 
 
 def _rounds(held: Sequence[Held]) -> list[list[Held]]:

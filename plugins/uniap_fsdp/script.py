@@ -11,7 +11,7 @@ import os
 import pprint
 from pathlib import Path
 
-from uniap_core.api import AXES, Grid, Inexpressible, LayerPlan, Plan, Strategy, write_text
+from uniap_core.api import AXES, Grid, Inexpressible, LayerPlan, Plan, Strategy, line, write_text
 
 from .check import check
 from .likeness import differences
@@ -38,11 +38,10 @@ MODULES = (
 )
 """What a training script imports, directly or not."""
 
-SCRIPT = '''"""{title}
+SCRIPT = '''# {title}
+# From the plan {seal}.
+{note}"""Trains one model under one plan, predicted {seconds:.4g} s per iteration:
 
-Planned {what}, predicted {seconds:.4g} s per iteration.
-From the plan {seal}.
-{note}
     torchrun --nproc-per-node={devices} train.py --steps 100
 """
 
@@ -154,13 +153,12 @@ def script(plan: Plan) -> str:
     strategies = [_constructor(strategy) for strategy in dict.fromkeys(layer.strategy for layer in plan.layers)]
     layers = [f"{x.name!r}: {_row(x)!r}" for x in plan.layers]
     family = family_of(plan.model)
-    note = NOTES.get(family, NOTES[""]).format(family=family, source=plan.model.source)
+    note = NOTES.get(family, NOTES[""]).format(family=line(family), source=line(plan.model.source))
     return SCRIPT.format(
-        title=f"Trains {plan.model.name} on {plan.cluster.devices} devices.",
-        what=f"for {plan.cluster.name} by {plan.solver}",
+        title=line(f"Trains {plan.model.name} on {plan.cluster.devices} devices of {plan.cluster.name}."),
         seconds=plan.predicted.iteration_time_s,
-        note=note if is_traced(plan.model) else "",
-        seal=plan.seal or "that was never sealed",
+        note="".join(f"# {line(text)}\n" for text in note.split("\n") if text) if is_traced(plan.model) else "",
+        seal=line(plan.seal or "that was never sealed"),
         strategies=_table(strategies),
         layers=_table(layers),
         family=family,

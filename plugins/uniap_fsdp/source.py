@@ -97,6 +97,9 @@ def _zoo_task(graph: ModelGraph) -> Task:
 def _traced(graph: ModelGraph) -> Source:
     from uniap_torch.sources import load as load_source
 
+    from uniap_core.api import check_source
+
+    check_source(graph.source)
     hugging_face = graph.source.startswith("hf:")
     found = load_source(graph.source)
     with parameters_on_meta():

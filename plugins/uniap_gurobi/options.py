@@ -1,5 +1,7 @@
 """Options of Gurobi alone."""
 
+from typing import Annotated
+
 import msgspec
 
 
@@ -14,5 +16,5 @@ class GurobiOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Limit in Gurobi's units of work, for runs that repeat exactly; 0 is none.
     """
 
-    mip_focus: int = 0
-    work_limit: float = 0.0
+    mip_focus: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    work_limit: Annotated[float, msgspec.Meta(ge=0)] = 0.0

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from highspy import HighsModelStatus
 
-from uniap_core.api import Emit, Found, Incumbent, Note, Program, RawResult, SolveRequest, Stop
+from uniap_core.api import Emit, Found, Incumbent, Note, Program, RawResult, SolveRequest, Stop, UsageError
 
 from .options import HighsOptions
 
@@ -59,9 +59,12 @@ def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
         chosen = np.flatnonzero(program.integer).astype(np.int32)
         highs.setSolution(len(chosen), chosen, program.start[chosen])
     _listen(highs, emit)
-    if request.time_limit_s is not None:
-        highs.setOptionValue("time_limit", max(0.0, request.time_limit_s - (time.perf_counter() - began)))
-    highs.run()
+    _run(highs, request, began)
+    if _lost_optimum(highs, program):
+        emit(Note(time.perf_counter() - began, "HiGHS's presolve cut off an optimum; solving again without presolve"))
+        highs.clearSolver()
+        highs.setOptionValue("presolve", "off")
+        _run(highs, request, began)
     return _answer(highs)
 
 
@@ -69,6 +72,21 @@ def probe() -> str:
     """Version; HiGHS needs no licence."""
     highs = highspy.Highs()
     return f"HiGHS {highs.version()} (MIT)"
+
+
+def _run(highs: Any, request: SolveRequest, began: float) -> None:
+    if request.time_limit_s is not None:
+        highs.setOptionValue("time_limit", max(0.0, request.time_limit_s - (time.perf_counter() - began)))
+    highs.run()
+
+
+def _lost_optimum(highs: Any, program: Program) -> bool:
+    """Whether a point is called optimal though its own choice has a cheaper one (seen with 1.13.1; HiGHS#3274)."""
+    if highs.getModelStatus() != HighsModelStatus.kOptimal:
+        return False
+    point = program.complete(program.choice(np.array(highs.getSolution().col_value)))
+    least, claimed = float(program.cost @ point), highs.getInfo().objective_function_value
+    return least < claimed * (1 - 1e-6) and program.evaluate(point).violation <= 1e-7
 
 
 def _configure(highs: Any, request: SolveRequest, options: HighsOptions) -> None:
@@ -86,7 +104,8 @@ def _configure(highs: Any, request: SolveRequest, options: HighsOptions) -> None
         "mip_heuristic_effort": options.heuristic_effort,
     }
     for name, value in settings.items():
-        highs.setOptionValue(name, value)
+        if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
+            raise UsageError(f"HiGHS refuses {name} = {value!r}", "give a value that this version of it takes")
 
 
 def _model(program: Program) -> highspy.HighsLp:

@@ -1,5 +1,7 @@
 """Options of HiGHS alone."""
 
+from typing import Annotated, Literal
+
 import msgspec
 
 
@@ -14,5 +16,5 @@ class HighsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Share of the effort that goes into finding points, 0 to 1.
     """
 
-    presolve: str = "choose"
-    heuristic_effort: float = 0.05
+    presolve: Literal["on", "off", "choose"] = "choose"
+    heuristic_effort: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from uniap_core.api import Plan
+from uniap_core.api import Plan, line
 
 from .expressible import blocks
 from .recompute import method
@@ -25,7 +25,7 @@ class Argument:
     @property
     def text(self) -> str:
         """As it is written on the command line, one word."""
-        return f"--{self.flag}={self.value}" if self.value else f"--{self.flag}"
+        return line(f"--{self.flag}={self.value}" if self.value else f"--{self.flag}")
 
 
 Section = tuple[str, tuple[Argument, ...]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from uniap_core.api import Plan, write_text
+from uniap_core.api import Plan, line, write_text
 
 from . import MEGATRON
 from .arguments import layout, padded_vocabulary, sections
@@ -44,7 +44,7 @@ def export(plan: Plan, folder: str | os.PathLike[str]) -> list[str]:
 
 def arguments_file(plan: Plan) -> str:
     """One argument a line, under comments; ``launch.sh`` reads it."""
-    lines = [f"# {line}" for line in summary(plan)]
+    lines = [f"# {line(text)}" for text in summary(plan)]
     for title, arguments in sections(plan):
         lines += ["", f"# {title}", *(argument.text for argument in arguments)]
     return "\n".join(lines) + "\n"
@@ -74,7 +74,7 @@ def launch_script(plan: Plan) -> str:
     bert = plan.model.family == "bert"
     return LAUNCH_TEMPLATE.format(
         tag=MEGATRON,
-        title=f"{plan.model.name} on {plan.cluster.name}: {layout(plan) if plan.pp > 1 else 'one stage'}",
+        title=line(f"{plan.model.name} on {plan.cluster.name}: {layout(plan) if plan.pp > 1 else 'one stage'}"),
         nodes=len(plan.cluster.nodes),
         devices=plan.cluster.nodes[0].devices,
         script="pretrain_bert.py" if bert else "pretrain_gpt.py",

@@ -1,6 +1,6 @@
 """Options of SCIP alone."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,5 +19,5 @@ class ScipOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     emphasis: Literal["default", "optimality", "feasibility", "easycip", "numerics"] = "default"
-    factor_terms: int = 2
-    nodes: int = -1
+    factor_terms: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 2
+    nodes: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)] = -1

@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from uniap_core.api import Layer, ModelGraph, UniapError
+from uniap_core.api import Layer, ModelGraph, UniapError, check_source
 
 from . import sources
 from .recording import storage
@@ -69,6 +69,7 @@ def without_mask(value: Any) -> Any:
 def twin(graph: ModelGraph) -> sources.Source | None:
     """The torch model of a graph: its source, or the Hugging Face model that a zoo graph is equal to."""
     if graph.source and not graph.source.startswith("zoo:"):
+        check_source(graph.source)
         return sources.load(graph.source, graph.sequence if graph.layers[0].kind != "patch" else None)
     import json
     import tempfile

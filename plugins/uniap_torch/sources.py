@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniap_core.api import BadFile, BadValue, PluginError, UnknownName
+from uniap_core.api import BadFile, BadValue, PluginError, UnknownName, allow_source
 
 from . import decoders
 from .example_inputs import Examples
@@ -98,6 +98,7 @@ def factory(text: str, sequence: int | None) -> Source:
     import torch
 
     make = _attribute(text)
+    allow_source(text)  # who asks for it here typed it; files are checked before they get here
     takes = set(inspect.signature(make).parameters)
     chosen = sequence or 128
 
@@ -313,8 +314,8 @@ def _model_class(config: Any) -> Callable[[Any], Any]:
     import transformers
 
     for name in getattr(config, "architectures", None) or ():
-        if hasattr(transformers, name):
-            chosen: Callable[[Any], Any] = getattr(transformers, name)
+        chosen = getattr(transformers, str(name), None)
+        if isinstance(chosen, type) and issubclass(chosen, transformers.PreTrainedModel):
             return chosen
     # A model of encoder and decoder is trained whole, though its decoder has a head of its own too.
     paired = bool(getattr(config, "is_encoder_decoder", False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from uniap_core.api import Plan, write_text
+from uniap_core.api import Plan, line, write_text
 
 from . import TORCHTITAN
 from .arguments import flags, subcommand
@@ -45,9 +45,9 @@ def export(plan: Plan, folder: str | os.PathLike[str]) -> list[str]:
 
 def flags_file(plan: Plan) -> str:
     """One word a line, under comments; ``launch.sh`` reads it."""
-    lines = [f"# {line}" for line in summary(plan)] + [""]
+    lines = [f"# {line(text)}" for text in summary(plan)] + [""]
     for words in flags(plan):
-        lines += words
+        lines += map(line, words)
     return "\n".join(lines) + "\n"
 
 
@@ -73,7 +73,7 @@ def launch_script(plan: Plan) -> str:
     """A bash script around torchrun; settings that are no part of a plan come from the environment."""
     return LAUNCH_TEMPLATE.format(
         version=TORCHTITAN,
-        title=f"{plan.model.name} on {plan.cluster.name}, pp {plan.pp}, {plan.micro_batches} micro-batches",
+        title=line(f"{plan.model.name} on {plan.cluster.name}, pp {plan.pp}, {plan.micro_batches} micro-batches"),
         nodes=len(plan.cluster.nodes),
         devices=plan.cluster.nodes[0].devices,
         flags=FLAGS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uniap_core.api import Plan
+from uniap_core.api import Plan, line, literal
 
 from . import TORCHTITAN
 
@@ -18,7 +18,8 @@ def module_text(plan: Plan) -> str:
     shape = plan.model.architecture
     return TEMPLATE.format(
         version=TORCHTITAN,
-        name=plan.model.name,
+        title=line(plan.model.name),
+        flavor=literal(plan.model.name),
         function=FUNCTION,
         dim=int(shape["hidden"]),
         layers=int(shape["layers"]),
@@ -33,7 +34,8 @@ def module_text(plan: Plan) -> str:
 
 
 TEMPLATE = '''\
-"""{name} for torchtitan {version}, written by uniap. The model alone: flags.txt has what the plan decides."""
+# {title}
+"""A model for torchtitan {version}, written by uniap. The model alone: flags.txt has what the plan decides."""
 
 from functools import partial
 
@@ -103,7 +105,7 @@ def {function}():
     return Trainer.Config(
         model_spec=ModelSpec(
             name="llama3",
-            flavor="{name}",
+            flavor={flavor},
             model=model(),
             parallelize_fn=parallelize_llama,
             pipelining_fn=pipeline_llm,

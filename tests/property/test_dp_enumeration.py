@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from uniap_dp.bounds import lattice_bound
 from uniap_dp.codes import TooLarge
-from uniap_dp.lattice import build
+from uniap_dp.lattice.cuts import lattice_bound
+from uniap_dp.lattice.downsets import build
 from uniap_dp.solve import lower_bound, solve
 
 from uniap_core.api import SolveRequest, Stop, silent

@@ -18,6 +18,7 @@ from uniap_core import models
 from uniap_core.cluster import preset
 from uniap_core.costs import Candidate, Training
 from uniap_core.errors import BadValue
+from uniap_core.posing import pose
 from uniap_core.problem import Assignment
 from uniap_core.proposal import propose
 from uniap_core.solve.driver import solve
@@ -161,9 +162,9 @@ def test_no_mutant_of_a_random_plan_passes(seed, kind):
     except BadValue:
         return
     found = random_assignment(rng, tables)
-    if not tables.problem.evaluate(found).feasible:
+    if not pose(tables).evaluate(found).feasible:
         tables = replace(tables, ranks=tuple(replace(s, reserved_bytes=0.0) for s in tables.ranks))
-        if not tables.problem.evaluate(found).feasible:
+        if not pose(tables).evaluate(found).feasible:
             return
     proposal = propose(case.graph, case.cluster, case.space, tables, found, solver="random", bound_s=None)
     assert verify(proposal, tables).passed, [check.evidence for check in verify(proposal, tables).failed]
@@ -185,7 +186,7 @@ def optimum_of(case, model=price):
         tables = model(case.graph, case.cluster, case.space, case.candidate)
     except BadValue:
         return math.inf
-    answer = dp(tables.problem)
+    answer = dp(pose(tables))
     return math.inf if answer.objective_s is None else answer.objective_s
 
 
@@ -222,7 +223,7 @@ def test_the_optimum_survives_exhaustion(seed):
         tables = price(case.graph, case.cluster, case.space, case.candidate)
     except BadValue:
         return
-    answer = dp(tables.problem)
+    answer = dp(pose(tables))
     cutoff = math.inf if answer.objective_s is None else answer.objective_s * (1 - 1e-9)
     with suppress(TooLarge):
-        assert exhaust(tables.problem, cutoff, budget=50_000)[0] is None
+        assert exhaust(pose(tables), cutoff, budget=50_000)[0] is None

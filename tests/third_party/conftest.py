@@ -1,4 +1,4 @@
-"""Two distributions that are not part of this one, installed for these tests alone.
+"""Three distributions that are not part of this one, installed for these tests alone.
 
 Where they are really installed (tox -e third-party) nothing is done. Otherwise a folder on the path gets what pip would
 put there: the package and its metadata with entry points, so that they are found as any distribution is.
@@ -13,7 +13,7 @@ from installing import install
 
 from uniap_core import registry
 
-PROJECTS = ("acme_solver", "acme_broken")
+PROJECTS = ("acme_solver", "acme_broken", "acme_hostile")
 
 
 def really_installed() -> bool:
@@ -22,7 +22,7 @@ def really_installed() -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def distributions(tmp_path_factory):
-    """Both distributions, importable and registered."""
+    """All of them, importable and registered."""
     if really_installed():
         yield
         return

@@ -140,7 +140,7 @@ def test_a_bad_descriptor_is_caught():
 
 def mutant_lowering(change):
     class Mutant(LoweringSuite):
-        module = "uniap_core.program.pose_joint"
+        module = "uniap_core.program.rungs.pose_joint"
         form = Form.MILP
         examples = 60
 

@@ -20,6 +20,14 @@ def distribution(folder, name, entries):
     (info / "entry_points.txt").write_text("\n".join(lines))
 
 
+PLUGIN = """
+from uniap_core.api import Form, SolverPlugin
+class Plugin(SolverPlugin): ...
+SOLVER = Plugin(name="acme", summary="it", takes=Form.PROBLEM, solve="a:b", probe="a:c")
+"""
+EMPTY = "class Empty(SolverPlugin):\n    def __len__(self): return 0\nPlugin = Empty"
+
+
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -42,15 +50,15 @@ def test_a_close_name_is_suggested():
 
 def test_a_third_party_plugin_is_found_and_loaded(site):
     distribution(site, "acme", {"uniap.solvers": {"acme": "acme_plugin:SOLVER"}})
-    (site / "acme_plugin.py").write_text("SOLVER = 'it'\n")
+    (site / "acme_plugin.py").write_text(PLUGIN)
     row = next(row for row in registry.listing("solver") if row.name == "acme")
     assert row.distribution == "acme"
-    assert registry.load("solver", "acme") == "it"
+    assert registry.load("solver", "acme").summary == "it"
 
 
 def test_a_falsy_plugin_object_is_returned_as_it_is(site):
     distribution(site, "empty", {"uniap.solvers": {"empty": "empty_plugin:SOLVER"}})
-    (site / "empty_plugin.py").write_text("class Empty:\n    def __len__(self): return 0\nSOLVER = Empty()\n")
+    (site / "empty_plugin.py").write_text(PLUGIN.replace("class Plugin(SolverPlugin): ...", EMPTY))
     assert type(registry.load("solver", "empty")).__name__ == "Empty"
 
 
@@ -88,3 +96,24 @@ def test_a_target_that_does_not_resolve_is_named():
         registry.resolve("no_such_module:f")
     with pytest.raises(PluginError, match="no attribute 'nothing'"):
         registry.resolve("json:nothing")
+
+
+@pytest.mark.parametrize(
+    "at_import", ["import sys; sys.exit(3)", "raise KeyError('x')", "class E(BaseException): ...\nraise E"]
+)
+def test_whatever_an_import_does_is_the_plugins_fault(site, at_import):
+    distribution(site, "rude", {"uniap.solvers": {"rude": "rude_plugin:SOLVER"}})
+    (site / "rude_plugin.py").write_text(at_import)
+    with pytest.raises(PluginError, match=r"'rude'.*does not load"):
+        registry.load("solver", "rude")
+    with pytest.raises(PluginError, match="importing rude_plugin"):
+        registry.resolve("rude_plugin:f")
+    found, broken = registry.working("solver")
+    assert "dp" in {plugin.name for plugin in found}
+    assert ["rude" in error.cause for error in broken] == [True]
+
+
+def test_ctrl_c_is_the_users(site):
+    (site / "slow_plugin.py").write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        registry.resolve("slow_plugin:f")

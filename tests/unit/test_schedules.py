@@ -60,3 +60,8 @@ def test_ranks_share_devices_evenly():
     assert Pipeline.of("1f1b", 4).devices_per_rank(8) == 2
     with pytest.raises(BadValue, match="do not divide"):
         Pipeline.of("1f1b", 3).devices_per_rank(8)
+
+
+def test_a_pipeline_of_a_billion_ranks_is_refused_before_it_is_laid_out():
+    with pytest.raises(BadValue, match="too many"):
+        Pipeline.of("1f1b", 10**9)

@@ -13,6 +13,7 @@ from uniap_core.advise.replan import replan
 from uniap_core.cluster import load
 from uniap_core.errors import Infeasible, NotEnoughTime, UsageError
 from uniap_core.plan import check_seal, read, write
+from uniap_core.posing import pose
 from uniap_core.search import candidates, make, price, sweep
 from uniap_core.search.pricing import lower_bound, simple_bound
 from uniap_core.solve.driver import solve
@@ -44,7 +45,7 @@ def test_the_answer_is_the_best_of_all_candidates_solved_one_by_one(found):
         if record.outcome == "impossible":
             continue
         candidate = next(c for c in candidates(search) if (c.pp, c.micro_batches) == (record.pp, record.micro_batches))
-        problem = price(search, candidate).problem
+        problem = pose(price(search, candidate))
         optimum = solve(problem, "dp").objective_s
         if optimum is None:
             assert record.outcome == "infeasible"

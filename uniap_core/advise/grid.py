@@ -12,6 +12,7 @@ from ..cluster import Cluster
 from ..costs import Training
 from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
 from ..events import Emit, Progress, silent
+from ..quoting import cell
 from ..search import Search, moved, sweep
 
 COLUMNS = (
@@ -106,5 +107,5 @@ def to_csv(points: Sequence[Point]) -> str:
     writer.writerow(COLUMNS)
     for point in points:
         row = msgspec.to_builtins(point)
-        writer.writerow(["" if row[name] is None else row[name] for name in COLUMNS])
+        writer.writerow(["" if row[name] is None else cell(row[name]) for name in COLUMNS])
     return text.getvalue()

@@ -13,6 +13,7 @@ from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
 from ..events import Emit, Progress, silent
 from ..graph import at_sequence
 from ..pins import Pins
+from ..posing import pose
 from ..search import Search, candidates, price, sweep
 from ..strategy import divisors
 
@@ -58,7 +59,7 @@ def _memory(search: Search) -> Steps:
             tables = price(search, candidate)
         except BadValue:
             continue
-        short = diagnose.shortage(tables.problem)
+        short = diagnose.shortage(pose(tables))
         if short is not None:
             needs.append(short.needed_bytes)
     start = min(needs, default=0.0)

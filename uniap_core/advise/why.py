@@ -10,6 +10,7 @@ from ..errors import BadValue, Infeasible, Unverified, UsageError
 from ..events import Emit, silent
 from ..pins import PLAN_KEYS, Pins, parse
 from ..plan import Plan
+from ..posing import pose
 from ..profile import Profile
 from ..proposal import StagePlan
 from ..search import TIE, Search, sweep, tables_of
@@ -171,7 +172,7 @@ def why_not(
 
 def _check_prices(plan: Plan, profile: Profile | None) -> None:
     """Refuse to compare with a plan that was priced otherwise than plans are now."""
-    if tables_of(plan, profile).problem.hash != plan.hashes.problem:
+    if pose(tables_of(plan, profile)).hash != plan.hashes.problem:
         raise Unverified(
             f"the plan is stale: it was priced otherwise ({plan.cost_model}), so nothing can be compared with it",
             "plan again; or give what it was priced from (--profile, UNIAP_CONSTANTS)",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
 from ..errors import UniapError
+from ..quoting import json, terminal
+from .screen import Screen
+
+if TYPE_CHECKING:
+    from ..plan import Plan
 
 app = typer.Typer(
     name="uniap",
@@ -55,7 +61,8 @@ def guarded(function: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def shell(*args: Any, **kwargs: Any) -> None:
         try:
-            code = function(*args, **kwargs) or 0
+            with contextlib.redirect_stdout(cast("TextIO", Screen(sys.stdout))):
+                code = function(*args, **kwargs) or 0
         except UniapError as error:
             report_error(error, as_json=bool(kwargs.get("json")))
             code = error.exit_code
@@ -76,23 +83,34 @@ def report_error(error: UniapError, *, as_json: bool) -> None:
     if as_json:
         from ..artifact import pretty
 
-        print(pretty(error.as_dict()), end="")
+        print(json(pretty(error.as_dict())), end="")
         return
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]error\\[{error.code}][/]: ", end="")
-    console.print(error.cause, markup=False)
+    console.print(terminal(error.cause), markup=False)
     if error.fix:
         console.print("[bold]  fix[/]: ", end="")
-        console.print(error.fix, markup=False)
+        console.print(terminal(error.fix), markup=False)
+
+
+def read_plan(path: str) -> Plan:
+    """A plan from a file; what speaks against it is said on stderr, because it is only looked at here."""
+    from ..gate import doubts
+    from ..plan import read
+
+    plan = read(path)
+    for doubt in doubts(plan):
+        print(f"warning: {terminal(path)} does not hold: {terminal(doubt)}", file=sys.stderr)
+    return plan
 
 
 def print_json(value: Any) -> None:
     """Print a struct as the one JSON document of a command."""
     from ..artifact import pretty
 
-    print(pretty(value), end="")
+    print(json(pretty(value)), end="")
 
 
 def register() -> typer.Typer:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import Json, command, print_json
+from . import Json, command, print_json, read_plan
 from .planning import CostModel, Executor, Model, PinList, Precision, ProfileFile, Schedule, Sequence
 from .progress import progress
 
@@ -34,10 +34,9 @@ def explain(
     json: Json = False,
 ) -> int:
     """Say why a plan is as it is: bottleneck, binding constraints, and what an alternative would cost."""
-    from .. import plan as plans
     from ..advise import why
 
-    subject = plans.read(plan)
+    subject = read_plan(plan)
     reasons = why.explain(subject)
     where = None if layer is None else why.of_layer(subject, layer)
     other = None
@@ -59,10 +58,9 @@ def diff(
     json: Json = False,
 ) -> None:
     """Show what changes between two plans and what it buys, stage by stage."""
-    from .. import plan as plans
     from ..report.diff import difference, lines
 
-    found = difference(plans.read(old).proposal, plans.read(new).proposal)
+    found = difference(read_plan(old).proposal, read_plan(new).proposal)
     if json:
         return print_json(found)
     print("\n".join(lines(found)))

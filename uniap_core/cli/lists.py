@@ -9,6 +9,7 @@ import typer
 
 from .. import registry
 from . import Json, app, command, guarded, print_json
+from .progress import progress
 
 
 @command
@@ -18,7 +19,8 @@ def models(json: Json = False) -> None:
 
     from ..models import rows
 
-    found = rows()
+    with progress("counting", quiet=json) as emit:
+        found = rows(emit)
     if json:
         return print_json([asdict(row) for row in found])
     _table(
@@ -89,13 +91,14 @@ def _plugin_row(kind: str, row: registry.Listing, probe: bool) -> dict[str, str]
 
 def _probe(kind: str, name: str) -> str:
     """Load a plugin and ask it; whatever it does wrong stays its own problem."""
+    from ..solve.driver import probe as ask
+
     try:
         plugin: Any = registry.load(kind, name)
         absent = registry.missing(getattr(plugin, "modules", ()))
         if absent:
             return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
-        ask = getattr(plugin, "probe", "")
-        return f"ok {registry.resolve(ask)()}" if ask else "ok"
+        return f"ok {ask(plugin)}" if kind == "solver" else "ok"
     except Exception as error:
         return f"broken: {str(error).splitlines()[0]}"
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import Json, command, print_json
+from ..posing import pose
+from . import Json, command, print_json, read_plan
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -139,13 +140,12 @@ def plan(
 
 def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
     """Plan afresh, or away from an old plan with as little change as may be."""
-    from .. import plan as plans
     from ..advise.replan import replan
     from ..search import sweep
 
     if old is None:
         return sweep(search, emit), None
-    return replan(plans.read(old), search, emit=emit)
+    return replan(read_plan(old), search, emit=emit)
 
 
 def advised(error: Infeasible, search: Search, emit: Emit) -> Infeasible:
@@ -175,11 +175,15 @@ def candidate(
     executor: Executor = None,
     pin: PinList = [],  # noqa: B006
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the problem file here.")] = None,
+    write_mps: Annotated[
+        str | None, typer.Option(help="Write it as a linear program for any solver here (.mps or .lp).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Price one candidate and write its tables as a problem file, for any solver."""
     from .. import problem as problems
     from ..costs import Candidate, check_candidate
+    from ..program import files
     from ..search import make, price
 
     search = make(
@@ -196,15 +200,18 @@ def candidate(
     )
     chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
     check_candidate(search.cluster, chosen)
-    posed = price(search, chosen).problem
+    posed = pose(price(search, chosen))
     if output:
         problems.write(output, posed)
+    if write_mps:
+        files.write(write_mps, posed)
     if json:
         return print_json(problems.to_file(posed))
+    kept = " and ".join(filter(None, (output, write_mps)))
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
         f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages, {count} strategies per layer, "
-        f"{len(posed.edges)} edges" + (f"; written to {output}" if output else "; give -o FILE to keep it")
+        f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
     return None

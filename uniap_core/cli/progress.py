@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..events import Emit, Event, Note, Progress
+from ..quoting import line, terminal
 
 PATIENCE_S = 0.8
 """No bar for anything shorter."""
@@ -32,7 +33,7 @@ class _Bar:
     def emit(self, event: Event) -> None:
         """Take one event."""
         if isinstance(event, Note):
-            print(event.text, file=sys.stderr)
+            print(terminal(event.text), file=sys.stderr)
         if isinstance(event, Progress) and self.shown and (self.display or event.t_s > PATIENCE_S):
             self._show(event)
 
@@ -53,7 +54,7 @@ class _Bar:
             )
             self.display.start()
             self.task = self.display.add_task(self.title, total=event.total, state="")
-        state = f"best {event.best_s:.4g} s" if event.best_s is not None else event.label[:24]
+        state = f"best {event.best_s:.4g} s" if event.best_s is not None else line(event.label[:24])
         if event.bound_s is not None and event.best_s is not None:
             state += f", bound {event.bound_s:.4g} s"
         self.display.update(self.task, completed=event.done, total=event.total, state=state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..execute import RunReport
 
+TrustSource = Annotated[
+    bool, typer.Option("--trust-source", help="Import the module that the file names as its model's source.")
+]
 Out = Annotated[str | None, typer.Option("--output", "-o", help="Where to write.")]
 
 
@@ -29,23 +32,20 @@ def run(
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints (0: at the end).")] = 0,
     resume: Annotated[str, typer.Option(help="Checkpoint to start from, made under any plan of the model.")] = "",
     check_memory: Annotated[bool, typer.Option(help="Refuse a machine with less free memory than planned.")] = True,
+    profile: PricedFrom = None,
+    trust_source: TrustSource = False,
     output: Out = None,
     json: Json = False,
 ) -> None:
     """Train the model under a plan on this machine; prints losses, and predicted against measured."""
     import msgspec
 
-    from .. import artifact, registry
+    from .. import artifact, registry, trust
     from .. import plan as plans
-    from ..errors import UsageError
     from ..execute import Job
+    from ..gate import launch
 
     chosen = registry.load("executor", executor)
-    if not chosen.launch:
-        raise UsageError(
-            f"{executor} does not launch", f"export the plan instead: uniap export {plan} --to {executor} -o DIR"
-        )
-    _installed(chosen)
     job = msgspec.convert(
         {
             "steps": steps,
@@ -61,8 +61,10 @@ def run(
         Job,
     )
     subject = plans.read(plan)
+    if trust_source:
+        trust.allow(subject.model.source)
     with progress("training", quiet=json) as emit:
-        report: RunReport = registry.resolve(chosen.launch)(subject, job, emit)
+        report = launch(subject, chosen, job, emit, measured(profile))
     if output:
         artifact.write(output, report)
     if json:
@@ -91,14 +93,19 @@ def export(
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
     profile: PricedFrom = None,
+    trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Write what a stock runtime needs to run a plan; a plan it cannot run is refused with the nearest one."""
     from .. import plan as plans
+    from .. import trust
     from ..export import export as write
 
+    subject = plans.read(plan)
+    if trust_source:
+        trust.allow(subject.model.source)
     with progress("exporting", quiet=json) as emit:
-        files = write(plans.read(plan), to, output, measured(profile), emit)
+        files = write(subject, to, output, measured(profile), emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))
@@ -147,12 +154,16 @@ def profile(
     output: Annotated[str, typer.Option("--output", "-o", help="Profile file; an unfinished one is resumed.")] = (
         "profile.json"
     ),
+    trust_source: TrustSource = False,
     json: Json = False,
 ) -> None:
     """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
-    from .. import models
+    from .. import models, trust
 
     graph = models.load(model, seq)
+    if trust_source:
+        trust.allow(graph.source)
+    trust.check(graph.source)
     measure = models.profiler()
     with progress("measuring", quiet=json) as emit:
         found = measure(
@@ -227,12 +238,3 @@ def calibrate(
             print(f"  {name:<18} {fit.constants[name]:.3g}   ({low:.3g} to {high:.3g})")
     print(f"written to {output}; export UNIAP_CONSTANTS={output} to use it")
     return None
-
-
-def _installed(plugin: Any) -> None:
-    from .. import registry
-    from ..errors import PluginError
-
-    absent = registry.missing(plugin.modules)
-    if absent:
-        raise PluginError(f"{plugin.name} needs {', '.join(absent)}", plugin.install)

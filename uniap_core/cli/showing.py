@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import Json, command, print_json
+from ..posing import pose
+from . import Json, command, print_json, read_plan
 from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
 
@@ -29,16 +30,16 @@ def report(
 ) -> None:
     """Write a plan as one self-contained page: pictures, proof, what-ifs, and how to reproduce it."""
     from .. import artifact
-    from .. import plan as plans
     from ..advise.why import explain
+    from ..gate import doubts
     from ..report.page import page
 
-    subject = plans.read(plan)
+    subject = read_plan(plan)
     with progress("asking what if", quiet=json) as emit:
         prices = measured(profile)
         others = _what_ifs(subject, prices, emit) if what_if else []
         again = _solve_again(subject, prices)
-    text = page(subject, trajectory=again, reasons=explain(subject).sentences, what_ifs=others)
+    text = page(subject, trajectory=again, reasons=explain(subject).sentences, what_ifs=others, doubts=doubts(subject))
     artifact.write_text(output, text)
     if json:
         return print_json({"report": output, "bytes": len(text.encode())})
@@ -79,6 +80,6 @@ def _solve_again(plan: Plan, profile: Profile | None) -> tuple[Incumbent, ...]:
     from ..solve.request import SolveRequest
 
     try:
-        return solve(tables_of(plan, profile).problem, plan.solver, SolveRequest(time_limit_s=60)).trajectory
+        return solve(pose(tables_of(plan, profile)), plan.solver, SolveRequest(time_limit_s=60)).trajectory
     except UniapError:
         return ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..solve.plugin import Form
-from . import Json, command, print_json
+from . import Json, command, print_json, read_plan
 from .advice import PricedFrom, measured
 from .progress import progress
 
@@ -32,6 +32,7 @@ def solve(
     threads: Threads = 1,
     seed: Annotated[int, typer.Option(help="Random seed of the solver.")] = 0,
     log: Annotated[str | None, typer.Option(help="Write the solver's own log here.")] = None,
+    option: Annotated[list[str], typer.Option(help="An option of the solver alone, NAME=VALUE.")] = [],  # noqa: B006
     output: Output = None,
     json: Json = False,
 ) -> int:
@@ -43,7 +44,9 @@ def solve(
     from ..solve.result import to_file
 
     posed = problems.read(problem)
-    request = SolveRequest(time_limit_s=time_limit, gap=gap, threads=threads, seed=seed, log_path=log)
+    request = SolveRequest(
+        time_limit_s=time_limit, gap=gap, threads=threads, seed=seed, log_path=log, options=_options(option)
+    )
     with progress(f"solving with {solver}", quiet=json) as emit:
         result = run(posed, solver, request, emit, form=form)
     document = to_file(result, posed)
@@ -60,6 +63,24 @@ def solve(
     if result.objective_s is not None:
         return 0
     return 3 if result.stop in ("crash", "license", "numeric", "memory_limit") else 1
+
+
+def _options(written: list[str]) -> dict[str, bool | int | float | str]:
+    """``NAME=VALUE`` as a solver's options: numbers, true and false are what they look like."""
+    import msgspec
+
+    from ..errors import UsageError
+
+    found: dict[str, bool | int | float | str] = {}
+    for text in written:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--option {text!r} is not NAME=VALUE", "write, for example, --option presolve=off")
+        try:
+            found[name] = msgspec.json.decode(value, type=bool | int | float)
+        except msgspec.DecodeError:
+            found[name] = value
+    return found
 
 
 @command
@@ -198,13 +219,12 @@ def timeline(
 ) -> None:
     """Simulate one iteration and write it as a Chrome/Perfetto trace."""
     from .. import artifact
-    from .. import plan as plans
     from ..errors import UsageError
     from ..verify import timeline as simulate
 
     if output is None and not json:
         raise UsageError("where to?", "give -o trace.json, or --json for stdout")
-    trace = simulate(plans.read(plan).proposal)
+    trace = simulate(read_plan(plan).proposal)
     if output:
         artifact.write_text(output, artifact.encode(trace))
     if json:

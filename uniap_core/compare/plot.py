@@ -10,12 +10,12 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Literal
 
 from uniap_core.artifact import write_text
 from uniap_core.errors import PluginError, UsageError
+from uniap_core.quoting import html as escape
 
 from .run import Comparison, Entry, ProblemComparison
 from .table import HEADINGS, cells, ranked, title

@@ -286,7 +286,7 @@ def _contradictions(entries: list[Entry]) -> list[Contradiction]:
 
 def installed() -> tuple[str, ...]:
     """Names of the exact solvers whose libraries are installed, the project's own first."""
-    found = [name for name in registry.names("solver") if _usable(registry.load("solver", name))]
+    found = [plugin.name for plugin in registry.working("solver")[0] if _usable(plugin)]
     return tuple(sorted(found, key=lambda name: (name != "dp", name)))
 
 

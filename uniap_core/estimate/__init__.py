@@ -11,9 +11,10 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import artifact, registry
+from .. import artifact, cost_models
 from ..costs import Price
-from ..errors import BadFile, UniapError
+from ..errors import BadFile, PluginError, UniapError
+from ..quoting import cell
 from .calibration import calibrate_file, measured_s
 from .plan import GIB, Plan, Prediction, parse, predict
 
@@ -45,8 +46,7 @@ def pricer(cost_model: str = "analytic") -> Price:
     UnknownName, PluginError
         If there is no such cost model or it does not load.
     """
-    price: Price = registry.resolve(registry.load("cost model", cost_model).price)
-    return price
+    return cost_models.pricer(cost_model)
 
 
 def estimate(rows: Iterable[Mapping[str, str]], cost_model: str = "analytic") -> list[dict[str, str]]:
@@ -70,6 +70,8 @@ def _estimated(row: Mapping[str, str], price: Price) -> dict[str, str]:
     out = {key: value for key, value in row.items() if key is not None} | dict.fromkeys(WRITTEN, "")
     try:
         prediction = predict(parse(row, notes), price, notes)
+    except PluginError:
+        raise
     except UniapError as error:
         return out | {"pred_note": f"not predicted: {error.cause}"}
     return out | {
@@ -117,6 +119,6 @@ def estimate_file(source: str | os.PathLike[str], target: str | os.PathLike[str]
     fields = [*header, *(name for name in WRITTEN if name not in header)]
     writer = csv.DictWriter(buffer, fields, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(predicted)
+    writer.writerows({name: cell(value or "") for name, value in row.items()} for row in predicted)
     artifact.write_text(target, buffer.getvalue())
     return sum(1 for row in predicted if row["pred_iter_time_s"])

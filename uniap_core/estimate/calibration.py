@@ -76,17 +76,10 @@ def calibrate_file(
 
     plugin = registry.load("cost model", cost_model)
     if not plugin.calibrate:
-        able = [name for name in registry.names("cost model") if _can(name)]
+        able = [other.name for other in registry.working("cost model")[0] if other.calibrate]
         raise PluginError(f"cost model {cost_model!r} cannot be calibrated", f"choose one that can: {', '.join(able)}")
     runs = runs_of(read_rows(source)[1])
-    found: Calibration = registry.resolve(plugin.calibrate)(runs, f"fitted to {source} by uniap calibrate")
+    title = f"fitted to {source} by uniap calibrate"
+    found = registry.call(plugin, "calibrate", runs, title, returns=Calibration)
     artifact.write_text(target, found.text)
     return found.fits
-
-
-def _can(cost_model: str) -> bool:
-    """Whether a cost model loads and has constants to fit."""
-    try:
-        return bool(registry.load("cost model", cost_model).calibrate)
-    except PluginError:
-        return False

@@ -14,6 +14,7 @@ from ..costs import Candidate, CostTables, LayerCosts, Price, Training
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
 from ..pipeline import Pipeline
+from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
 from ..tables import Rank
@@ -204,7 +205,7 @@ _RISING: tuple[tuple[Sharding, Recompute], ...] = (
 
 def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
-    problem, c = tables.problem, plan.candidate.micro_batches
+    problem, c = pose(tables), plan.candidate.micro_batches
     chunk = even_split(plan.graph, problem.depth)
     value = problem.evaluate(Assignment(chunk, (k,) * len(chunk)))
     total = value.objective_s
@@ -229,7 +230,7 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
 
 def _memory(plan: Plan, tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
     """Bytes of state and activations of each rank at its fullest moment, without its reserve."""
-    problem = tables.problem
+    problem = pose(tables)
     state, stash = [0.0] * problem.depth, [0.0] * problem.depth
     for layer, j in zip(tables.layers, chunk, strict=True):
         state[j] += _state(layer, k)

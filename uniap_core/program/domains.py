@@ -1,4 +1,4 @@
-"""Which stages and strategies each layer needs, and how many boundaries an edge can cross: reductions before posing.
+"""Which chunks and strategies each layer needs, and how many boundaries an edge can cross: reductions before posing.
 
 They keep an optimal assignment (if there is any), and every feasible one down to a swap of dominated strategies.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..problem import MEMORY_TOLERANCE, Problem
+from . import pipe
 from .ir import Array
 
 ROUNDING = 1e-9
@@ -24,13 +25,13 @@ class Domains:
     Attributes
     ----------
     member
-        Per layer (P, K) bool: stages and strategies that no constraint excludes and no other strategy dominates.
+        Per layer (chunks, K) bool: chunks and strategies that no constraint excludes and no other strategy dominates.
     instead
-        Per layer (P, K) int: the strategy that stands for each one there; its own number unless it is dominated.
+        Per layer (chunks, K) int: the strategy that stands for each one there; its own number unless it is dominated.
     reach
-        Per edge, the largest possible difference of stages of its ends.
+        Per edge, the largest possible difference of chunks of its ends.
     edges
-        Pairs (source, target) of which the order of stages follows for all edges (transitive reduction).
+        Pairs (source, target) of which the order of chunks follows for all edges (transitive reduction).
     """
 
     member: tuple[Array, ...]
@@ -44,25 +45,26 @@ def domains(problem: Problem, limit_s: float = math.inf) -> Domains:
 
     Only assignments with an objective of at most ``limit_s`` are of interest.
 
-    A strategy leaves a stage where it is impossible, or its own memory or time alone is too much, or another is as
-    fast, as small, and as cheap on every edge. A layer leaves stage i if the layers that may precede it cannot fill
-    the stages before i (no stage is empty), if its ancestors do not fit into the memory and time of the stages up to
-    i, if a neighbor has no stage left in order; and likewise after it. An edge reaches over as many stages as there
-    are layers that may lie strictly between its ends, plus one.
+    A strategy leaves a chunk where it is impossible, or its own memory or time alone is too much, or another is as
+    fast, as small, and as cheap on every edge. A layer leaves chunk j if the layers that may precede it cannot fill
+    the chunks before j (no chunk is empty), if its ancestors do not fit into the memory and time of the ranks that
+    hold the chunks up to j, if a neighbor has no chunk left in order; and likewise after it. An edge reaches over as
+    many chunks as there are layers that may lie strictly between its ends, plus one.
     """
     above, below = _closure(problem)
     count, depth = len(problem.layers), problem.depth
-    member = [_own(problem, u) for u in range(count)]
+    counts = pipe.counts(problem)
+    member = [_own(problem, u, counts) for u in range(count)]
     for u in range(count):
-        # Layers that may stand on stages before (after) u's: all but its descendants (ancestors) and itself.
+        # Layers that may stand on chunks before (after) u's: all but its descendants (ancestors) and itself.
         before, after = count - 1 - below[u].bit_count(), count - 1 - above[u].bit_count()
-        for i in range(depth):
-            if before < i or after < depth - 1 - i:
-                member[u][i] = False
+        for j in range(depth):
+            if before < j or after < depth - 1 - j:
+                member[u][j] = False
     _propagate(problem, member)
     _fit(problem, member, above, below, limit_s)
     _propagate(problem, member)
-    instead = [_dominate(problem, u, member[u]) for u in range(count)]
+    instead = [_dominate(problem, u, member[u], counts) for u in range(count)]
     everything = (1 << count) - 1
     reach = []
     for edge in problem.edges:
@@ -71,53 +73,63 @@ def domains(problem: Problem, limit_s: float = math.inf) -> Domains:
     return Domains(tuple(member), tuple(instead), tuple(reach), _reduction(problem, above, below))
 
 
-def _own(problem: Problem, u: int) -> Array:
+def _own(problem: Problem, u: int, counts: list[Array]) -> Array:
     layer = problem.layers[u]
-    possible: Array = np.isfinite(layer.time_s)
-    for i, stage in enumerate(problem.ranks):
-        need = stage.reserved_bytes + layer.state_bytes + stage.peak_in_flight[0] * layer.stash_bytes
-        possible[i] &= need <= stage.memory_bytes * (1 + MEMORY_TOLERANCE)
+    possible: Array = np.isfinite(pipe.time_s(problem, layer))
+    for j, i in enumerate(problem.chunks):
+        rank = problem.ranks[i]
+        need = rank.reserved_bytes + layer.state_bytes + counts[j][-1] * layer.stash_bytes
+        possible[j] &= need <= rank.memory_bytes * (1 + MEMORY_TOLERANCE)
     return possible
 
 
 def _fit(problem: Problem, member: list[Array], above: list[int], below: list[int], limit_s: float) -> None:
-    """Ancestors of a layer on stage i share the stages up to i, descendants those from i on."""
-    spare = [(s.memory_bytes * (1 + MEMORY_TOLERANCE + ROUNDING) - s.reserved_bytes) for s in problem.ranks]
-    flights = np.array([[s.peak_in_flight[0]] for s in problem.ranks])
+    """Ancestors of a layer on chunk j share the ranks of the chunks up to j, descendants those from j on."""
+    spare = [(r.memory_bytes * (1 + MEMORY_TOLERANCE + ROUNDING) - r.reserved_bytes) for r in problem.ranks]
+    flights = pipe.fullest(problem)[:, None]
     size = [layer.state_bytes + flights * layer.stash_bytes for layer in problem.layers]
-    _fill(member, size, np.maximum(spare, 0.0), above, below)
-    least = [_least(layer.time_s, m) for layer, m in zip(problem.layers, member, strict=True)]
+    _fill(problem, member, size, np.maximum(spare, 0.0), above, below)
+    times = [pipe.time_s(problem, layer) for layer in problem.layers]
+    least = [_least(time, m) for time, m in zip(times, member, strict=True)]
     total = math.fsum(least)
     if math.isinf(limit_s) or math.isinf(total):
         return
-    rest = problem.micro_batches - 1
-    for layer, possible, own in zip(problem.layers, member, least, strict=True):
-        time_s = np.where(possible, layer.time_s, 0.0)
-        longest = np.maximum(time_s, total / problem.depth)
-        possible &= total - own + time_s + rest * longest <= limit_s * (1 + ROUNDING)
-    slowest = stage_limit(problem, limit_s, total)
-    _fill(member, [layer.time_s for layer in problem.layers], np.full(problem.depth, slowest), above, below)
+    weights, ranks = problem.objective, len(problem.ranks)
+    for time, possible, own in zip(times, member, least, strict=True):
+        time_s = np.where(possible, time, 0.0)
+        longest = np.maximum(time_s, total / ranks)
+        possible &= weights.sum * (total - own + time_s) + weights.peak * longest <= limit_s * (1 + ROUNDING)
+    slowest = peak_limit(problem, limit_s, total, weights.sum)
+    if math.isfinite(slowest):
+        _fill(problem, member, times, np.full(ranks, slowest), above, below)
 
 
-def stage_limit(problem: Problem, limit_s: float, least_s: float = 0.0) -> float:
-    """The most that one stage, or one boundary, may take.
+def peak_limit(problem: Problem, limit_s: float, least_s: float, weight: float) -> float:
+    """The most that one rank, or one link, may take; ``inf`` if the objective does not tell.
 
     Parameters
     ----------
     problem, limit_s
         The objective is at most ``limit_s``.
     least_s
-        A lower bound of the sum of all stages' times.
+        A lower bound of the sum of all ranks' times.
+    weight
+        What the objective multiplies it by besides the peak: ``sum`` of a rank, ``cross`` of a link.
     """
-    rest = problem.micro_batches - 1
-    return max(0.0, (limit_s - least_s) / rest) * (1 + ROUNDING) if rest else limit_s
+    weights = problem.objective
+    if weights.peak:
+        return max(0.0, (limit_s - weights.sum * least_s) / weights.peak) * (1 + ROUNDING)
+    return limit_s / weight * (1 + ROUNDING) if weight else math.inf
 
 
-def _fill(member: list[Array], need: list[Array], capacity: Array, above: list[int], below: list[int]) -> None:
-    """Remove from ``member`` what cannot be packed: ``need`` has shape (P, K) per layer, ``capacity`` (P,)."""
+def _fill(
+    problem: Problem, member: list[Array], need: list[Array], capacity: Array, above: list[int], below: list[int]
+) -> None:
+    """Remove from ``member`` what cannot be packed: ``need`` has shape (chunks, K) per layer, ``capacity`` (ranks,)."""
+    chunks = problem.chunks
     for possible, needs in zip(member, need, strict=True):
-        possible &= needs <= capacity[:, None]
-    upto, from_ = np.cumsum(capacity) * (1 + ROUNDING), np.cumsum(capacity[::-1])[::-1] * (1 + ROUNDING)
+        possible &= needs <= capacity[list(chunks), None]
+    upto, from_ = _reached(chunks, capacity), _reached(chunks[::-1], capacity)[::-1]
     least = [np.where(m, n, np.inf).min(axis=1) for m, n in zip(member, need, strict=True)]
     earlier = np.array([np.minimum.accumulate(n) for n in least])
     later = np.array([np.minimum.accumulate(n[::-1])[::-1] for n in least])
@@ -125,6 +137,13 @@ def _fill(member: list[Array], need: list[Array], capacity: Array, above: list[i
         before, after = _bits(above[u], len(member)), _bits(below[u], len(member))
         own = np.where(possible, need[u], np.inf).min(axis=1)
         possible &= ((earlier[before].sum(axis=0) + own <= upto) & (later[after].sum(axis=0) + own <= from_))[:, None]
+
+
+def _reached(chunks: tuple[int, ...], capacity: Array) -> Array:
+    """Capacity of the ranks that hold the chunks up to each one; (chunks,)."""
+    first = [i not in chunks[:j] for j, i in enumerate(chunks)]
+    total: Array = np.cumsum(np.where(first, capacity[list(chunks)], 0.0)) * (1 + ROUNDING)
+    return total
 
 
 def _least(values: Array, where: Array) -> float:
@@ -135,7 +154,7 @@ def _bits(set_: int, count: int) -> list[int]:
     return [v for v in range(count) if set_ >> v & 1]
 
 
-def _dominate(problem: Problem, u: int, member: Array) -> Array:
+def _dominate(problem: Problem, u: int, member: Array, counts: list[Array]) -> Array:
     """Remove dominated strategies from ``member`` in place; returns what stands for each."""
     layer, (depth, count) = problem.layers[u], member.shape
     cheaper: Array = np.ones((count, count), dtype=bool)
@@ -146,16 +165,17 @@ def _dominate(problem: Problem, u: int, member: Array) -> Array:
             if edge.target == u:
                 cheaper = cheaper & _no_worse(table.T)
     instead = np.broadcast_to(np.arange(count), (depth, count)).copy()
-    for i, stage in enumerate(problem.ranks):
-        size = layer.state_bytes + stage.peak_in_flight[0] * layer.stash_bytes
-        no_worse = cheaper & _no_worse(layer.time_s[i][:, None]) & _no_worse(size[:, None])
-        no_worse &= member[i][:, None] & member[i][None, :]
+    time_s = pipe.time_s(problem, layer)
+    for j in range(depth):
+        sizes = layer.state_bytes[:, None] + counts[j] * layer.stash_bytes[:, None]
+        no_worse = cheaper & _no_worse(time_s[j][:, None]) & _no_worse(sizes)
+        no_worse &= member[j][:, None] & member[j][None, :]
         # Of equals, the first one stays.
         strict = no_worse & (~no_worse.T | (np.arange(count)[:, None] < np.arange(count)[None, :]))
-        kept = member[i] & ~strict.any(axis=0)
-        for k in np.flatnonzero(member[i] & ~kept):
-            instead[i, k] = np.flatnonzero(no_worse[:, k] & kept)[0]
-        member[i] = kept
+        kept = member[j] & ~strict.any(axis=0)
+        for k in np.flatnonzero(member[j] & ~kept):
+            instead[j, k] = np.flatnonzero(no_worse[:, k] & kept)[0]
+        member[j] = kept
     return instead
 
 
@@ -165,8 +185,8 @@ def _no_worse(table: Array) -> Array:
 
 
 def _propagate(problem: Problem, member: list[Array]) -> None:
-    """Order: v no earlier than the first stage of any u before it; u no later than the last stage of any v."""
-    stages = np.arange(problem.depth)[:, None]
+    """Order: v no earlier than the first chunk of any u before it; u no later than the last chunk of any v."""
+    chunks = np.arange(problem.depth)[:, None]
     into: list[list[int]] = [[] for _ in member]
     out: list[list[int]] = [[] for _ in member]
     for edge in problem.edges:
@@ -174,10 +194,10 @@ def _propagate(problem: Problem, member: list[Array]) -> None:
         out[edge.source].append(edge.target)
     for v in problem.order:
         first = max((_first(member[u]) for u in into[v]), default=0)
-        member[v] &= stages >= first
+        member[v] &= chunks >= first
     for u in reversed(problem.order):
         last = min((_last(member[v]) for v in out[u]), default=problem.depth)
-        member[u] &= stages <= last
+        member[u] &= chunks <= last
 
 
 def _first(member: Array) -> int:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from importlib import resources
 
 from ..events import Incumbent
 from ..plan import Plan
+from ..quoting import html as escape
+from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
 from .shares import proof_line, time_shares
 
 
 def page(
-    plan: Plan, *, trajectory: Sequence[Incumbent] = (), reasons: Sequence[str] = (), what_ifs: Sequence[str] = ()
+    plan: Plan,
+    *,
+    trajectory: Sequence[Incumbent] = (),
+    reasons: Sequence[str] = (),
+    what_ifs: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> str:
     """The report of a plan.
 
@@ -28,8 +34,11 @@ def page(
         Sentences on why the plan is as it is.
     what_ifs
         Sentences on alternatives and what they cost.
+    doubts
+        What speaks against the plan (:func:`uniap_core.gate.doubts`): it comes first.
     """
     sections = [
+        ("doubts", "This plan does not hold", _list(doubts)),
         ("plan", "The plan", _runs(plan)),
         ("when", "One iteration", charts.timeline(plan)),
         ("time", "Time of the stages", charts.stage_times(plan) + _shares(plan)),
@@ -39,7 +48,7 @@ def page(
         ("what-if", "What if", _list(what_ifs)),
         ("proven", "Proof", f"<p>{escape(_proof(plan))}</p>" + _candidates(plan)),
         ("solver", "Solver", charts.curves(trajectory) if trajectory else ""),
-        ("checks", "Verification", _checks(plan)),
+        ("checks", "Verification", _checks(plan, doubts)),
         ("again", "Reproduce", _reproduce(plan)),
     ]
     kept = [(name, title, body) for name, title, body in sections if body]
@@ -126,18 +135,21 @@ def _candidates(plan: Plan) -> str:
     return f"{chart}<details><summary>Every candidate in figures</summary>{table}</details>"
 
 
-def _checks(plan: Plan) -> str:
+def _checks(plan: Plan, doubts: Sequence[str]) -> str:
     rows = [("passed" if c.passed else "FAILED", c.name, c.evidence) for c in plan.verdict.checks]
-    head = f"<p>{len(rows)} checks by code that is independent of every solver; all passed.</p>"
+    passed = "the file says that all passed, and does not hold" if doubts else "all passed"
+    if not plan.verdict.passed:
+        passed = "not all passed"
+    head = f"<p>{len(rows)} checks by code that is independent of every solver; {passed}.</p>"
     return head + _table(("", "check", "evidence"), rows, "Checks of the verifier")
 
 
 def _reproduce(plan: Plan) -> str:
-    pins = "".join(f" --pin '{pin}'" for pin in plan.pins)
-    model = plan.model.source.removeprefix("zoo:") or "model.json"
+    pins = "".join(f" --pin {shell(pin)}" for pin in plan.pins)
+    model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
     command = (
-        f"uniap plan {model} --cluster {plan.cluster.name} --batch {plan.global_batch} --seq {plan.sequence} "
-        f"--precision {plan.precision} --schedule {plan.schedule}{pins} -o plan.json"
+        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} --seq {plan.sequence} "
+        f"--precision {shell(plan.precision)} --schedule {shell(plan.schedule)}{pins} -o plan.json"
     )
     rows = [
         ("cost model", plan.cost_model),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
+
+from ..quoting import html as escape
 
 
 def rectangle(x: float, y: float, width: float, height: float, style: str, tip: str = "", radius: float = 0) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ..plan import Plan
 from ..proposal import StagePlan
+from ..quoting import line
 from .runs import gathered, runs
 from .shares import proof_line, time_shares
 
@@ -25,8 +26,8 @@ MANY_STAGES = 8
 
 def print_plan(plan: Plan, console: Console, seconds: float | None = None) -> None:
     """Print a plan: headline, stages, where the time goes, proof."""
-    for line in lines(plan, seconds):
-        console.print(line, soft_wrap=True)
+    for text in lines(plan, seconds):
+        console.print(text, soft_wrap=True)
 
 
 def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
@@ -54,17 +55,16 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 
 
 def _headline(plan: Plan) -> Text:
-    title = Text(plan.model.name, style="bold")
-    return title + Text(
-        f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {plan.precision}"
-    )
+    title = Text(line(plan.model.name), style="bold")
+    where = f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {plan.precision}"
+    return title + Text(line(where))
 
 
 def _stages(plan: Plan) -> Iterator[Text]:
     by_stage: dict[int, list[Text]] = {}
     for run in gathered(runs(plan.proposal), MANY_RUNS):
         title = run.title if len(run.title) <= TITLE else f"{len(run.layers)} layers, {run.layers[0]} ..."
-        by_stage.setdefault(run.stage, []).append(Text(f"    {title:<{TITLE}} {run.strategy.words}"))
+        by_stage.setdefault(run.stage, []).append(Text(f"    {line(title):<{TITLE}} {run.strategy.words}"))
     for i, stage in enumerate(plan.stages):
         if plan.pp > MANY_STAGES and 2 <= i < plan.pp - 2:
             if i == 2:

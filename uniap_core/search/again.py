@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import registry
-from ..costs import CostModelPlugin
+from .. import cost_models
 from ..plan import Plan
+from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
 from ..solve.driver import solve
@@ -49,7 +49,7 @@ def verify_plan(
     if cross_check_by is None or not verdict.passed:
         return verdict
     return with_checks(
-        verdict, check_again(tables.problem, plan.predicted.iteration_time_s, cross_check_by, time_limit_s)
+        verdict, check_again(pose(tables), plan.predicted.iteration_time_s, cross_check_by, time_limit_s)
     )
 
 
@@ -72,5 +72,4 @@ def check_properties(count: int, *, cost_model: str = "analytic", solver: str = 
     cost_model, solver
         Names of the plugins to test.
     """
-    plugin: CostModelPlugin = registry.load("cost model", cost_model)
-    return fuzz(count, price=registry.resolve(plugin.price), solve=lambda posed: solve(posed, solver), seed=seed)
+    return fuzz(count, price=cost_models.pricer(cost_model), solve=lambda posed: solve(posed, solver), seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -13,14 +14,15 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import diagnose, registry
-from ..costs import Candidate, CostModelPlugin, CostTables
-from ..errors import BadValue
+from .. import cost_models, diagnose, registry
+from ..costs import Candidate, CostTables
+from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
+from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
-from ..solve.plugin import SolverPlugin
+from ..solve.plugin import Form, SolverPlugin
 from ..strategy import Strategy
 from .request import Search
 
@@ -77,18 +79,15 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     BadValue
         If it cannot be priced: indivisible, or some layer has no strategy.
     """
-    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
     _check_batch(search, candidate)
-    tables: CostTables = registry.resolve(plugin.price)(
-        search.graph, search.cluster, search.space, candidate, search.profile
-    )
+    tables = cost_models.price(search.cost_model, search.graph, search.cluster, search.space, candidate, search.profile)
     try:
         return search.pins.restrict(tables)
     except BadValue as error:
-        raise BadValue(error.cause + _misfits(search, candidate, plugin, tables), error.fix) from None
+        raise BadValue(error.cause + _misfits(search, candidate, tables), error.fix) from None
 
 
-def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tables: CostTables) -> str:
+def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
     """Why the cost model has no price for what pins ask of the first layer that they leave nothing; often empty.
 
     It is asked for that layer alone, under that alone: then it says what does not divide.
@@ -108,7 +107,7 @@ def _misfits(search: Search, candidate: Candidate, plugin: CostModelPlugin, tabl
         recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
     )
     try:
-        registry.resolve(plugin.price)(alone, search.cluster, space, candidate, search.profile)
+        cost_models.price(search.cost_model, alone, search.cluster, space, candidate, search.profile)
     except BadValue as error:
         return f"; {error.cause}"
     return ""
@@ -137,7 +136,7 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
-    return next((t for t in restricted if t.problem.hash == plan.hashes.problem), tables)
+    return next((t for t in restricted if pose(t).hash == plan.hashes.problem), tables)
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
@@ -159,7 +158,7 @@ def bounded(search: Search, candidate: Candidate) -> Priced:
     shortages = []
     try:
         for regime, tables in _regimes(search, candidate):
-            short = diagnose.shortage(tables.problem)
+            short = diagnose.shortage(pose(tables))
             if short is not None and short.certain:
                 shortages.append(short)
             else:
@@ -193,7 +192,7 @@ def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTable
 
 
 def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:
-    bound = lower_bound(search, tables.problem)
+    bound = lower_bound(search, pose(tables))
     sets = strategy_sets(tables, search.space.max_strategies)
     if sets is None:
         return [Variant(tables, bound, regime=regime)]
@@ -232,7 +231,7 @@ def restrict(tables: CostTables, chosen: tuple[Strategy, ...]) -> CostTables:
 
 def _set_bounds(tables: CostTables, sets: list[tuple[Strategy, ...]]) -> list[float]:
     """:func:`simple_bound` of every restriction, from the cheapest time of each kind of layer."""
-    problem, counts = tables.problem, Counter(tables.kinds.layers)
+    problem, counts = pose(tables), Counter(tables.kinds.layers)
     first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
     kinds = [
         (
@@ -252,7 +251,12 @@ def lower_bound(search: Search, problem: Problem) -> float:
     """A certified bound on a problem's optimum, seconds: the solver's own where it has one; ``inf`` if infeasible."""
     plugin: SolverPlugin = registry.load("solver", search.solver)
     simple = simple_bound(problem)
-    return max(simple, float(registry.resolve(plugin.bound)(problem))) if plugin.bound else simple
+    if not plugin.bound or plugin.refusal(problem, Form.PROBLEM):
+        return simple
+    bound = float(registry.call(plugin, "bound", problem, returns=numbers.Real))  # type: ignore[type-abstract]
+    if math.isnan(bound):
+        raise PluginError(f"solver {plugin.name!r}: its bound is not a number", "correct the plugin")
+    return max(simple, bound)
 
 
 def simple_bound(problem: Problem) -> float:

@@ -23,6 +23,7 @@ from .attempt import Attempt, attempt
 from .considered import candidates, listing
 from .pricing import Priced, bounded, price
 from .request import TIE, Search
+from .turns import in_turn
 
 NOT_PRICED = "interrupted before it was priced"
 
@@ -82,6 +83,7 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     except KeyboardInterrupt:
         interrupted = True
     priced += [Priced(candidate, impossible=NOT_PRICED) for candidate in todo[len(priced) :]]
+    attempts = in_turn(search, attempts, priced)
     done = {tried.priced.candidate for tried in attempts}
     attempts += [_unsolved(p) for p in priced if p.candidate not in done]
     proof = tuple(_record(tried) for tried in sorted(attempts, key=_position))

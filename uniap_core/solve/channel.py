@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,6 +21,9 @@ from .request import SolveRequest
 from .result import Found, RawResult, Stop
 
 HEADER = struct.Struct("<Q")
+
+LARGEST = 1 << 30
+"""Bytes of the largest reply that a worker may announce; a point of a hundred million columns is smaller."""
 
 
 class PackedArray(msgspec.Struct, frozen=True, array_like=True):
@@ -110,11 +114,20 @@ def pack(array: Any) -> PackedArray:
 
 
 def unpack(packed: PackedArray) -> Array:
-    """The array that arrived."""
-    dtype = np.dtype(packed.dtype)
-    if dtype.kind not in "fiub":
-        raise ValueError(f"not an array of numbers: {dtype}")
-    return np.frombuffer(packed.data, dtype).reshape(packed.shape)
+    """The array that arrived.
+
+    Raises
+    ------
+    MalformedAnswer
+        If it is not made of numbers, or not of as many as it says.
+    """
+    try:
+        dtype = np.dtype(packed.dtype)
+        if dtype.kind not in "fiub":
+            raise TypeError(f"not an array of numbers: {dtype}")
+        return np.frombuffer(packed.data, dtype).reshape(packed.shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MalformedAnswer(f"its point is no array: {error}", "correct the plugin") from None
 
 
 def _encode_array(value: Any) -> Any:
@@ -151,20 +164,48 @@ def decode_request(payload: bytes) -> Request:
 
 
 def decode_reply(payload: bytes) -> Reply:
-    """A message from a worker."""
-    message: Reply = _replies.decode(payload)
+    """A message from a worker.
+
+    Raises
+    ------
+    MalformedAnswer
+        If it is none: something else wrote to the worker's pipe.
+    """
+    try:
+        message: Reply = _replies.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedAnswer(f"its process sent what is no message: {error}", "correct the plugin") from None
     return message
 
 
-def receive(fd: int) -> bytes | None:
-    """Read one frame, or ``None`` at the end of the stream."""
-    header = _exactly(fd, HEADER.size)
-    return None if header is None else _exactly(fd, HEADER.unpack(header)[0])
+def receive(fd: int, wait: Callable[[], None] = lambda: None, largest: int | None = None) -> bytes | None:
+    """Read one frame, or ``None`` at the end of the stream.
+
+    Parameters
+    ----------
+    wait
+        Called before each read; what it raises (a deadline that has passed) ends the reading.
+    largest
+        Bytes that a frame may have.
+
+    Raises
+    ------
+    MalformedAnswer
+        If a larger one is announced.
+    """
+    header = _exactly(fd, HEADER.size, wait)
+    if header is None:
+        return None
+    size = HEADER.unpack(header)[0]
+    if largest is not None and size > largest:
+        raise MalformedAnswer(f"its process announced a message of {size} bytes", "correct the plugin")
+    return _exactly(fd, size, wait)
 
 
-def _exactly(fd: int, count: int) -> bytes | None:
+def _exactly(fd: int, count: int, wait: Callable[[], None]) -> bytes | None:
     parts = []
     while count:
+        wait()
         part = os.read(fd, min(count, 1 << 20))
         if not part:
             return None

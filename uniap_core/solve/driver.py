@@ -8,17 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from .. import fence, registry
 from .. import problem as problems
-from .. import registry
-from ..errors import BadValue, MalformedAnswer, PluginError, SolverCrashed, SolverFailed, UniapError, UsageError
+from ..errors import BadValue, MalformedAnswer, PluginError, SolverCrashed, SolverFailed, UsageError
 from ..events import Emit, Event, Incumbent, Note, silent
-from ..problem import Assignment, Problem
-from ..program.ir import with_row
+from ..problem import Assignment, Evaluation, Problem
+from ..program.ir import Array, with_row
 from ..program.ladder import Lowered, lower, next_lower
 from ..program.start import start
 from . import process
-from .channel import Finished, Job, Report, finished, report_of, unpack
+from .channel import Finished, Job, PackedArray, Report, finished, report_of, unpack
 from .judge import NUMERIC, TOLERANCE, Claim, judge
 from .plugin import Form, SolverPlugin
 from .request import SolveRequest
@@ -34,12 +35,13 @@ def solve(
     request: SolveRequest = SolveRequest(),  # noqa: B008 - frozen
     emit: Emit = silent,
     form: Form | str | None = None,
-    pose: str = "joint",
+    pose: str | None = None,
 ) -> Result:
     """Solve a problem and check the answer.
 
     A plugin's crash, hang or memory kill ends as a result with that stop reason, its ``failure`` set, and the best
-    incumbent that was reported before.
+    incumbent that was reported before. A pipeline that the plugin does not know (its ``weights`` and ``chunks``) ends
+    as ``unsupported``, unless it accepts a program, which says all of it.
 
     Parameters
     ----------
@@ -55,14 +57,14 @@ def solve(
         A form that the plugin accepts; its native one by default. If that one is larger than the solver's licence
         allows, the next lower form is tried, with a note; a form that is asked for here is not replaced.
     pose
-        The formulation for plugins that take a program: ``"joint"`` or ``"paper"``.
+        The formulation for plugins that take a program, ``"joint"`` or ``"paper"``; the cheaper one by default.
 
     Raises
     ------
     UnknownName, PluginError
         If the plugin does not exist, does not load, or lacks its library.
     UsageError, BadValue
-        For a form it does not take, an option it does not have, or a warm start that is not feasible.
+        For a form it does not take, an option or a value that it refuses, or a warm start that is not feasible.
     SolverLied
         If a claim does not survive the check; each kind of claim has its own subclass.
     """
@@ -73,7 +75,8 @@ def solve(
     session = _Session(problem, plugin, request, emit, time.monotonic())
     while True:
         result = session.run(chosen, pose)
-        lower_form = next_lower(chosen, plugin.forms) if form is None and result.stop is Stop.LICENSE else None
+        refused = result.stop is Stop.LICENSE or plugin.refusal(problem, chosen)
+        lower_form = next_lower(chosen, plugin.forms) if form is None and refused else None
         if lower_form is None:
             return result
         emit(Note(session.elapsed(), f"{plugin.name}: {result.raw_status}; solving the {lower_form} form instead"))
@@ -91,7 +94,7 @@ def probe(solver: str | SolverPlugin) -> str:
     """
     plugin = registry.load("solver", solver) if isinstance(solver, str) else solver
     _check_plugin(plugin)
-    return str(registry.resolve(plugin.probe)()) if plugin.inline else process.probe(plugin.probe)
+    return registry.call(plugin, "probe", returns=str) if plugin.inline else process.probe(plugin.probe)
 
 
 @dataclass(eq=False)
@@ -116,8 +119,11 @@ class _Session:
     def deadline(self) -> float | None:
         return None if self.request.time_limit_s is None else self.began + self.request.time_limit_s
 
-    def run(self, form: Form, pose: str) -> Result:
+    def run(self, form: Form, pose: str | None) -> Result:
         """Lower to a form, run, judge."""
+        refusal = self.plugin.refusal(self.problem, form)
+        if refusal:
+            return self._result(form, None, Finished(stop=Stop.UNSUPPORTED, raw_status=refusal), None, 0.0, 0.0)
         worker = None if self.plugin.inline else process.hire(self.plugin.solve)
         try:
             began, lowered = time.monotonic(), None
@@ -151,7 +157,7 @@ class _Session:
         self.statistics["startup_s"] = round(max(0.0, seconds - outcome.seconds), 6)
         return self._result(form, lowered, outcome, None, build_s, outcome.seconds)
 
-    def _lower(self, form: Form, pose: str) -> Lowered:
+    def _lower(self, form: Form, pose: str | None) -> Lowered:
         request, limit_s = self.request, math.inf if self.request.cutoff_s is None else self.request.cutoff_s
         first = self._first()
         if first is not None:
@@ -201,17 +207,16 @@ class _Session:
 
         if request.time_limit_s is not None:
             request = msgspec.structs.replace(request, time_limit_s=max(0.0, request.time_limit_s - self.elapsed()))
+        function = registry.resolve(self.plugin.solve)
         began = time.monotonic()
         try:
-            raw = registry.resolve(self.plugin.solve)(lowered.program if lowered else self.problem, request, emit)
-            return finished(raw, time.monotonic() - began)
+            with fence.guard(self.plugin.name):
+                raw = function(lowered.program if lowered else self.problem, request, emit)
+                return finished(raw, time.monotonic() - began)
         except MalformedAnswer as error:
             return process.Death(Stop.CRASH, error)
-        except UniapError:
-            raise
-        except Exception as error:
-            cause = f"{self.plugin.name} raised {type(error).__name__}: {error}"
-            return process.Death(Stop.CRASH, SolverCrashed(cause))
+        except PluginError as error:
+            return process.Death(Stop.CRASH, SolverCrashed(error.cause, error.fix))
 
     def _hear(self, report: Report, lowered: Lowered | None) -> None:
         """Take a report: evaluate its assignment, keep what is better, tell the caller."""
@@ -221,14 +226,13 @@ class _Session:
         better = False
         assignment = report.assignment
         if lowered is not None:
-            values = None if report.values is None else unpack(report.values)
-            assignment = None if values is None else lowered.up(values)
+            assignment = None if report.values is None else lowered.up(self._point(lowered, report.values))
         if assignment is not None:
-            evaluation = self.problem.evaluate(assignment)
+            evaluation = self._evaluate(assignment)
             if evaluation.feasible and (self.best_s is None or evaluation.objective_s < self.best_s):
                 self.best, self.best_s, better = assignment, evaluation.objective_s, True
         bound = _seconds(report.bound, lowered, bound=True)
-        if bound is not None and (self.bound_s is None or bound > self.bound_s):
+        if bound is not None and not math.isnan(bound) and (self.bound_s is None or bound > self.bound_s):
             self.bound_s, better = bound, True
         if better:
             self._record()
@@ -239,18 +243,16 @@ class _Session:
         self.emit(point)
 
     def _memory_cut(self, lowered: Lowered, outcome: Finished | process.Death) -> Lowered | None:
-        """The program without a point that exceeds some stage's memory by less than a solver's tolerance."""
+        """The program without a point that exceeds some rank's memory by less than a solver's tolerance."""
         if isinstance(outcome, process.Death) or outcome.values is None:
             return None
-        program, point = lowered.program, unpack(outcome.values)
-        if len(point) != len(program.cost):
-            return None
-        assignment = lowered.up(point)
+        program = lowered.program
+        assignment = lowered.up(self._point(lowered, outcome.values))
         evaluation = self.problem.evaluate(assignment)
-        for i, (stage, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
-            if stage.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= stage.memory_bytes * (1 + 1e-5):
-                here = [g for g, s in enumerate(assignment.stage) if s == i]
-                choice = lowered.posed.choose(assignment)
+        for i, (rank, used) in enumerate(zip(self.problem.ranks, evaluation.memory_bytes, strict=True)):
+            if rank.memory_bytes * (1 + problems.MEMORY_TOLERANCE) < used <= rank.memory_bytes * (1 + 1e-5):
+                here = [g for g, j in enumerate(assignment.stage) if self.problem.chunks[j] == i]
+                choice = lowered.choose(assignment)
                 columns = program.group_column[program.group_start[here] + choice[here]]
                 self.statistics["memory_cuts"] = int(self.statistics.get("memory_cuts", 0)) + 1
                 return replace(lowered, program=with_row(program, columns, 1.0, len(here) - 1.0))
@@ -260,7 +262,7 @@ class _Session:
         """Ask again for what is better, where "optimal" is claimed with a bound that is a little off the objective."""
         if answer.stop is not Stop.OPTIMAL or answer.values is None or answer.bound_s is None:
             return answer
-        value = self.problem.evaluate(lowered.up(unpack(answer.values)))
+        value = self.problem.evaluate(lowered.up(self._point(lowered, answer.values)))
         bound = answer.bound_s * lowered.program.unit_s
         off = abs(value.objective_s - bound) / value.objective_s if value.objective_s > 0 else 0.0
         if not value.feasible or not max(TOLERANCE, self.request.gap) < off <= NUMERIC:
@@ -311,12 +313,9 @@ class _Session:
     def _claim(self, lowered: Lowered | None, answer: Finished, failure: SolverFailed | None) -> Claim:
         assignment = answer.assignment
         if lowered is not None and answer.values is not None:
-            point = unpack(answer.values)
-            if point.shape != lowered.program.cost.shape:
-                raise MalformedAnswer(
-                    f"{self.plugin.name} returned {point.shape} values for {len(lowered.program.cost)} columns"
-                )
-            assignment = lowered.up(point)
+            assignment = lowered.up(self._point(lowered, answer.values))
+        if assignment is not None:
+            self._evaluate(assignment)
         bound = _seconds(answer.bound_s, lowered, bound=True)
         return Claim(
             solver=self.plugin.name,
@@ -327,6 +326,26 @@ class _Session:
             objective_s=_seconds(answer.objective_s, lowered),
             bound_s=self.bound_s if bound is None and failure is not None else bound,
         )
+
+    def _point(self, lowered: Lowered, packed: PackedArray) -> Array:
+        """A solver's point, if it has a number for every column."""
+        point, columns = unpack(packed), lowered.program.cost.shape
+        if point.shape != columns or np.isnan(point).any():
+            raise MalformedAnswer(
+                f"{self.plugin.name} returned {point.shape} values for {columns[0]} columns"
+                if point.shape != columns
+                else f"{self.plugin.name} returned a value that is not a number",
+                "correct the plugin",
+            )
+        return point
+
+    def _evaluate(self, assignment: Assignment) -> Evaluation:
+        """What an assignment is worth; one that is none of this problem is the solver's fault, not the caller's."""
+        try:
+            return self.problem.evaluate(assignment)
+        except BadValue as error:
+            cause = f"{self.plugin.name} returned no assignment of the problem: {error.cause}"
+            raise MalformedAnswer(cause, "correct the plugin") from None
 
 
 def _limited(lowered: Lowered, limit_s: float) -> Lowered:
@@ -347,17 +366,7 @@ def _seconds(value: float | None, lowered: Lowered | None, *, bound: bool = Fals
 
 
 def _check_plugin(plugin: SolverPlugin) -> None:
-    if not isinstance(plugin, SolverPlugin):
-        raise PluginError(
-            f"a solver's entry point must name a SolverPlugin, not a {type(plugin).__name__}", "correct the descriptor"
-        )
-    fields = {"name": str, "summary": str, "takes": Form, "solve": str, "probe": str, "options": str, "install": str}
-    for name, kind in fields.items():
-        if not isinstance(getattr(plugin, name), kind):
-            raise PluginError(
-                f"solver {plugin.name!r}: its descriptor's {name} is {getattr(plugin, name)!r}, not a {kind.__name__}",
-                "correct the descriptor",
-            )
+    fence.descriptor(f"solver {getattr(plugin, 'name', '')!r}", plugin, SolverPlugin)
     absent = registry.missing(plugin.modules)
     if absent:
         raise PluginError(f"solver {plugin.name!r} needs {', '.join(absent)}, not installed here", plugin.install)
@@ -386,6 +395,8 @@ def _check_request(problem: Problem, plugin: SolverPlugin, request: SolveRequest
         raise UsageError(f"solver {plugin.name!r} has no options of its own", "remove them")
     if plugin.options:
         kind: Any = registry.resolve(plugin.options)
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+            raise PluginError(f"solver {plugin.name!r}: its options are no msgspec struct", "correct the descriptor")
         try:
             msgspec.convert(request.options, kind)
         except msgspec.ValidationError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..problem import Problem, plain_weights
 from ..program.form import Form
 
 __all__ = ["Form", "SolverPlugin"]
@@ -27,6 +28,11 @@ class SolverPlugin:
         All forms that ``solve`` understands; empty means only ``takes``.
     exact
         Whether ``optimal`` is a proof. Baselines are inexact.
+    weights
+        Whether it reads ``problem.objective``; else it is given problems with UniAP's weights ``(1, 1, c - 1)`` alone.
+    chunks
+        Whether it reads ``problem.chunks``; else it is given problems with chunk i on rank i alone. Both are asked of
+        plugins that take the problem itself: a program says all of it.
     warm_start, callbacks
         Whether a start is used, and whether incumbents are reported while it runs.
     inline
@@ -50,6 +56,8 @@ class SolverPlugin:
     probe: str
     accepts: tuple[Form, ...] = ()
     exact: bool = True
+    weights: bool = False
+    chunks: bool = False
     warm_start: bool = False
     callbacks: bool = False
     inline: bool = False
@@ -62,3 +70,14 @@ class SolverPlugin:
     def forms(self) -> tuple[Form, ...]:
         """Every form it understands, the native one first."""
         return self.accepts or (self.takes,)
+
+    def refusal(self, problem: Problem, form: Form) -> str:
+        """Why it cannot be given a problem in a form; empty if it can."""
+        if form is not Form.PROBLEM:
+            return ""
+        if not (self.chunks or problem.plain_placement):
+            return f"{self.name} knows one chunk per pipeline rank, in order, and this problem has other chunks"
+        if not (self.weights or problem.objective == plain_weights(problem.micro_batches)):
+            w = problem.objective
+            return f"{self.name} knows the weights 1, 1, c - 1 and this problem has {w.sum:g}, {w.cross:g}, {w.peak:g}"
+        return ""

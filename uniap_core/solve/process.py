@@ -16,12 +16,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import MalformedAnswer, PluginError, SolverCrashed, SolverFailed, SolverHung, SolverOutOfMemory
-from .channel import Answer, Failed, Finished, Job, Load, Probe, Report, decode_reply, receive, send
+from ..errors import (
+    MalformedAnswer,
+    PluginError,
+    SolverCrashed,
+    SolverFailed,
+    SolverHung,
+    SolverOutOfMemory,
+    UsageError,
+)
+from .channel import LARGEST, Answer, Failed, Finished, Job, Load, Probe, Report, decode_reply, receive, send
 from .result import Stop
 
 GRACE_S = 1.2
 """How long after its deadline a solver may take to stop by itself before it is killed."""
+
+ENDING_S = 0.5
+"""How long a process whose pipe is closed may take to end by itself: if it does not, it closed the pipe on purpose."""
 
 MEMORY_WORDS = ("memoryerror", "bad_alloc", "out of memory", "cannot allocate", "no memory", "insufficient memory")
 
@@ -76,30 +87,40 @@ class Worker:
         Raises
         ------
         TimeoutError
-            If the deadline (monotonic clock) passes first.
+            If the deadline (monotonic clock) passes first, before a message or within one.
+        MalformedAnswer
+            If what arrives is no message.
         """
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not self._selector.select(left):
-            raise TimeoutError
-        payload = receive(self._up)
+
+        def wait() -> None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._selector.select(left):
+                raise TimeoutError
+
+        payload = receive(self._up, wait, LARGEST)
         return None if payload is None else decode_reply(payload)
 
-    def close(self) -> int:
-        """Kill the process and everything it started; returns its exit status (negative: a signal)."""
+    def close(self) -> int | None:
+        """Kill the process and everything it started.
+
+        Returns
+        -------
+        Its exit status (negative: a signal), or ``None`` if it still ran and was killed here.
+        """
         try:
-            code = self._process.wait(0.05 if self._process.poll() is None else None)
+            code = self._process.wait(ENDING_S if self._process.poll() is None else None)
         except subprocess.TimeoutExpired:
             code = None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        killed = self._process.wait()
+        self._process.wait()
         self._words = self.last_words()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._output.close()
         self._selector.close()
         for fd in (self._down, self._up):
             os.close(fd)
-        return killed if code is None else code
+        return code
 
     def last_words(self) -> str:
         """The end of what the process printed."""
@@ -159,23 +180,26 @@ def run(worker: Worker, job: Job, report: Callable[[Report], None]) -> Finished 
         What to solve.
     report
         Called with each report as it arrives.
+
+    Raises
+    ------
+    UsageError
+        If the plugin refuses what it was asked, in its own words.
     """
     worker.send(job)
     deadline = None if job.deadline is None else job.deadline + GRACE_S
     capped = job.request.memory_limit_bytes is not None
     try:
-        while True:
-            message = worker.receive(deadline)
-            if isinstance(message, Report):
+        while isinstance(message := worker.receive(deadline), Report | Answer):
+            if isinstance(message, Report):  # an answer says that the target was loaded
                 report(message)
-            elif isinstance(message, Finished):
-                release(job.target, worker)
-                return message
-            elif isinstance(message, Failed):
-                worker.close()
-                return _failed(message, capped)
-            elif message is None:
-                return _died(worker, worker.close(), capped)
+        if isinstance(message, Finished):
+            release(job.target, worker)
+            return message
+        code = worker.close()
+    except MalformedAnswer as error:
+        worker.close()
+        return Death(Stop.CRASH, error)
     except TimeoutError:
         worker.close()
         cause = f"the solver did not stop within {GRACE_S:g} s of its time limit and was killed"
@@ -183,6 +207,7 @@ def run(worker: Worker, job: Job, report: Callable[[Report], None]) -> Finished 
     except BaseException:
         worker.close()
         raise
+    return _failed(message, capped) if isinstance(message, Failed) else _died(worker, code, capped)
 
 
 def probe(target: str, limit_s: float = 30.0) -> str:
@@ -208,12 +233,17 @@ def probe(target: str, limit_s: float = 30.0) -> str:
             if message is None:
                 worker.close()
                 raise PluginError(f"{target}: its process died: {worker.last_words()[-300:]}")
+    except MalformedAnswer as error:
+        worker.close()
+        raise PluginError(f"{target}: {error.cause}", error.fix) from None
     except TimeoutError:
         worker.close()
         raise PluginError(f"{target} did not answer within {limit_s:g} s") from None
 
 
 def _failed(message: Failed, capped: bool) -> Death:
+    if message.kind == UsageError.__name__:
+        raise UsageError(message.message, message.fix)
     words = f"{message.kind}: {message.message}"
     if message.kind == "MemoryError" or (capped and _about_memory(words)):
         return _out_of_memory(words)
@@ -223,9 +253,12 @@ def _failed(message: Failed, capped: bool) -> Death:
     return Death(Stop.CRASH, SolverCrashed(f"{words} [{where}]" if where else words, message.fix))
 
 
-def _died(worker: Worker, code: int, capped: bool) -> Death:
+def _died(worker: Worker, code: int | None, capped: bool) -> Death:
     words = worker.last_words()[-300:]
-    name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if code is None:
+        return Death(Stop.CRASH, SolverCrashed(f"the solver's process closed its pipe and ran on. {words}".strip()))
+    known = {-number: number.name for number in signal.Signals}
+    name = known.get(code, f"signal {-code}" if code < 0 else f"exit status {code}")
     if code == -signal.SIGKILL or (capped and (_about_memory(words) or code in (-signal.SIGABRT, -signal.SIGSEGV))):
         return _out_of_memory(f"its process ended with {name}. {words}")
     return Death(Stop.CRASH, SolverCrashed(f"the solver's process ended with {name}. {words}".strip()))

@@ -121,14 +121,16 @@ def add_dominated(problem: Problem, rng: Rng) -> Problem:
 
 
 def reverse(problem: Problem, rng: Rng) -> Problem:
-    """Data flowing the other way: edges turned round with transposed tables, stages in the opposite order.
+    """Data flowing the other way: edges turned round with transposed tables, chunks and ranks in the opposite order.
 
-    Memory and number in flight go with their stage. A tensor of several edges has one producer but many consumers,
-    so it has no reversed form.
+    Memory and numbers in flight go with their rank and chunk. A tensor of several edges has one producer but many
+    consumers, so it has no reversed form.
     """
     edges = [EdgeTable(e.target, e.source, e.tensor, e.reshard_s.T, e.cross_s.T) for e in problem.edges]
     layers = [replace(layer, time_s=layer.time_s[::-1]) for layer in problem.layers]
-    return replace(problem, ranks=problem.ranks[::-1], layers=tuple(layers), edges=tuple(edges))
+    ranks = [replace(r, in_flight=tuple(moment[::-1] for moment in r.in_flight)) for r in problem.ranks[::-1]]
+    chunks = [len(ranks) - 1 - i for i in problem.chunks[::-1]]
+    return replace(problem, ranks=tuple(ranks), chunks=tuple(chunks), layers=tuple(layers), edges=tuple(edges))
 
 
 def _own_tensors(problem: Problem) -> bool:

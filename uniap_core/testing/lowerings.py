@@ -15,7 +15,7 @@ from uniap_core.program.ladder import Lowered, lower
 from uniap_core.solve.plugin import Form
 
 from .oracle import optimum
-from .problems import Limits, problems
+from .problems import CHUNKED, Limits, problems
 
 HEADINGS = ("Reformulation", "Accepts", "Produces", "Size", "Exactness", "Reference")
 """Sections of a lowering's docstring, in this order."""
@@ -38,11 +38,18 @@ class LoweringSuite:
 
     module: ClassVar[str]
     form: ClassVar[Form]
-    pose: ClassVar[str] = "joint"
+    pose: ClassVar[str | None] = None
     examples: ClassVar[int] = 40
     sampled: ClassVar[int] = 60
     limits: ClassVar[Limits] = Limits(layers=(1, 5), stages=(1, 3), strategies=(1, 3))
+    chunked_limits: ClassVar[Limits] = Limits(layers=(4, 6), strategies=(1, 2))
     tolerance: ClassVar[float] = 1e-9
+
+    def problems(self) -> st.SearchStrategy[Problem]:
+        """Plain problems, and those of any weights, moments and chunks."""
+        return st.one_of(
+            problems(self.limits, placements=("plain", "weighted")), problems(self.chunked_limits, placements=CHUNKED)
+        )
 
     def lower(self, problem: Problem) -> Lowered:
         """Lower a problem; override to test a lowering that is not on the ladder."""
@@ -72,7 +79,7 @@ class LoweringSuite:
         """Feasible assignments have feasible points that come back as no worse ones, of the value they have."""
 
         @settings(max_examples=self.examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        @given(problem=problems(self.limits), seed=st.integers(0, 2**16))
+        @given(problem=self.problems(), seed=st.integers(0, 2**16))
         def property_(problem: Problem, seed: int) -> None:
             lowered = self.lower(problem)
             if not lowered.program.solvable:
@@ -104,7 +111,7 @@ class LoweringSuite:
         """A feasible point cannot be worth less than the assignment that it comes up as."""
 
         @settings(max_examples=self.examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        @given(problem=problems(self.limits), seed=st.integers(0, 2**16))
+        @given(problem=self.problems(), seed=st.integers(0, 2**16))
         def property_(problem: Problem, seed: int) -> None:
             lowered = self.lower(problem)
             program, rng = lowered.program, np.random.default_rng(seed)
@@ -125,7 +132,7 @@ class LoweringSuite:
         """Quadratic terms, integers and sizes as the form says; every row a proper row."""
 
         @settings(max_examples=self.examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        @given(problem=problems(self.limits))
+        @given(problem=self.problems())
         def property_(problem: Problem) -> None:
             program = self.lower(problem).program
             if not program.solvable:

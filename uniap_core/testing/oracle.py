@@ -126,7 +126,9 @@ def _objectives(problem: Problem, stage: tuple[int, ...], sizes: tuple[int, ...]
     objective: Array = np.zeros(sizes)
     longest: Array = np.zeros(sizes)
     for term in rank_s:
-        objective = objective + problem.objective.sum * term
+        # 0 * inf is not a number, and what is impossible stays so without a weight.
+        weighted = problem.objective.sum * term if problem.objective.sum else np.where(np.isinf(term), math.inf, 0.0)
+        objective = objective + weighted
     for term in links.values():
         objective = objective + problem.objective.cross * term
     for term in [*rank_s, *links.values()]:

@@ -14,8 +14,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from uniap_core.pipeline import Pipeline
-from uniap_core.problem import Assignment, Problem
-from uniap_core.tables import Array, EdgeTable, LayerTable, Rank
+from uniap_core.problem import Assignment, Problem, plain_weights
+from uniap_core.tables import Array, EdgeTable, LayerTable, Moment, Rank, Weights
 
 T = TypeVar("T")
 
@@ -25,11 +25,15 @@ Shape = Literal["chain", "skip", "shared", "dag"]
 Memory = Literal["ample", "tight", "exact", "short", "none"]
 """No limit that binds; a little above the witness; exactly the witness; one unit below it; nothing fits."""
 
+Placement = Literal["plain", "weighted", "loop", "vee"]
+"""One chunk per rank with UniAP's weights; with any weights and moments; several chunks, laid round or to and fro."""
+
 PLAIN = ("gpipe", "1f1b")
 """Schedules whose number in flight a random plain problem may take."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
+CHUNKED: tuple[Placement, ...] = ("loop", "vee")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,9 @@ class Limits:
     ----------
     layers, stages, strategies
         Number of layers, of stages (never more than layers unless memory is ``none``), of strategies of a layer.
+    ranks, chunks
+        Where ranks hold several chunks: number of ranks, and of chunks on each; there are never fewer layers than
+        chunks unless memory is ``none``.
     micro_batches
         c.
     grains
@@ -48,6 +55,8 @@ class Limits:
 
     layers: tuple[int, int] = (1, 6)
     stages: tuple[int, int] = (1, 4)
+    ranks: tuple[int, int] = (2, 3)
+    chunks: tuple[int, int] = (2, 3)
     strategies: tuple[int, int] = (1, 4)
     micro_batches: tuple[int, int] = (1, 8)
     grains: tuple[int, ...] = (2, 50, 1_000_000)
@@ -55,6 +64,9 @@ class Limits:
 
 SMALL = Limits()
 """What the enumeration oracle answers within milliseconds."""
+
+SMALL_CHUNKED = Limits(layers=(4, 8), strategies=(1, 3), micro_batches=(1, 8))
+"""The same where ranks hold several chunks."""
 
 
 class Choices(Protocol):
@@ -90,6 +102,7 @@ def problems(
     limits: Limits = SMALL,
     shapes: tuple[Shape, ...] = SHAPES,
     memories: tuple[Memory, ...] = MEMORIES,
+    placements: tuple[Placement, ...] = ("plain",),
 ) -> Problem:
     """Hypothesis strategy for problems.
 
@@ -97,10 +110,11 @@ def problems(
     ----------
     limits
         Ranges of sizes.
-    shapes, memories
-        What to choose from; see :data:`Shape` and :data:`Memory`.
+    shapes, memories, placements
+        What to choose from; see :data:`Shape`, :data:`Memory` and :data:`Placement`.
     """
-    return _build(_Drawn(draw), limits, draw(st.sampled_from(shapes)), draw(st.sampled_from(memories)))
+    shape, memory = draw(st.sampled_from(shapes)), draw(st.sampled_from(memories))
+    return _build(_Drawn(draw), limits, shape, memory, draw(st.sampled_from(placements)))
 
 
 def random_problem(
@@ -109,13 +123,14 @@ def random_problem(
     *,
     shape: Shape | None = None,
     memory: Memory | None = None,
+    placement: Placement = "plain",
 ) -> Problem:
     """One random problem; ``None`` draws the shape or the memory limit too.
 
     The same generator state gives the same problem.
     """
     drawn_shape, drawn_memory = SHAPES[rng.integers(len(SHAPES))], MEMORIES[rng.integers(len(MEMORIES))]
-    return _build(_Random(rng), limits, shape or drawn_shape, memory or drawn_memory)
+    return _build(_Random(rng), limits, shape or drawn_shape, memory or drawn_memory, placement)
 
 
 def hard_problem(layers: int = 24, stages: int = 4, strategies: int = 8, seed: int = 0) -> Problem:
@@ -133,11 +148,14 @@ def hard_problem(layers: int = 24, stages: int = 4, strategies: int = 8, seed: i
 # --- construction -----------------------------------------------------------------------------------------------
 
 
-def _build(choices: Choices, limits: Limits, shape: Shape, memory: Memory) -> Problem:
+def _build(choices: Choices, limits: Limits, shape: Shape, memory: Memory, placement: Placement) -> Problem:
     count = _one(choices, *limits.layers)
-    depth = _one(choices, *limits.stages)
-    if memory != "none":
-        depth = min(depth, count)
+    if placement in CHUNKED:
+        chunks = _chunks(choices, limits, placement, 10**9 if memory == "none" else count)
+    else:
+        depth = _one(choices, *limits.stages)
+        chunks = tuple(range(depth if memory == "none" else min(depth, count)))
+    depth = len(chunks)
     micro_batches = _one(choices, *limits.micro_batches)
     ragged, unequal, grain = _one(choices, 0, 1), _one(choices, 0, 1), _pick(choices, limits.grains)
     sizes = choices.integers(*limits.strategies, count) if ragged else [_one(choices, *limits.strategies)] * count
@@ -145,7 +163,7 @@ def _build(choices: Choices, limits: Limits, shape: Shape, memory: Memory) -> Pr
     position = _permutation(choices, count)  # of each layer of the topological order in the order of listing
     unit = _pick(choices, (1e-3, 1.0, 1e-6))
     times = [
-        _times(choices, size, depth, grain, unequal, witness.stage[u], witness.strategy[u])
+        _times(choices, size, max(chunks) + 1, grain, unequal, chunks[witness.stage[u]], witness.strategy[u])
         for u, size in enumerate(sizes)
     ]
     layers: list[LayerTable] = [
@@ -169,13 +187,21 @@ def _build(choices: Choices, limits: Limits, shape: Shape, memory: Memory) -> Pr
         )
         for u, v, tensor in _edges(choices, count, shape)
     ]
-    ranks = _ranks(choices, layers, witness, depth, micro_batches, memory)
+    weights = plain_weights(micro_batches)
+    if placement == "plain":
+        moments = _plain_moments(choices, depth, micro_batches)
+    else:
+        weights = _weights(choices, micro_batches, depth // (max(chunks) + 1))
+        moments = _moments(choices, chunks, micro_batches)
+    ranks = _ranks(choices, layers, witness, chunks, moments, memory)
     byte = _pick(choices, (1.0, 1e6, 2.0**30))
     listed = sorted(range(count), key=lambda u: position[u])
-    return Problem.plain(
-        f"{shape}-{memory}",
+    return Problem(
+        f"{shape}-{memory}" if placement == "plain" else f"{placement}-{shape}-{memory}",
         micro_batches,
-        [Rank(r.memory_bytes * byte, r.reserved_bytes * byte, r.in_flight) for r in ranks],
+        weights,
+        tuple(Rank(r.memory_bytes * byte, r.reserved_bytes * byte, r.in_flight) for r in ranks),
+        chunks,
         tuple(_in_bytes(layers[u], byte) for u in listed),
         tuple(edges),
     )
@@ -210,14 +236,14 @@ def _witness(choices: Choices, sizes: list[int], depth: int) -> Assignment:
     return Assignment(tuple(stage), tuple(_one(choices, 0, size - 1) for size in sizes))
 
 
-def _times(choices: Choices, size: int, depth: int, grain: int, unequal: int, stage: int, strategy: int) -> Array:
-    """Shape (P, K), equal on all stages or not, with impossible strategies but for the witness's."""
-    rows = _table(choices, grain, depth if unequal else 1, size)
+def _times(choices: Choices, size: int, ranks: int, grain: int, unequal: int, rank: int, strategy: int) -> Array:
+    """Shape (ranks, K), equal on all ranks or not, with impossible strategies but for the witness's."""
+    rows = _table(choices, grain, ranks if unequal else 1, size)
     if unequal:
-        impossible = np.array(choices.integers(0, 3, depth * size)).reshape(depth, size) == 3
-        impossible[stage, strategy] = False
+        impossible = np.array(choices.integers(0, 3, ranks * size)).reshape(ranks, size) == 3
+        impossible[rank, strategy] = False
         rows[impossible] = np.inf
-    return np.array(np.broadcast_to(rows, (depth, size)))
+    return np.array(np.broadcast_to(rows, (ranks, size)))
 
 
 def _edges(choices: Choices, count: int, shape: Shape) -> list[tuple[int, int, int]]:
@@ -239,23 +265,62 @@ def _edges(choices: Choices, count: int, shape: Shape) -> list[tuple[int, int, i
     return numbered
 
 
-def _ranks(
-    choices: Choices, layers: list[LayerTable], witness: Assignment, depth: int, micro_batches: int, memory: Memory
-) -> list[Rank]:
-    """Stages whose memory, in units, is the witness's use plus what the kind of limit says."""
+def _chunks(choices: Choices, limits: Limits, placement: Placement, most: int) -> tuple[int, ...]:
+    """Pipeline rank of at most ``most`` chunks: the same way round every time, or to and fro."""
+    ranks = min(_one(choices, *limits.ranks), most)
+    rounds = max(1, min(_one(choices, *limits.chunks), most // ranks))
+    forth = tuple(range(ranks))
+    return sum((forth[::-1] if placement == "vee" and turn % 2 else forth for turn in range(rounds)), ())
+
+
+def _weights(choices: Choices, micro_batches: int, rounds: int) -> Weights:
+    """Those of a schedule that interleaves or splits backwards, or any, some of them 0."""
+    share = _pick(choices, (1 / rounds, 1 / 3, 1 / (3 * rounds)))
+    drawn = [part / 4 for part in choices.integers(0, 6, 3)]
+    if _one(choices, 0, 2):
+        return Weights(share, share, max(0.0, micro_batches - share))
+    return Weights(*drawn)
+
+
+def _plain_moments(choices: Choices, depth: int, micro_batches: int) -> list[tuple[Moment, ...]]:
     kind = _pick(choices, (*PLAIN, "free"))
     if kind == "free":
-        flights = [float(_one(choices, 0, micro_batches)) for _ in range(depth)]
-    else:
-        flights = [moments[0][0] for moments in Pipeline.of(kind, depth).in_flight(micro_batches)]
-    reserved = choices.integers(0, 10, depth)
-    spare = choices.integers(0, 30, depth)
+        return [((float(_one(choices, 0, micro_batches)),),) for _ in range(depth)]
+    return list(Pipeline.of(kind, depth).in_flight(micro_batches))
+
+
+def _moments(choices: Choices, chunks: tuple[int, ...], micro_batches: int) -> list[tuple[Moment, ...]]:
+    """One to three moments of each rank; counts are halves, so that sums of bytes are exact."""
+    found = []
+    for rank in range(max(chunks) + 1):
+        held, count = chunks.count(rank), _one(choices, 1, 3)
+        halves = choices.integers(0, 2 * micro_batches, held * count)
+        found.append(tuple(tuple(n / 2 for n in halves[m * held : (m + 1) * held]) for m in range(count)))
+    return found
+
+
+def _ranks(
+    choices: Choices,
+    layers: list[LayerTable],
+    witness: Assignment,
+    chunks: tuple[int, ...],
+    moments: list[tuple[Moment, ...]],
+    memory: Memory,
+) -> list[Rank]:
+    """Ranks whose memory, in units, is the witness's use plus what the kind of limit says."""
+    reserved = choices.integers(0, 10, len(moments))
+    spare = choices.integers(0, 30, len(moments))
     ranks = []
-    for i, flight in enumerate(flights):
-        on_stage = [(u, k) for u, (j, k) in enumerate(zip(witness.stage, witness.strategy, strict=True)) if i == j]
-        needs = [layer.state_bytes + flight * layer.stash_bytes for layer in layers]
-        used = reserved[i] + sum(float(needs[u][k]) for u, k in on_stage)
-        everything = reserved[i] + sum(float(need.max()) for need in needs)
+    for i, in_flight in enumerate(moments):
+        need = []
+        for j in (j for j, rank in enumerate(chunks) if rank == i):
+            on = [
+                (layers[u], k) for u, (at, k) in enumerate(zip(witness.stage, witness.strategy, strict=True)) if at == j
+            ]
+            need.append((sum(t.state_bytes.item(k) for t, k in on), sum(t.stash_bytes.item(k) for t, k in on)))
+        used = Rank(0.0, float(reserved[i]), in_flight).need_bytes(need)
+        most = max(count for moment in in_flight for count in moment)
+        everything = reserved[i] + sum(float((t.state_bytes + most * t.stash_bytes).max()) for t in layers)
         limit = {
             "ample": everything,
             "tight": used + spare[i],
@@ -263,7 +328,7 @@ def _ranks(
             "short": max(0.0, used - 1),
             "none": 0.0,
         }[memory]
-        ranks.append(Rank.of(limit, float(reserved[i] + (memory == "none")), flight))
+        ranks.append(Rank(limit, float(reserved[i] + (memory == "none")), in_flight))
     return ranks
 
 

@@ -30,7 +30,18 @@ from uniap_core.solve.result import Result, Stop
 from . import availability, corpus
 from .laws import LAWS, Law
 from .oracle import optimum
-from .problems import MEMORIES, SHAPES, SMALL, Limits, hard_problem, problems, random_problem
+from .problems import (
+    CHUNKED,
+    MEMORIES,
+    SHAPES,
+    SMALL,
+    SMALL_CHUNKED,
+    Limits,
+    Placement,
+    hard_problem,
+    problems,
+    random_problem,
+)
 
 
 class SolverSuite:
@@ -45,7 +56,9 @@ class SolverSuite:
         a fraction of it.
     bulk
         Problems of fixed seeds, evenly of every shape and memory limit, held against enumeration.
-    limits, law_limits
+    chunked_bulk
+        The same of the pipelines that it knows besides plain ones (its descriptor's ``weights`` and ``chunks``).
+    limits, chunked_limits, law_limits
         Sizes of those problems, and of the larger ones on which only laws are checked.
     tolerance
         Relative, on objectives and bounds.
@@ -58,7 +71,9 @@ class SolverSuite:
     solver: ClassVar[str | SolverPlugin]
     examples: ClassVar[int] = 60
     bulk: ClassVar[int] = 100
+    chunked_bulk: ClassVar[int] = int(os.environ.get("UNIAP_CHUNKED_BULK", "12"))
     limits: ClassVar[Limits] = SMALL
+    chunked_limits: ClassVar[Limits] = SMALL_CHUNKED
     law_limits: ClassVar[Limits] = Limits(layers=(2, 8), strategies=(1, 4), stages=(1, 3))
     tolerance: ClassVar[float] = 1e-6
     hard: ClassVar[Callable[[], Problem]] = hard_problem
@@ -73,6 +88,13 @@ class SolverSuite:
         found: SolverPlugin = availability.plugin("solver", self.solver)
         return found
 
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """The pipelines that it declares to know, besides plain ones."""
+        plugin = self.plugin
+        program = plugin.takes is not Form.PROBLEM
+        return (*(("weighted",) if program or plugin.weights else ()), *(CHUNKED if program or plugin.chunks else ()))
+
     def solve(self, problem: Problem, emit: Emit = silent, form: Form | None = None, **request: object) -> Result:
         """Solve by the driver, with a time limit that only a hang can meet."""
         asked = SolveRequest(**{"time_limit_s": 120.0, **request})  # type: ignore[arg-type]
@@ -81,6 +103,10 @@ class SolverSuite:
     def check(self, problem: Problem, expected_s: float, result: Result) -> None:
         """Hold a result against the optimum (``inf``: infeasible); leaves the problem in a file if it fails."""
         with self.keeping(problem):
+            if self.plugin.refusal(problem, Form(result.form)):
+                assert (result.stop, result.objective_s, result.bound_s) == (Stop.UNSUPPORTED, None, None)
+                assert result.raw_status, "say why"
+                return
             if result.objective_s is not None:
                 assert result.assignment is not None
                 value = problem.evaluate(result.assignment)
@@ -173,6 +199,18 @@ class SolverSuite:
             problem = random_problem(np.random.default_rng(seed), self.limits, shape=shape, memory=memory)
             with self.keeping(problem):
                 result = self.solve(problem)
+            self.check(problem, optimum(problem).objective_s, result)
+
+    def test_equals_enumeration_on_the_pipelines_that_it_declares(self) -> None:
+        """Any weights, several chunks per rank, several moments: what is declared is right, the rest is refused."""
+        kinds = itertools.cycle(itertools.product(MEMORIES, ("weighted", *CHUNKED)))
+        for seed, (memory, placement) in zip(range(self.chunked_bulk), kinds, strict=False):
+            rng = np.random.default_rng(seed)
+            problem = random_problem(rng, self.chunked_limits, memory=memory, placement=placement)
+            with self.keeping(problem):
+                result = self.solve(problem)
+            if placement in self.placements:
+                assert result.stop is not Stop.UNSUPPORTED, result.raw_status
             self.check(problem, optimum(problem).objective_s, result)
 
     @pytest.mark.parametrize("name", [name for name, _ in corpus.cases()])

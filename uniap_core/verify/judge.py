@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from .. import artifact
 from ..costs import CostTables
 from ..errors import UniapError
+from ..posing import digest, pose
 from ..proposal import CandidateProof, Proposal
 from ..proposal_file import subject
 from . import devices, numbers, structure
+from .architecture import architecture
 from .numbers import Placement
 from .proof import sweep_proof
 from .simulate import live
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+"""Whose state and time per step are known; whatever else is written there would be launched as one of them."""
 
 
 def verify(
@@ -47,6 +52,7 @@ def verify(
     checks = [current(proposal, tables), candidate(proposal, tables)]
     placed = layers(proposal, tables), stage_lists(proposal), strategies(proposal, tables)
     checks += placed
+    checks.append(architecture(proposal.model))
     if proof is not None:
         checks.append(sweep_proof(proposal, proof))
     if all(check.passed for check in (checks[1], *placed)):
@@ -74,6 +80,7 @@ def standing(proposal: Proposal, proof: Sequence[CandidateProof]) -> list[Check]
         conclude("current", faults, evidence, "plan again"),
         conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
         stage_lists(proposal),
+        architecture(proposal.model),
         sweep_proof(proposal, proof),
     ]
     if checks[1].passed and checks[2].passed:
@@ -90,8 +97,8 @@ def current(proposal: Proposal, tables: CostTables) -> Check:
     now = {
         "graph": artifact.digest(proposal.model),
         "cluster": artifact.digest(proposal.cluster),
-        "tables": tables.hash,
-        "problem": tables.problem.hash,
+        "tables": digest(tables),
+        "problem": pose(tables).hash,
     }
     faults = [
         f"the {name} is not the one that was planned with ({getattr(proposal.hashes, name)[:15]}... is now "
@@ -128,6 +135,8 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
                 for i, (stage, peak) in enumerate(zip(tables.ranks, peaks.tolist(), strict=True))
                 if stage.in_flight != ((peak,),)
             ]
+    if proposal.training.optimizer not in OPTIMIZERS:
+        faults.append(f"the optimizer {proposal.training.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
     evidence = f"{priced.name}, batch {proposal.global_batch}, {proposal.schedule}, {proposal.precision}"
     return conclude("candidate", faults, evidence, "plan again")
 
@@ -144,6 +153,12 @@ def layers(proposal: Proposal, tables: CostTables) -> Check:
         tabled = {(priced[e.source], priced[e.target], e.tensor) for e in tables.edges}
         if flows != tabled:
             faults.append(f"the tables price other edges than the graph has ({sorted(flows ^ tabled)[0]})")
+    alike = dict(zip(priced, tables.kinds.layers, strict=True))
+    faults += [
+        f"{layer.name} is said to be of kind {layer.kind}, and costs like kind {alike.get(layer.name)}"
+        for layer in proposal.layers
+        if layer.kind is not None and layer.kind != alike.get(layer.name)
+    ]
     return conclude("layers", faults, f"{len(known)} layers, each placed once", "place every layer of the model once")
 
 

@@ -20,6 +20,7 @@ from ..cluster import Cluster, Link, Node
 from ..costs import Candidate, CostTables, Price, Training
 from ..errors import BadValue
 from ..graph import TOKENS, Flow, Layer, ModelGraph, Operator, Saved
+from ..posing import pose
 from ..problem import Problem
 from ..proposal import propose
 from ..strategy import RECOMPUTES, SHARDINGS, StrategySpace, divisors
@@ -269,13 +270,13 @@ def _conclude(name: str, tally: Tally, count: int, priced: int, seed: int) -> Ch
 def _try(tallies: dict[str, Tally], number: int, case: Case, tables: CostTables, price: Price, solve: Solve) -> None:
     formed, same, verified, best = (tallies[name] for name in PROPERTIES[:4])
     try:
-        posed = tables.problem
+        posed = pose(tables)
     except BadValue as error:
         formed.count(number, error.cause)
         return
     formed.count(number, "")
     again = price(case.graph, case.cluster, case.space, case.candidate, None)
-    same.count(number, "" if problem.to_file(again.problem) == problem.to_file(posed) else "the tables differ")
+    same.count(number, "" if problem.to_file(pose(again)) == problem.to_file(posed) else "the tables differ")
     answer = solve(posed)
     verified.count(number, _verify(case, tables, answer))
     optimum = math.inf if answer.objective_s is None else answer.objective_s
@@ -303,6 +304,6 @@ def _worse(changed: Case, optimum: float, price: Price, solve: Solve) -> str:
         tables = price(changed.graph, changed.cluster, changed.space, changed.candidate, None)
     except BadValue as error:
         return f"it cannot be priced any more: {error.cause}"
-    found = solve(tables.problem).objective_s
+    found = solve(pose(tables)).objective_s
     now = math.inf if found is None else found
     return f"the optimum goes from {optimum:.6g} s to {now:.6g} s" if now > optimum * (1 + TOLERANCE) else ""

@@ -13,13 +13,13 @@ from uniap_core.program import ladder
 from uniap_core.program.form import Form
 from uniap_core.program.ir import Builder
 from uniap_core.program.ladder import lower
-from uniap_core.program.linearize import added_size
-from uniap_core.program.pose_paper import add_contiguity
+from uniap_core.program.rungs.linearize import added_size
+from uniap_core.program.rungs.pose_paper import add_contiguity
 from uniap_core.tables import EdgeTable, LayerTable, Rank
 from uniap_core.testing import Limits, optimum, problems, random_problem
 
 SIZES = Limits(layers=(1, 6), strategies=(1, 4), stages=(1, 4))
-FORMS = [(form, pose) for form in ladder.RUNGS for pose in ladder.POSES]
+FORMS = [(form, pose) for form in ladder.FORMS for pose in ladder.poses()]
 
 
 def some_assignment(problem: Problem, rng: np.random.Generator) -> Assignment:
@@ -58,7 +58,7 @@ def test_a_program_says_of_every_assignment_what_the_problem_says(form, pose, pr
             assert activity.violation > 1e-7
 
 
-@pytest.mark.parametrize("pose", ladder.POSES)
+@pytest.mark.parametrize("pose", ladder.poses())
 @settings(max_examples=40, deadline=None)
 @given(problem=problems(SIZES))
 def test_the_optimum_survives_every_reduction(pose, problem):

@@ -9,6 +9,7 @@ import pytest
 
 from uniap_core.costs import Candidate
 from uniap_core.events import Note
+from uniap_core.posing import pose
 from uniap_core.search import attempt as attempts
 from uniap_core.search import candidates, make
 from uniap_core.search.attempt import attempt
@@ -31,7 +32,7 @@ def test_a_free_attempt_finds_the_optimum_and_bounds_it():
     found = attempt(asked, priced(asked), math.inf, None)
     assert found.outcome == "solved"
     assert found.bound_s == pytest.approx(found.objective_s, rel=1e-9)
-    value = found.variant.tables.problem.evaluate(found.assignment)
+    value = pose(found.variant.tables).evaluate(found.assignment)
     assert value.feasible
     assert value.objective_s == pytest.approx(found.objective_s, rel=1e-12)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from uniap_core import artifact, errors, registry
+from uniap_core.events import Note
 from uniap_core.problem import Assignment
 from uniap_core.solve import channel, driver, process
 from uniap_core.solve.plugin import Form, SolverPlugin
@@ -17,6 +18,7 @@ from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import RawResult, ResultFile, Stop, from_file, to_file
 from uniap_core.testing import Limits, availability, hard_problem, optimum, random_problem
 
+CHUNKS = Limits(layers=(6, 6), stages=(3, 3), ranks=(2, 2), chunks=(2, 2), strategies=(2, 2))
 SIZE = Limits(layers=(4, 4), stages=(2, 2), strategies=(3, 3), micro_batches=(4, 4), grains=(1_000_000,))
 
 
@@ -52,6 +54,34 @@ HERE = SolverPlugin(
     name="enumeration", summary="by hand", takes=Form.PROBLEM, inline=True,
     solve=f"{__name__}:enumerate_all", probe=f"{__name__}:say_nothing",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("placement", "declared", "words"),
+    [
+        ("loop", {"weights": True}, "one chunk per pipeline rank"),
+        ("vee", {}, "one chunk per pipeline rank"),
+        ("weighted", {"chunks": True}, "knows the weights 1, 1, c - 1"),
+    ],
+)
+def test_a_pipeline_that_a_plugin_does_not_declare_is_refused_with_the_reason(placement, declared, words):
+    posed = random_problem(np.random.default_rng(1), CHUNKS, memory="ample", placement=placement)
+    result = driver.solve(posed, replace(HERE, **declared))
+    assert (result.stop, result.objective_s, result.assignment) == (Stop.UNSUPPORTED, None, None)
+    assert words in result.raw_status
+    knowing = replace(HERE, weights=True, chunks=True)
+    assert driver.solve(posed, knowing).objective_s == optimum(posed).objective_s
+
+
+def test_a_program_says_what_the_plugin_itself_does_not_know(highs):
+    posed = random_problem(np.random.default_rng(1), CHUNKS, memory="ample", placement="loop")
+    both = replace(highs, takes=Form.PROBLEM, accepts=(Form.PROBLEM, Form.MILP))
+    notes = []
+    result = driver.solve(posed, both, SolveRequest(time_limit_s=60), notes.append)
+    assert (result.stop, result.form) == (Stop.OPTIMAL, "milp")
+    assert result.objective_s == pytest.approx(optimum(posed).objective_s, rel=1e-6)
+    assert any("one chunk per pipeline rank" in n.text for n in notes if isinstance(n, Note))
+    assert driver.solve(posed, both, form="problem").stop is Stop.UNSUPPORTED
 
 
 def test_a_plugin_in_the_process(problem):
@@ -168,7 +198,7 @@ def test_an_interrupt_ends_as_a_result_with_what_was_found(monkeypatch):
     ],
 )
 def test_a_message_is_one_of_a_few_types_or_nothing(payload):
-    with pytest.raises(msgspec.DecodeError):
+    with pytest.raises(errors.MalformedAnswer):
         channel.decode_reply(payload)
 
 
@@ -179,7 +209,7 @@ def test_arrays_travel_and_objects_do_not():
         assert np.array_equal(back, array)
     with pytest.raises(TypeError):
         channel.pack(np.array([object()]))
-    with pytest.raises(ValueError):
+    with pytest.raises(errors.MalformedAnswer):
         channel.unpack(channel.PackedArray("|O", (1,), b"12345678"))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uniap_core.problem import Problem
@@ -14,11 +14,21 @@ from uniap_core.testing.oracle import optimum
 from uniap_core.testing.problems import Limits, problems, random_problem
 
 SMALL = Limits(layers=(1, 5), strategies=(1, 3))
+CHUNKED = Limits(layers=(4, 5), stages=(1, 3), ranks=(2, 2), chunks=(2, 2), strategies=(1, 2))
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 @given(problem=problems(SMALL), seed=st.integers(0, 99))
 def test_the_oracle_obeys(law, problem, seed):
+    if law.applies(problem):
+        changed = law.change(problem, np.random.default_rng(seed))
+        assert law.holds(optimum(problem).objective_s, optimum(changed).objective_s)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+@settings(max_examples=25)
+@given(problem=problems(CHUNKED, placements=("weighted", "loop", "vee")), seed=st.integers(0, 99))
+def test_the_oracle_obeys_whatever_the_pipeline(law, problem, seed):
     if law.applies(problem):
         changed = law.change(problem, np.random.default_rng(seed))
         assert law.holds(optimum(problem).objective_s, optimum(changed).objective_s)

@@ -12,11 +12,12 @@ from uniap_baselines import ALPA, BASELINES, GALVATRON, INTER_ONLY, INTRA_ONLY, 
 from uniap_baselines.clock import Clock
 from uniap_baselines.line import Line
 
+from uniap_core.posing import pose
 from uniap_core.problem import Problem
 from uniap_core.solve.driver import solve
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Stop
-from uniap_core.tables import Rank
+from uniap_core.tables import Rank, Weights
 from uniap_core.testing import Limits, optimum, problems
 
 CHAINS = problems(Limits(layers=(1, 6), stages=(1, 3)), shapes=("chain",), memories=("ample", "tight"))
@@ -115,7 +116,7 @@ def test_the_memory_grid_rounds_up(problem):
 def test_best_cuts_equal_enumeration(data):
     n = data.draw(st.integers(1, 7))
     depth = data.draw(st.integers(1, n))
-    c = data.draw(st.integers(1, 9))
+    weights = Weights(*(data.draw(st.integers(0, 9)) / 3 for _ in range(3)))
     numbers = st.integers(0, 20)
     cross = np.array(data.draw(st.lists(numbers, min_size=n + 1, max_size=n + 1)), dtype=float)
     runs = []
@@ -129,10 +130,11 @@ def test_best_cuts_equal_enumeration(data):
     for inner in combinations(range(1, n), depth - 1):
         ends = (*inner, n)
         terms = [float(run[a, b]) for run, a, b in zip(runs, (0, *inner), ends, strict=True)]
-        terms += [float(cross[a]) for a in inner]
+        moved = [float(cross[a]) for a in inner]
         if all(map(math.isfinite, terms)):
-            expected = min(expected, sum(terms) + (c - 1) * max(terms))
-    found = cuts.best(runs, cross, c, Clock(SolveRequest()))
+            value = weights.sum * sum(terms) + weights.cross * sum(moved) + weights.peak * max(*terms, *moved, 0.0)
+            expected = min(expected, value)
+    found = cuts.best(runs, cross, weights, Clock(SolveRequest()))
     assert (found[0] if found else math.inf) == pytest.approx(expected)
 
 
@@ -170,6 +172,6 @@ def test_even_stages_count_repeated_layers():
 
     graph = load("gpt:layers=8,hidden=256,heads=8,seq=128")
     candidate = Candidate.of(4, 4, Training(global_batch=16))
-    line = Line(tables(graph, preset("8xA100-80G"), StrategySpace(), candidate).problem)
+    line = Line(pose(tables(graph, preset("8xA100-80G"), StrategySpace(), candidate)))
     assert cuts.even(line) == (3, 5, 7, 10)
     assert [line.layers[at].name for at in line.blocks] == [f"layers.{i}" for i in range(8)]

@@ -9,6 +9,7 @@ from uniap_cost_analytic.constants import VARIABLE, constants_of
 
 from uniap_core.api import BadValue, Candidate, MeasuredRun, StrategySpace, Training
 from uniap_core.cluster import preset
+from uniap_core.posing import pose
 from uniap_zoo.llama import llama
 
 SPACE = StrategySpace(tp=(1,), shardings=("zero1",), recomputes=("none",))
@@ -19,7 +20,7 @@ def predict(layers: int, batch: int):
     candidate = Candidate.of(1, 1, Training(global_batch=batch))
 
     def seconds(price):
-        problem = price(graph, preset("8xA100-80G"), SPACE, candidate).problem
+        problem = pose(price(graph, preset("8xA100-80G"), SPACE, candidate))
         return sum(float(layer.time_s.min()) for layer in problem.layers)
 
     return seconds

@@ -24,6 +24,7 @@ from uniap_core.api import (
     Training,
 )
 from uniap_core.graph import TOKENS
+from uniap_core.posing import pose
 from uniap_zoo.gpt import gpt
 from uniap_zoo.llama import llama
 
@@ -79,7 +80,7 @@ def with_links(cluster: Cluster, factor: float) -> Cluster:
 def test_every_candidate_poses_a_valid_problem(cluster: str, pp: int) -> None:
     precision = "fp16" if "TITAN" in cluster else "bf16"
     costs = tables(cluster=cluster, pp=pp, c=2, precision=precision)
-    problem = costs.problem  # validates shapes, signs and finiteness
+    problem = pose(costs)  # validates shapes, signs and finiteness
     assert problem.depth == pp
     for layer in costs.layers:
         parts = sum(layer.time_parts_s.values())
@@ -92,7 +93,7 @@ def test_every_candidate_poses_a_valid_problem(cluster: str, pp: int) -> None:
 
 def test_identical_layers_share_arrays() -> None:
     costs = tables()
-    one, two = costs.problem.layers[1], costs.problem.layers[2]
+    one, two = pose(costs).layers[1], pose(costs).layers[2]
     assert one.time_s is two.time_s
     assert one.state_bytes is two.state_bytes
     assert costs.edges[1].reshard_s is costs.edges[2].reshard_s
@@ -100,7 +101,7 @@ def test_identical_layers_share_arrays() -> None:
 
 def test_a_plan_can_be_evaluated() -> None:
     costs = tables(pp=2, c=4)
-    problem = costs.problem
+    problem = pose(costs)
     assignment = Assignment((0, 0, 0, 1, 1, 1), (0,) * 6)
     result = problem.evaluate(assignment)
     assert result.feasible

@@ -21,6 +21,7 @@ from uniap_core.api import (
     StrategySpace,
     Training,
 )
+from uniap_core.posing import pose
 from uniap_zoo.llama import llama
 
 GRAPH = llama(layers=4, hidden=4096, heads=32, ffn=11008, vocab=32000, sequence=2048)
@@ -98,8 +99,8 @@ def test_what_the_runtime_makes_of_collectives_is_charged() -> None:
 
 
 def test_an_empty_profile_is_the_analytic_model() -> None:
-    base = analytic(GRAPH, CLUSTER, PLAIN, CANDIDATE).problem
-    empty = price(GRAPH, CLUSTER, PLAIN, CANDIDATE, Profile(device="A100")).problem
+    base = pose(analytic(GRAPH, CLUSTER, PLAIN, CANDIDATE))
+    empty = pose(price(GRAPH, CLUSTER, PLAIN, CANDIDATE, Profile(device="A100")))
     for a, b in zip(base.layers, empty.layers, strict=True):
         assert (a.time_s == b.time_s).all()
 

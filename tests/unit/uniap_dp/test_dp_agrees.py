@@ -9,6 +9,7 @@ import uniap_zoo
 from bench.dp.problems import Shape, two_towers
 from uniap_core import cluster as clusters
 from uniap_core.api import Candidate, Problem, SolveRequest, Stop, StrategySpace, Training
+from uniap_core.posing import pose
 from uniap_core.solve.driver import solve
 
 pytest.importorskip("highspy")
@@ -25,7 +26,7 @@ def agree(problem: Problem) -> None:
 def test_t5_large_in_two_stages_on_sixteen_devices(cluster: str, precision: str) -> None:
     training = Training(global_batch=64, precision=precision)
     machine = clusters.load(cluster)
-    agree(price(uniap_zoo.build("t5-large"), machine, StrategySpace(), Candidate.of(2, 4, training)).problem)
+    agree(pose(price(uniap_zoo.build("t5-large"), machine, StrategySpace(), Candidate.of(2, 4, training))))
 
 
 def test_two_towers_joined_at_a_head() -> None:

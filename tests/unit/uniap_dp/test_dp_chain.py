@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uniap_dp import chain, chain_bounds, skips
+from uniap_dp.chain import bounds as chain_bounds
+from uniap_dp.chain import search as chain
+from uniap_dp.chain import skips
 from uniap_dp.options import DpOptions
 from uniap_dp.solve import solve
 

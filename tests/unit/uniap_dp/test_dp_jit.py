@@ -87,19 +87,55 @@ def test_no_second_process_is_left_behind(loops, monkeypatch, end):
     assert second.process is None
 
 
-def test_without_a_writable_cache_folder_a_temporary_one_serves(monkeypatch):
-    tried = []
+def test_damaged_cache_files_are_compiled_again(loops, tmp_path):
+    """Machine code with a flipped byte ends the process when it is run, an index without its end is no index."""
+    assert loops()[0] == ("one", True, True)
+    folder = tmp_path / "loops_of_a_test" / "__pycache__"
+    for ending, damage in (("nbc", lambda data: data[:-100] + bytes(100)), ("nbi", lambda data: data[:20])):
+        damaged = [path for path in folder.glob(f"*.{ending}") if path.name.startswith(("one.", "two."))]
+        assert len(damaged) == 2
+        for path in damaged:
+            path.write_bytes(damage(path.read_bytes()))
+        assert any(misses for _, _, misses in loops())
+        assert not any(misses for _, _, misses in loops())
 
-    def njit(signature, **options):
-        def decorate(function):
-            tried.append(jit.numba.config.CACHE_DIR)
-            if len(tried) == 1:
-                raise RuntimeError("cannot cache function: no locator available")
-            return function
 
-        return decorate
+def test_without_a_writable_cache_folder_a_private_one_serves(monkeypatch, tmp_path):
+    def enable(self):
+        if not jit.numba.config.CACHE_DIR:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(self)
 
-    monkeypatch.setattr(jit.numba, "njit", njit)
+    real = jit.numba.core.dispatcher.Dispatcher.enable_caching
+    monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(jit.numba.core.dispatcher.Dispatcher, "enable_caching", enable)
     monkeypatch.setattr(jit.numba.config, "CACHE_DIR", "")
-    assert jit.compiled("void()")(len) is len
-    assert "uniap-numba" in tried[1]
+    loop = jit.compiled(jit.int64(jit.int64))(lambda x: x + 1)
+    assert loop(1) == 2
+    (folder,) = tmp_path.iterdir()
+    assert str(folder) == jit.numba.config.CACHE_DIR == jit.private_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(folder.rglob("*.nbc"))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners of files")
+@pytest.mark.parametrize("trap", ["open", "link", "file", "another user's"])
+def test_a_folder_that_others_can_write_is_not_used(monkeypatch, tmp_path, trap):
+    monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
+    guessed = tmp_path / f"uniap-numba-{os.getuid()}"
+    if trap == "open":
+        guessed.mkdir()
+        guessed.chmod(0o777)
+    elif trap == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        guessed.symlink_to(tmp_path / "elsewhere")
+    elif trap == "file":
+        guessed.touch(0o600)
+    else:
+        guessed.mkdir(mode=0o700)
+        user = os.getuid()
+        monkeypatch.setattr(jit.os, "getuid", lambda: user + 1)
+        (tmp_path / f"uniap-numba-{user + 1}").mkdir(mode=0o700)
+    found = jit.private_folder()
+    assert found not in (str(guessed), str(tmp_path / f"uniap-numba-{jit.os.getuid()}"))
+    assert os.stat(found).st_mode & 0o777 == 0o700

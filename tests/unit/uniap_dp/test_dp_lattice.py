@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from uniap_dp.bounds import cut, least_times, longest
 from uniap_dp.codes import TooLarge
-from uniap_dp.lattice import build
+from uniap_dp.lattice.cuts import cut, least_times, longest
+from uniap_dp.lattice.downsets import build
 from uniap_dp.solve import solve
 
 from uniap_core.api import SolveRequest, Stop, silent

@@ -112,11 +112,38 @@ def test_a_memory_limit_is_a_label_budget():
     assert solve(large, SolveRequest(memory_limit_bytes=10_000), silent).stop is Stop.MEMORY_LIMIT
 
 
-def test_a_gap_is_met_and_not_exceeded(problem, proven):
-    raw = solve(problem, SolveRequest(gap=0.05), silent)
-    value = problem.evaluate(raw.assignment).objective_s
-    assert raw.bound_s <= proven[1] <= value
-    assert (value - raw.bound_s) / value <= 0.05
+WAYS = {"chain": {}, "lattice": {"max_steps": 0}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("gap", [0.0, 0.05, 0.5, 0.999, 1.0])
+def test_any_gap_is_met_and_not_exceeded(problem, proven, gap, way):
+    raw = solve(problem, SolveRequest(gap=gap, options=WAYS[way]), silent)
+    assert raw.stop is Stop.OPTIMAL
+    value = problem.evaluate(raw.assignment)
+    assert value.feasible
+    assert raw.bound_s <= proven[1] <= value.objective_s
+    assert (value.objective_s - raw.bound_s) / value.objective_s <= max(gap, 1e-9)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("gap", [0.0, 0.3, 1.0])
+def test_a_gap_hides_no_plan_below_a_cutoff(problem, proven, gap, way):
+    """What is called infeasible below a cutoff has no plan there, however wide the gap."""
+    cutoff_s = proven[1] * 1.01
+    raw = solve(problem, SolveRequest(gap=gap, cutoff_s=cutoff_s, options=WAYS[way]), silent)
+    assert raw.stop is Stop.OPTIMAL
+    assert problem.evaluate(raw.assignment).objective_s < cutoff_s
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.5, 1.0])
+def test_a_gap_is_met_depth_first(gap):
+    small = chain(layers=5, stages=2, strategies=3, links=[(0, 1), (0, 2), (1, 3), (2, 3), (2, 4)])
+    raw = solve(small, SolveRequest(gap=gap, options={"max_steps": 0}), silent)
+    assert raw.stop is Stop.OPTIMAL
+    value = small.evaluate(raw.assignment)
+    assert value.feasible
+    assert (value.objective_s - raw.bound_s) / value.objective_s <= max(gap, 1e-9)
 
 
 def test_a_warm_start_is_the_first_incumbent(problem, proven):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from uniap_dp import bounds
-from uniap_dp.lattice import build
+from uniap_dp.lattice import cuts as bounds
+from uniap_dp.lattice.downsets import build
 from uniap_dp.solve import solve
 
 from uniap_core.api import EdgeTable, LayerTable, Problem, Rank, SolveRequest, silent
@@ -25,10 +25,10 @@ def test_stage_bounds():
     assert cuts.high[at[2]] == pytest.approx(6.0)
     assert cuts.price[at[2]] == pytest.approx(0.25)
     assert cuts.low[at[3]] == pytest.approx(8.0)
-    ahead = bounds.fronts(cuts, cuts.low, 3.0, 31.0, backward=False, relax=True)
-    behind = bounds.fronts(cuts, cuts.low, 3.0, 31.0, backward=True, relax=True)
+    ahead = bounds.fronts(cuts, cuts.low, lattice.objective, 31.0, backward=False, relax=True)
+    behind = bounds.fronts(cuts, cuts.low, lattice.objective, 31.0, backward=True, relax=True)
     assert bounds.least(ahead, 3.0, (2, 4)) == pytest.approx(23.5)
-    limits = bounds.stage_limits(cuts, 3.0, 31.0, ahead, behind)
+    limits = bounds.stage_limits(cuts, lattice.objective, 31.0, ahead, behind)
     assert limits[at[2]] == pytest.approx(6.375)
     assert limits[at[1]] == limits[at[3]] == -1
 

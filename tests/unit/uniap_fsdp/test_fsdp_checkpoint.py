@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,3 +41,28 @@ def test_what_is_no_checkpoint_is_refused(world: Callable[[int], Ranks], tmp_pat
     job = msgspec.structs.replace(JOB, resume=str(tmp_path))
     with pytest.raises(AssertionError, match="is not a checkpoint"):
         world(1).run(parity.under_plan, proposal(GRAPH, 1, "tp1-dp1"), job)
+
+
+class Rude:
+    """Pickles as a call."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch PWNED",)
+
+
+@pytest.mark.parametrize("kind", ["call", "object", "elsewhere"])
+def test_an_index_that_is_more_than_an_index_is_refused(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
+    from torch.distributed.checkpoint import metadata
+    from torch.distributed.checkpoint.filesystem import _StorageInfo
+    from uniap_fsdp.checkpoint import Reader
+
+    monkeypatch.chdir(tmp_path)
+    index: Any = Rude()
+    if kind == "object":  # torch would unpickle its bytes
+        index = metadata.Metadata(state_dict_metadata={"step": metadata.BytesStorageMetadata()}, storage_data={})
+    if kind == "elsewhere":
+        index = metadata.Metadata(state_dict_metadata={}, storage_data={"step": _StorageInfo("../other", 0, 8)})
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(index))
+    with pytest.raises(pickle.UnpicklingError, match=r"names|no tensor|outside"):
+        Reader(str(tmp_path)).read_metadata()
+    assert not (tmp_path / "PWNED").exists()

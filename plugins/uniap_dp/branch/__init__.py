@@ -1,0 +1,1 @@
+"""Small graphs of any shape, by depth-first search."""

@@ -1,0 +1,1 @@
+"""Short chains, with or without skip edges, in one compiled pass."""

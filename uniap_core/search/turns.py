@@ -1,0 +1,55 @@
+"""The story of a sweep as one process would have told it: what several found side by side, put in turn.
+
+Candidates that are solved at the same time share a cutoff that is one turn old, so that one of them may be solved which
+the other rules out. In turn it would have been pruned; with its record rewritten, the proof does not depend on how many
+processes there were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .attempt import Attempt
+from .pricing import Priced
+from .request import TIE, Search
+
+
+def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced]) -> list[Attempt]:
+    """The attempts, each as it would be with the cutoff of its turn.
+
+    Nothing is claimed that was not proven: a record only ever changes to a weaker one. Attempts that met a limit say
+    nothing of later ones, and are left as they are.
+
+    Parameters
+    ----------
+    priced
+        All candidates, in the order in which they were priced: turns are by bound, then by this order.
+    """
+    turn = {one.candidate: number for number, one in enumerate(sorted(priced, key=lambda one: one.bound_s))}
+    best: list[float] = []
+    told = []
+    for tried in sorted(attempts, key=lambda one: turn[one.priced.candidate]):
+        cutoff = best[search.top - 1] if len(best) >= search.top else math.inf
+        one = _at(tried, cutoff, search.solver)
+        if one.objective_s is not None:
+            best = sorted([*best, one.objective_s])
+        told.append(one)
+    return told
+
+
+def _at(tried: Attempt, cutoff: float, solver: str) -> Attempt:
+    if tried.outcome == "limit" or math.isinf(cutoff):
+        return tried
+    bound = tried.priced.bound_s
+    if bound >= cutoff * (1 - TIE):
+        return replace(_without(tried), bound_s=bound, solver="", note="by its lower bound")
+    if tried.objective_s is not None and tried.objective_s < cutoff:
+        return tried
+    return replace(_without(tried), bound_s=cutoff, solver=solver, note="by the cutoff")
+
+
+def _without(tried: Attempt) -> Attempt:
+    """The attempt without an assignment, which would not have been looked for."""
+    return replace(tried, outcome="pruned", objective_s=None, assignment=None, variant=None)
