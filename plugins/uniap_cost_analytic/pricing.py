@@ -404,8 +404,10 @@ def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int
             return f"width {width} of {op.name} does not divide by tp {tp}"
         if op.split == "row" and op.inner % tp:
             return f"width {op.inner} of {op.name} does not divide by tp {tp}"
-        if op.kind == "attention" and op.split == "heads" and (op.heads % tp or (op.kv_heads or op.heads) % tp):
-            return f"{op.heads} heads ({op.kv_heads or op.heads} of keys) of {op.name} do not divide by tp {tp}"
+        if op.kind == "attention" and op.split == "heads" and op.heads % tp:
+            return f"{op.heads} heads of {op.name} do not divide by tp {tp}"
+        if op.kind == "attention" and op.split == "heads" and op.kv_heads % tp:
+            return f"{op.kv_heads} key heads of {op.name} do not divide by tp {tp}"
         if strategy.cp > 1 and (op.rows.per_position == 0 or sequence % (2 * strategy.cp)):
             return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
         if op.experts and op.experts % strategy.ep:
