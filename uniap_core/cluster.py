@@ -19,8 +19,12 @@ from msgspec import UNSET, UnsetType
 
 from . import artifact, kind_tables
 from .errors import BadFile, BadValue, UnknownName
+from .limits import Amount, Degree, Positive, Seconds, check
 
 GIB = 2**30
+
+MOST_DEVICES = 2**20
+"""In one cluster; ten times what anybody has built."""
 
 
 class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,8 +41,8 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: Literal["nvlink", "nvswitch", "pcie", "infiniband", "ethernet", "xgmi"]
-    bandwidth_Bps: float
-    latency_s: float
+    bandwidth_Bps: Positive
+    latency_s: Seconds
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,12 +70,12 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     name: str
-    memory_bytes: float
-    peak_flops: dict[str, float]
-    memory_Bps: float
-    matmul_ceiling: float = 0.85
-    launch_s: float = 4e-6
-    sms: int = 108
+    memory_bytes: Positive
+    peak_flops: dict[str, Positive]
+    memory_Bps: Positive
+    matmul_ceiling: Positive = 0.85
+    launch_s: Seconds = 4e-6
+    sms: Degree = 108
     generation: str = ""
     source: str = ""
 
@@ -94,7 +98,7 @@ class Bank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``devices`` equal accelerators of a node that has several kinds."""
 
     device: Device
-    devices: int
+    devices: Degree
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +108,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     device: Device
-    devices: int
+    devices: Degree
     link: Link
     others: tuple[Bank, ...] | UnsetType = UNSET
 
@@ -130,7 +134,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     name: str
     nodes: tuple[Node, ...]
     inter: Link
-    price_per_device_hour: float | None = None
+    price_per_device_hour: Amount | None = None
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -140,9 +144,15 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
                 raise BadValue(f"a node of {self.name} has {node.devices} devices", "give at least one")
             if any(bank.devices < 1 for bank in node.banks):
                 raise BadValue(f"a node of {self.name} has other devices than it counts", "let the counts add up")
-            for value in (node.device.memory_bytes, node.device.memory_Bps, node.link.bandwidth_Bps):
+            figures = [f for bank in node.banks for f in (bank.device.memory_bytes, bank.device.memory_Bps)]
+            for value in (*figures, node.link.bandwidth_Bps):
                 _positive(value, f"cluster {self.name}")
+            check(node.link.latency_s, Seconds, f"the latency of a link of {self.name}")
         _positive(self.inter.bandwidth_Bps, f"cluster {self.name}: inter")
+        check(self.inter.latency_s, Seconds, f"the latency between nodes of {self.name}")
+        check(self.price_per_device_hour, Amount | None, f"the price of {self.name}")
+        if self.devices > MOST_DEVICES:
+            raise BadValue(f"cluster {self.name} has {self.devices} devices", f"give at most {MOST_DEVICES}")
 
     @cached_property
     def devices(self) -> int:
@@ -319,8 +329,10 @@ def preset(name: str) -> Cluster:
             f"there is no cluster named {name!r}",
             "write NODESxDEVICESxKIND like 2x8xA100-40G with a kind of uniap clusters, or name a TOML file",
         )
-    kind = _named(match.group(3), kinds(), f"cluster {name!r}")
-    nodes, devices = int(match.group(1) or 1), int(match.group(2))
+    kind = _named(match.group(3), kinds(), f"cluster {name[:60]!r}")
+    nodes, devices = int((match.group(1) or "1")[:12]), int(match.group(2)[:12])
+    if nodes * devices > MOST_DEVICES:
+        raise BadValue(f"cluster {name[:60]!r} has too many devices", f"give at most {MOST_DEVICES}")
     if nodes * devices == 0:
         raise BadValue(f"cluster {name!r} has no device", "give at least one node and one device")
     node = Node(kind.device, devices, kind.link)
@@ -362,19 +374,19 @@ class DeviceTable(msgspec.Struct, forbid_unknown_fields=True):
     """An entry of ``devices`` in a ``[[nodes]]`` table whose devices are of several kinds."""
 
     kind: str
-    count: int = 1
-    memory_gib: float | None = None
+    count: Degree = 1
+    memory_gib: Positive | None = None
 
 
 class NodeTable(msgspec.Struct, forbid_unknown_fields=True):
     """A ``[[nodes]]`` table of a cluster file: ``kind`` and how many, or a list of those."""
 
-    devices: int | list[DeviceTable]
+    devices: Degree | list[DeviceTable]
     kind: str | None = None
-    count: int = 1
-    link_GBps: float | None = None
-    link_latency_us: float | None = None
-    memory_gib: float | None = None
+    count: Degree = 1
+    link_GBps: Positive | None = None
+    link_latency_us: Amount | None = None
+    memory_gib: Positive | None = None
 
     def entries(self) -> list[DeviceTable]:
         """Its devices by kind, in rank order.
@@ -401,9 +413,16 @@ class ClusterTable(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     nodes: list[NodeTable]
     kinds: list[kind_tables.KindTable] = []
-    inter_GBps: float | None = None
-    inter_latency_us: float | None = None
-    price_per_device_hour: float | None = None
+    inter_GBps: Positive | None = None
+    inter_latency_us: Amount | None = None
+    price_per_device_hour: Amount | None = None
+
+
+MOST_TOML = 1_000_000
+"""Bytes of a cluster file."""
+
+MOST_PARTS = 64
+"""Dots in one key of it: the parser takes memory by their square."""
 
 
 def from_toml(text: str, origin: str = "cluster file") -> Cluster:
@@ -418,12 +437,16 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
     """
     import tomllib
 
+    if len(text) > MOST_TOML or any(line.partition("=")[0].count(".") > MOST_PARTS for line in text.splitlines()):
+        raise BadFile(f"{origin} is too large, or has a key of too many parts", "describe nodes of a kind by count")
     try:
         table = msgspec.convert(tomllib.loads(text), ClusterTable)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise BadFile(f"{origin}: {error}", "correct that field; docs/formats.md lists them") from None
         raise BadFile(f"{origin} is not TOML: {error}", "correct the syntax") from None
-    except msgspec.ValidationError as error:
-        raise BadFile(f"{origin}: {error}", "correct that field; docs/formats.md lists them") from None
+    if sum(entry.count * row.count for row in table.nodes for entry in row.entries()) > MOST_DEVICES:
+        raise BadValue(f"{origin} has too many devices", f"give at most {MOST_DEVICES}")
     known = {**kinds(), **{name: _kind(name, row) for name, row in kind_tables.own(table.kinds).items()}}
     nodes: list[Node] = []
     inters: list[Link] = []

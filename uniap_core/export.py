@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from . import registry
-from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, UsageError
+from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, Stopped, UsageError
 from .events import Emit, silent
 from .execute import ExecutorPlugin
 from .gate import admit
@@ -178,6 +178,8 @@ def _best(
             top=TRIED,
         )
         return sweep(search, emit).plans
+    except Stopped:
+        raise
     except (Infeasible, NotEnoughTime, UsageError, BadValue):
         return ()
 

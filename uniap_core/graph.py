@@ -13,6 +13,7 @@ import msgspec
 
 from . import artifact
 from .errors import BadValue
+from .limits import Amount, Positions, Shift, Size
 
 if TYPE_CHECKING:
     import os
@@ -26,8 +27,8 @@ Split = Literal["none", "column", "row", "heads", "vocab", "experts"]
 class Length(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """Rows per sample: ``fixed + per_position * sequence`` (197 patches of an image; one row per token)."""
 
-    fixed: int = 0
-    per_position: int = 0
+    fixed: Shift = 0
+    per_position: Size = 0
 
     def at(self, sequence: int) -> int:
         """Rows of one sample at this sequence length."""
@@ -53,8 +54,8 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         True if selective recomputation drops it (attention core; norms and pointwise work).
     """
 
-    width: int
-    bytes: int = 0
+    width: Size
+    bytes: Size = 0
     split: bool = False
     selective: bool = False
 
@@ -87,20 +88,20 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     name: str
     kind: OperatorKind
     rows: Length
-    inner: int = 1
-    outer: int = 1
-    count: int = 1
+    inner: Size = 1
+    outer: Size = 1
+    count: Size = 1
     keys: Length = Length()
-    heads: int = 0
-    kv_heads: int = 0
+    heads: Size = 0
+    kv_heads: Size = 0
     causal: bool = False
-    experts: int = 0
-    top_k: int = 0
+    experts: Size = 0
+    top_k: Size = 0
     split: Split = "none"
     entry: bool = False
-    parameters: int = 0
+    parameters: Size = 0
     tied: str = ""
-    passes: float = 2.0
+    passes: Amount = 2.0
     saved: tuple[Saved, ...] = ()
 
     @property
@@ -172,7 +173,7 @@ class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     target: str
     tensor: str
     rows: Length
-    width: int
+    width: Size
 
     def elements(self, batch: float, sequence: int) -> float:
         """Elements of the tensor for a batch."""
@@ -199,7 +200,7 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     schema: Literal["uniap.graph/1"] = "uniap.graph/1"
     name: str
     family: str
-    sequence: int
+    sequence: Positions
     layers: tuple[Layer, ...]
     edges: tuple[Flow, ...]
     architecture: dict[str, int | float | str | bool] = {}

@@ -7,14 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from .errors import BadFile, UnknownName
+from .limits import Amount, Degree, Positive
 
 Row = dict[str, Any]
 """A kind as ``catalogue/devices.toml`` has it."""
+
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+"""Of a peak, and some of it."""
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 
@@ -44,8 +48,8 @@ class LinkTable(msgspec.Struct, forbid_unknown_fields=True):
     """``link`` (per device, inside a node) or ``inter`` (per node) of a kind; GB/s in one direction."""
 
     kind: Literal["nvlink", "nvswitch", "pcie", "infiniband", "ethernet", "xgmi"]
-    GBps: float
-    latency_us: float = 10.0
+    GBps: Positive
+    latency_us: Amount = 10.0
 
 
 class KindTable(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -53,12 +57,12 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 
     name: str
     like: str | None = None
-    memory_gib: float | None = None
-    peak_tflops: dict[Literal["fp32", "tf32", "fp16", "bf16", "fp8"], float] | None = None
-    memory_GBps: float | None = None
-    matmul_ceiling: float | None = None
-    launch_us: float | None = None
-    sms: int | None = None
+    memory_gib: Positive | None = None
+    peak_tflops: dict[Literal["fp32", "tf32", "fp16", "bf16", "fp8"], Positive] | None = None
+    memory_GBps: Positive | None = None
+    matmul_ceiling: Share | None = None
+    launch_us: Amount | None = None
+    sms: Degree | None = None
     generation: str | None = None
     link: LinkTable | None = None
     inter: LinkTable | None = None
@@ -113,20 +117,8 @@ def _row(table: KindTable, known: dict[str, Row], title: str) -> Row:
 
 
 def _check(row: Row, title: str) -> None:
-    figures = {key: row[key] for key in ("memory_gib", "memory_GBps", "matmul_ceiling", "sms")}
-    figures |= {f"peak_tflops.{precision}": tera for precision, tera in row["peak_tflops"].items()}
-    figures |= {f"{end}.GBps": row[end]["GBps"] for end in ("link", "inter")}
-    for key, value in figures.items():
-        if not 0 < value < float("inf"):
-            raise BadFile(f"{title} has {key} = {value:g}", "give a positive, finite number")
-    times = {f"{end}.latency_us": row[end]["latency_us"] for end in ("link", "inter")}
-    for key, value in {"launch_us": row.get("launch_us", 4.0), **times}.items():
-        if not 0 <= value < float("inf"):
-            raise BadFile(f"{title} has {key} = {value:g}", "give a finite number of microseconds, not below zero")
     if not row["peak_tflops"]:
         raise BadFile(f"{title} has no peak_tflops", f"give one of {', '.join(PRECISIONS)}")
-    if row["matmul_ceiling"] > 1:
-        raise BadFile(f"{title} has matmul_ceiling = {row['matmul_ceiling']:g}", "it is a share of the peak, at most 1")
     generations = dict.fromkeys(other["generation"] for other in catalogue().values())
     if row["generation"] not in generations:
         raise BadFile(f"{title} is of generation {row['generation']!r}", f"choose of {', '.join(generations)}")

@@ -68,7 +68,7 @@ class Site(NamedTuple):
     device: Device
 
 
-class Priced(NamedTuple):
+class PricedLayer(NamedTuple):
     """The arrays that all layers of one signature share; ``needs`` are the transients of the default space."""
 
     strategies: tuple[Strategy, ...]
@@ -184,7 +184,7 @@ class Pricing:
     def tables(self) -> CostTables:
         """The cost tables."""
         inputs, ends = _inputs(self.graph), _ends(self.graph)
-        shared: dict[tuple[tuple[Operator, ...], Inputs, str], Priced] = {}
+        shared: dict[tuple[tuple[Operator, ...], Inputs, str], PricedLayer] = {}
         kinds = [(layer.signature(), inputs[layer.name], ends[layer.name]) for layer in self.graph.layers]
         for layer, kind in zip(self.graph.layers, kinds, strict=True):
             if kind not in shared:
@@ -208,7 +208,7 @@ class Pricing:
             tuple(self.notes),
         )
 
-    def _layer(self, layer: Layer, inputs: Inputs) -> Priced:
+    def _layer(self, layer: Layer, inputs: Inputs) -> PricedLayer:
         fitting = []
         reasons: dict[str, None] = {}
         for strategy in self.options:
@@ -247,7 +247,7 @@ class Pricing:
                 times[:, i, j] = priced[:3]
                 parts[:, i, j] = priced.parts
         transient = self._transient(layer, fitting)
-        return Priced(
+        return PricedLayer(
             tuple(fitting),
             self._arrays(layer, inputs, fitting, times, parts),
             transient,
@@ -328,7 +328,7 @@ class Pricing:
             parts["margin"].append(MARGIN_SHARE * memory)
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
-    def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> LayerCosts:
+    def _charged(self, priced: PricedLayer, end: str, workspace: tuple[float, ...]) -> LayerCosts:
         """The costs of a kind of layer, with what a strategy needs beyond the workspace added to its state."""
         depth = self.candidate.pp
         smallest = min(w for i, w in enumerate(workspace) if _may_lie(end, i, depth))

@@ -100,7 +100,7 @@ def test_a_cluster_is_a_document(tmp_path):
 
 
 def test_figures_must_be_positive():
-    with pytest.raises(BadValue, match="positive"):
+    with pytest.raises(BadFile, match="> 0.*inter_GBps"):
         cluster.from_toml(TOML.replace("12.5", "-1.0"))
 
 
@@ -181,12 +181,12 @@ def test_a_kind_may_be_like_one_before_it():
         (WHOLE.replace("bf16 = 62.0", "bf17 = 62.0"), r"bf17.*peak_tflops"),
         (WHOLE.replace('"pcie"', '"string"'), r"string.*kinds\[0\]\.link"),
         (WHOLE.replace("memory_gib = 119.0\n", "").replace('generation = "blackwell"\n', ""), "memory_gib, generation"),
-        (WHOLE.replace("273.0", "-1"), "memory_GBps = -1"),
-        (WHOLE.replace("273.0", "nan"), "memory_GBps = nan"),
-        (WHOLE.replace("62.0", "inf"), "peak_tflops.bf16 = inf"),
+        (WHOLE.replace("273.0", "-1"), r"> 0.*kinds\[0\]\.memory_GBps"),
+        (WHOLE.replace("273.0", "nan"), r"kinds\[0\]\.memory_GBps"),
+        (WHOLE.replace("62.0", "inf"), r"kinds\[0\]\.peak_tflops"),
         (WHOLE.replace("{ bf16 = 62.0 }", "{}"), "no peak_tflops"),
-        (WHOLE.replace("sms = 48", "matmul_ceiling = 1.2"), "matmul_ceiling = 1.2"),
-        (WHOLE.replace("latency_us = 9.0", "latency_us = -9.0"), "inter.latency_us = -9"),
+        (WHOLE.replace("sms = 48", "matmul_ceiling = 1.2"), r"<= 1.*matmul_ceiling"),
+        (WHOLE.replace("latency_us = 9.0", "latency_us = -9.0"), r">= 0.*inter\.latency_us"),
         (WHOLE.replace('"blackwell"', '"balckwell"'), "generation 'balckwell'"),
         (WHOLE.replace('"GB10"', '"h100-80g"'), "'h100-80g' is known already"),
         (WHOLE.replace('"GB10"', '"two words"'), "'two words' is no name"),
@@ -257,7 +257,7 @@ def test_nodes_of_one_kind_are_written_as_they_always_were():
     ],
 )
 def test_nodes_say_each_kind_once(nodes):
-    with pytest.raises(BadValue):
+    with pytest.raises((BadValue, BadFile)):
         cluster.from_toml(f'name = "x"\n[[nodes]]\n{nodes}')
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
@@ -14,7 +16,7 @@ from ..events import Emit, Progress, silent
 from ..graph import at_sequence
 from ..pins import Pins
 from ..posing import pose
-from ..search import Search, candidates, price, sweep
+from ..search import Search, candidates, price, sweep, within
 from ..strategy import divisors
 
 STEP = 0.25 * GIB
@@ -28,23 +30,29 @@ class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
     iteration_time_s: float
 
 
-def relaxations(search: Search, emit: Emit = silent) -> tuple[Relaxation, ...]:
+def relaxations(search: Search, emit: Emit = silent, began: float | None = None) -> tuple[Relaxation, ...]:
     """The smallest single changes with which a plan exists; those that do not help are left out.
+
+    An interrupt or the search's time limit ends it with what was found until then.
 
     Parameters
     ----------
     search
         A search that :func:`uniap_core.search.sweep` calls infeasible.
+    began
+        When its time limit began, on the performance counter; ``None``: now.
     """
-    found = []
+    began = time.perf_counter() if began is None else began
+    found: list[Relaxation] = []
     kinds = (_memory, _devices, _batch, _sequence, _pins)
-    for done, kind in enumerate(kinds):
-        emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
-        for change, relaxed in kind(search):
-            seconds = _solved(relaxed)
-            if seconds is not None:
-                found.append(Relaxation(change=change, iteration_time_s=seconds))
-                break
+    with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):
+        for done, kind in enumerate(kinds):
+            emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
+            for change, relaxed in kind(search):
+                seconds = _solved(within(relaxed, began))
+                if seconds is not None:
+                    found.append(Relaxation(change=change, iteration_time_s=seconds))
+                    break
     return tuple(found)
 
 
@@ -112,8 +120,10 @@ def _pins(search: Search) -> Steps:
 
 
 def _solved(search: Search) -> float | None:
-    attempt: Callable[[], float] = lambda: sweep(search).plan.predicted.iteration_time_s  # noqa: E731
     try:
-        return attempt()
-    except (Infeasible, BadValue, UsageError, NotEnoughTime):
+        found = sweep(search)
+    except (Infeasible, BadValue, UsageError):
         return None
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return found.plan.predicted.iteration_time_s

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..posing import pose
-from . import Json, command, print_json, read_plan
+from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -85,11 +86,14 @@ def plan(
     json: Json = False,
 ) -> None:
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
+    import time
+
     from .. import plan as plans
     from ..advise.prices import pin_prices
     from ..errors import Infeasible
     from ..search import make
 
+    began = time.perf_counter()
     with progress("planning", quiet=json) as emit:
         search = make(
             model,
@@ -112,10 +116,13 @@ def plan(
         try:
             found, kept = _plan(search, old, emit)
         except Infeasible as error:
-            raise advised(error, search, emit) from None
-        prices = pin_prices(search, found, emit) if search.pins.pins and not json else ()
-    if output:
-        plans.write(output, found.plan)
+            raise advised(error, search, emit, began) from None
+        if output:
+            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
+        asked = search.pins.pins and not json and not found.interrupted
+        prices = pin_prices(search, found, emit, began) if asked else ()
+    if found.interrupted:
+        say_interrupted("this is the best plan so far")
     if json:
         documents = [plans.to_file(each) for each in found.plans]
         return print_json(documents[0] if top == 1 else documents)
@@ -148,12 +155,24 @@ def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | No
     return replan(read_plan(old), search, emit=emit)
 
 
-def advised(error: Infeasible, search: Search, emit: Emit) -> Infeasible:
+def written(write: Callable[[], None], document: object) -> None:
+    """Write a result; one that cannot be written after all is printed before the error, so that it is not lost."""
+    from ..errors import BadFile
+    from . import Unwritten
+
+    try:
+        write()
+    except BadFile as error:
+        print_json(document)
+        raise Unwritten(error.cause, error.fix) from None
+
+
+def advised(error: Infeasible, search: Search, emit: Emit, began: float | None = None) -> Infeasible:
     """The same error with changes that were verified to make the request fit, where there are any."""
     from ..advise.relax import relaxations
     from ..errors import Infeasible
 
-    changes = relaxations(search, emit)
+    changes = relaxations(search, emit, began)
     if not changes:
         return error
     tried = "; or ".join(f"{c.change} ({c.iteration_time_s:.3g} s per iteration)" for c in changes)

@@ -9,7 +9,7 @@ import msgspec
 from ..errors import UsageError
 from ..proposal import LayerPlan, Proposal
 from .runs import ranges
-from .shares import time_shares
+from .words import time_shares
 
 
 class LayerChange(msgspec.Struct, frozen=True, kw_only=True):

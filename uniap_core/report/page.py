@@ -11,7 +11,7 @@ from ..quoting import html as escape
 from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
-from .shares import proof_line, time_shares
+from .words import proof_line, time_shares
 
 
 def page(

@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..proposal import StagePlan
 from ..quoting import line
 from .runs import gathered, runs
-from .shares import proof_line, time_shares
+from .words import proof_line, time_shares
 
 BAR = 16
 TITLE = 30

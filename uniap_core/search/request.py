@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from .. import artifact, models, registry, schedules
+from .. import artifact, limits, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
 from ..costs import CostModelPlugin, Training
@@ -175,6 +175,7 @@ def make(
     UniapError
         If a name is unknown or a value makes no sense.
     """
+    limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
     schedules.find(schedule)
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
@@ -202,7 +203,7 @@ def make(
         profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
         solver=solver,
-        time_limit_s=time_limit,
+        time_limit_s=limits.time_limit(time_limit),
         gap=gap,
         workers=workers,
         top=top,

@@ -1,4 +1,4 @@
-"""Where the devices' time goes: shares of one iteration, averaged over stages."""
+"""What a report says in words: where the time of an iteration goes, and what the proof is of."""
 
 from __future__ import annotations
 
