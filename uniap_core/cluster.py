@@ -1,8 +1,6 @@
 """Devices, nodes and links: what a plan runs on.
 
-Device kinds come from ``catalogue/devices.toml`` (datasheet figures and measured matmul ceilings, each with its
-source) and from the ``[[kinds]]`` of a user's file. A cluster is a preset ("4x8xH100-80G": nodes x devices x kind) or
-a TOML file.
+A cluster is a preset ("4x8xH100-80G": nodes x devices x kind of :mod:`uniap_core.devices`) or a TOML file.
 """
 
 from __future__ import annotations
@@ -11,87 +9,19 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from . import artifact, kind_tables
+from .devices import GIB, Device, Kind, Link, kind_of, kinds, named
 from .errors import BadFile, BadValue, UnknownName
 from .limits import Amount, Degree, Positive, Seconds, check
 
-GIB = 2**30
-
 MOST_DEVICES = 2**20
 """In one cluster; ten times what anybody has built."""
-
-
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A link between devices, or between nodes.
-
-    Attributes
-    ----------
-    kind
-        nvlink, nvswitch, pcie, infiniband or ethernet.
-    bandwidth_Bps
-        Bytes per second, one direction: per device inside a node, per node (all its NICs) between nodes.
-    latency_s
-        Seconds per message.
-    """
-
-    kind: Literal["nvlink", "nvswitch", "pcie", "infiniband", "ethernet", "xgmi"]
-    bandwidth_Bps: Positive
-    latency_s: Seconds
-
-
-class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One accelerator.
-
-    Attributes
-    ----------
-    memory_bytes
-        Capacity of one device.
-    peak_flops
-        Dense peak, FLOP/s, by precision (fp32, tf32, fp16, bf16, fp8).
-    matmul_ceiling
-        Share of the peak that large matrix products reach.
-    memory_Bps
-        Bandwidth of its memory, bytes/s.
-    launch_s
-        Time of the smallest kernel, seconds.
-    sms
-        Multiprocessors (compute units): matrix products run in waves over them.
-    generation
-        Which calibrated constants of a cost model apply: pascal, volta, turing, ampere, ada, hopper, blackwell, cdna2,
-        cdna3 or cdna4.
-    source
-        Where the figures come from.
-    """
-
-    name: str
-    memory_bytes: Positive
-    peak_flops: dict[str, Positive]
-    memory_Bps: Positive
-    matmul_ceiling: Positive = 0.85
-    launch_s: Seconds = 4e-6
-    sms: Degree = 108
-    generation: str = ""
-    source: str = ""
-
-    def peak(self, precision: str) -> float:
-        """FLOP/s of the datasheet in a precision.
-
-        Raises
-        ------
-        BadValue
-            If the device has no figure for that precision.
-        """
-        if precision not in self.peak_flops:
-            raise BadValue(
-                f"{self.name} has no {precision} figure", f"choose one of {', '.join(sorted(self.peak_flops))}"
-            )
-        return self.peak_flops[precision]
 
 
 class Bank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -245,29 +175,6 @@ def _positive(value: float, title: str) -> None:
 # --- presets and files ------------------------------------------------------------------------------------------
 
 
-class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device kind of the catalogue with the links it usually comes with.
-
-    ``chip`` and ``form`` (sxm, pcie, ...) are what spellings of its name are matched against. ``domain`` is how many
-    devices NVLink joins where it reaches beyond hosts of ``node_size`` (72 in NVL72); ``inter`` is that of one host.
-    """
-
-    device: Device
-    link: Link
-    inter: Link
-    chip: str
-    form: str
-    node_size: int = 8
-    domain: int = 0
-    aliases: tuple[str, ...] = ()
-    price_per_device_hour: float | None = None
-
-    def between(self, devices: int) -> Link:
-        """The link between nodes of so many devices, which are several hosts where NVLink joins these."""
-        hosts = max(1.0, devices / self.node_size) if self.domain else 1.0
-        return msgspec.structs.replace(self.inter, bandwidth_Bps=self.inter.bandwidth_Bps * hosts)
-
-
 PRESETS = (
     "8xV100-32G",
     "2x4xTITANXp-12G",
@@ -282,32 +189,6 @@ PRESETS = (
     "8xB200",
 )
 """Examples; any ``[NODESx]DEVICESxKIND`` with a kind of the catalogue works."""
-
-
-@cache
-def kinds() -> dict[str, Kind]:
-    """The device catalogue, by kind."""
-    return {name: _kind(name, row) for name, row in kind_tables.catalogue().items()}
-
-
-def _kind(name: str, row: kind_tables.Row) -> Kind:
-    row = dict(row)
-    device = Device(
-        name=name,
-        memory_bytes=row.pop("memory_gib") * GIB,
-        peak_flops={precision: tera * 1e12 for precision, tera in row.pop("peak_tflops").items()},
-        memory_Bps=row.pop("memory_GBps") * 1e9,
-        matmul_ceiling=row.pop("matmul_ceiling"),
-        launch_s=row.pop("launch_us", 4.0) * 1e-6,
-        sms=row.pop("sms"),
-        generation=row.pop("generation"),
-        source=row.pop("source"),
-    )
-    ends = {end: Link(row[end]["kind"], row[end]["GBps"] * 1e9, row[end]["latency_us"] * 1e-6) for end in LINKS}
-    return msgspec.convert({"device": device, **row, **ends}, Kind)
-
-
-LINKS = ("link", "inter")
 
 
 def preset(name: str) -> Cluster:
@@ -329,7 +210,7 @@ def preset(name: str) -> Cluster:
             f"there is no cluster named {name!r}",
             "write NODESxDEVICESxKIND like 2x8xA100-40G with a kind of uniap clusters, or name a TOML file",
         )
-    kind = _named(match.group(3), kinds(), f"cluster {name[:60]!r}")
+    kind = named(match.group(3), kinds(), f"cluster {name[:60]!r}")
     nodes, devices = int((match.group(1) or "1")[:12]), int(match.group(2)[:12])
     if nodes * devices > MOST_DEVICES:
         raise BadValue(f"cluster {name[:60]!r} has too many devices", f"give at most {MOST_DEVICES}")
@@ -338,21 +219,6 @@ def preset(name: str) -> Cluster:
     node = Node(kind.device, devices, kind.link)
     inter, price = kind.between(devices), kind.price_per_device_hour
     return Cluster(name=name, nodes=(node,) * nodes, inter=inter, price_per_device_hour=price)
-
-
-def _named(word: str, known: dict[str, Kind], title: str) -> Kind:
-    """The kind of a name or an alias, in any case.
-
-    Raises
-    ------
-    UnknownName
-        If there is none, with those that may be meant.
-    """
-    aliases = {name: kind.aliases for name, kind in known.items()}
-    found = kind_tables.find(word, aliases)
-    if found is None:
-        raise kind_tables.unknown(word, aliases, title)
-    return known[found]
 
 
 def load(name: str) -> Cluster:
@@ -447,7 +313,7 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
         raise BadFile(f"{origin} is not TOML: {error}", "correct the syntax") from None
     if sum(entry.count * row.count for row in table.nodes for entry in row.entries()) > MOST_DEVICES:
         raise BadValue(f"{origin} has too many devices", f"give at most {MOST_DEVICES}")
-    known = {**kinds(), **{name: _kind(name, row) for name, row in kind_tables.own(table.kinds).items()}}
+    known = {**kinds(), **{name: kind_of(name, row) for name, row in kind_tables.own(table.kinds).items()}}
     nodes: list[Node] = []
     inters: list[Link] = []
     for row in table.nodes:
@@ -465,7 +331,7 @@ def _node(row: NodeTable, known: dict[str, Kind], origin: str) -> tuple[Node, li
     """A node, and the links that its kinds usually have to other nodes."""
     banks, links, inters = [], [], []
     for entry in row.entries():
-        kind = _named(entry.kind, known, origin)
+        kind = named(entry.kind, known, origin)
         device = kind.device
         if entry.memory_gib is not None:
             device = msgspec.structs.replace(device, memory_bytes=entry.memory_gib * GIB)

@@ -100,7 +100,7 @@ def test_a_cluster_is_a_document(tmp_path):
 
 
 def test_figures_must_be_positive():
-    with pytest.raises(BadFile, match="> 0.*inter_GBps"):
+    with pytest.raises(BadFile, match=r"> 0.*inter_GBps"):
         cluster.from_toml(TOML.replace("12.5", "-1.0"))
 
 

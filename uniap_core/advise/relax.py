@@ -10,7 +10,8 @@ from dataclasses import replace
 import msgspec
 
 from .. import diagnose
-from ..cluster import GIB, Cluster
+from ..cluster import Cluster
+from ..devices import GIB
 from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
 from ..events import Emit, Progress, silent
 from ..graph import at_sequence

@@ -48,7 +48,8 @@ def models(json: Json = False) -> None:
 @command
 def clusters(json: Json = False) -> None:
     """List device kinds and example clusters, and how to describe others; any NODESxDEVICESxKIND works."""
-    from ..cluster import PRESETS, kinds
+    from ..cluster import PRESETS
+    from ..devices import kinds
     from ..kind_tables import EXAMPLE
 
     if json:

@@ -15,8 +15,9 @@ import pytest
 
 from uniap_core import cluster as clusters
 from uniap_core import models, registry
-from uniap_core.cluster import Cluster, Device, Link
+from uniap_core.cluster import Cluster
 from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training, identity
+from uniap_core.devices import Device, Link
 from uniap_core.errors import BadValue
 from uniap_core.graph import ModelGraph
 from uniap_core.posing import digest, pose

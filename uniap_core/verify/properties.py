@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 
 from .. import artifact, cluster, problem
-from ..cluster import Cluster, Link, Node
+from ..cluster import Cluster, Node
 from ..costs import Candidate, CostTables, Price, Training
+from ..devices import Link
 from ..errors import BadValue
 from ..events import Emit, Progress, silent
 from ..graph import TOKENS, Flow, Layer, ModelGraph, Operator, Saved
