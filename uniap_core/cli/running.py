@@ -145,9 +145,8 @@ def trace(
     if json:
         return print_json(graph)
     where = f"; written to {output}" if output else "; give -o FILE to keep it"
-    print(
-        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters, sequence {graph.sequence}{where}"
-    )
+    length = f", sequence {graph.sequence}" if graph.counts_positions else ""
+    print(f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters{length}{where}")
     return None
 
 

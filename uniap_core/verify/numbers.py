@@ -230,8 +230,11 @@ def objective(proposal: Proposal, own: Recomputed) -> Check:
         "time in transfers": (said.transfers_s, transfers),
         "time in the steady state": (said.steady_s, (own.micro_batches - 1) * max(*own.stage_s, *own.cross_s, 0.0)),
         "samples per second": (said.samples_per_s, samples),
-        "tokens per second": (said.tokens_per_s, samples * proposal.sequence),
     }
+    if said.tokens_per_s is not None or proposal.model.counts_positions:
+        # Earlier files have a figure for models without a sequence, too: samples times a number without a meaning.
+        told = math.nan if said.tokens_per_s is None else said.tokens_per_s
+        pairs["tokens per second"] = (told, samples * proposal.sequence)
     evidence = f"{seconds:.6g} s per iteration = {stages:.6g} stages + {transfers:.6g} transfers + steady state"
     data: dict[str, float | int | str] = {"claimed_s": said.iteration_time_s, "computed_s": seconds}
     return conclude("objective", _compare("", pairs, "units"), evidence, PLAN_AGAIN, data)
