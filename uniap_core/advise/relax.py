@@ -17,8 +17,9 @@ from ..events import Emit, Progress, silent
 from ..graph import at_sequence
 from ..pins import Pins
 from ..posing import pose
-from ..search import Search, candidates, price, sweep, within
+from ..search import Search, candidates, moved, price, sweep, within
 from ..strategy import divisors
+from .orders import orders
 
 STEP = 0.25 * GIB
 """Memory is asked for in steps of a quarter of a GiB."""
@@ -45,7 +46,7 @@ def relaxations(search: Search, emit: Emit = silent, began: float | None = None)
     """
     began = time.perf_counter() if began is None else began
     found: list[Relaxation] = []
-    kinds = (_memory, _devices, _batch, _sequence, _pins)
+    kinds = (_memory, _devices, _batch, _sequence, _order, _pins)
     with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):
         for done, kind in enumerate(kinds):
             emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
@@ -111,6 +112,13 @@ def _sequence(search: Search) -> Steps:
         sequence //= 2
         if search.graph.counts_positions and search.graph.holds_at(sequence):
             yield f"a sequence of {sequence}", replace(search, graph=at_sequence(search.graph, sequence))
+
+
+def _order(search: Search) -> Steps:
+    """Unequal nodes in another order."""
+    for order in orders(search.cluster):
+        turned = moved(search, search.cluster.reordered(order), search.training)
+        yield f"another order of the nodes (--node-order {','.join(map(str, order))})", turned
 
 
 def _pins(search: Search) -> Steps:
