@@ -131,7 +131,8 @@ def _print_points(points: tuple[object, ...]) -> None:
 
     from ..advise.grid import Point
 
-    unit = "tokens/s" if any(p.tokens_per_s is not None for p in points) else "samples/s"
+    tokens = any(isinstance(p, Point) and p.tokens_per_s is not None for p in points)
+    unit = "tokens/s" if tokens else "samples/s"
     table = Table("", "cluster", "batch", unit, "per device", "price/M tokens", "plan", box=box.SIMPLE_HEAD)
     for point in points:
         assert isinstance(point, Point)
