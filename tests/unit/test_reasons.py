@@ -21,7 +21,7 @@ def test_one_stage_that_is_too_small_is_a_certain_shortage_whatever_the_graph():
     limits = Limits(layers=(5, 5), stages=(1, 1))
     seen = 0
     for seed in range(20):
-        problem = random_problem(np.random.default_rng(seed), limits, shape="dag", memory="tight")
+        problem = random_problem(np.random.default_rng(seed), limits, shape="skip", memory="none")
         short = shortage(problem)
         if short is not None:
             seen += 1
