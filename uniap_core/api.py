@@ -7,7 +7,7 @@ from .architecture import ANY, ENTRIES, SHAPES, Entry, Value, beyond, complete, 
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .caches import folder as cache_folder
-from .cluster import Cluster, Device, Link, Node
+from .cluster import Cluster, Node
 from .costs import (
     MEMORY_PARTS,
     TIME_PARTS,
@@ -25,6 +25,7 @@ from .costs import (
     identity,
     pipeline_ranks,
 )
+from .devices import Device, Link
 from .errors import (
     BadFile,
     BadValue,

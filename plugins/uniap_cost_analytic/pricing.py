@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from uniap_core.api import (
@@ -123,7 +124,7 @@ class Pricing:
         self.training = candidate.training
         self.recipe = recipe(self.training)
         self.override = constants or {}
-        self.sites = _sites(cluster, candidate.pp)
+        self.sites = _sites(cluster, candidate.pp, self._slowest)
         self.ranks = cluster.devices // candidate.pp
         self.options = space.strategies(self.ranks, cluster.node_size)
         if not self.options:
@@ -142,6 +143,12 @@ class Pricing:
     def constants(self, device: Device) -> Constants:
         """The constants of a device's generation."""
         return self.override.get(device.generation) or constants_of(device.generation)
+
+    def _slowest(self, devices: tuple[Device, ...]) -> Device:
+        """The device that holds the others of its stage up: the slowest engine, at the slowest memory among them."""
+        slowest = min(devices, key=lambda d: engine(d, self.training, self.constants(d)).linear_flops)
+        memory_Bps = min(d.memory_Bps for d in devices)
+        return slowest if slowest.memory_Bps == memory_Bps else msgspec.structs.replace(slowest, memory_Bps=memory_Bps)
 
     def place(self, site: int, strategy: Strategy) -> Place:
         """The device and the groups of a strategy on a stage."""
@@ -202,7 +209,7 @@ class Pricing:
             replace(charged[kind], name=layer.name) for layer, kind in zip(self.graph.layers, kinds, strict=True)
         )
         memory = [
-            min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, self.candidate.pp))
+            min(device.memory_bytes for device in self.cluster.stage_devices(i, self.candidate.pp))
             for i in range(self.candidate.pp)
         ]
         return CostTables(
@@ -337,7 +344,7 @@ class Pricing:
         depth = self.candidate.pp
         parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
         for i in range(depth):
-            memory = min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, depth))
+            memory = min(device.memory_bytes for device in self.cluster.stage_devices(i, depth))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
@@ -382,17 +389,11 @@ class Pricing:
         return tuple(edges)
 
 
-def _sites(cluster: Cluster, depth: int) -> tuple[Site, ...]:
+def _sites(cluster: Cluster, depth: int, slowest: Callable[[tuple[Device, ...]], Device]) -> tuple[Site, ...]:
     ranks = cluster.devices // depth
     if cluster.homogeneous and aligned(cluster, depth):
         return (Site(0, ranks, cluster.device(0)),)
-    return tuple(Site(i * ranks, ranks, _slowest(cluster, i, depth)) for i in range(depth))
-
-
-def _slowest(cluster: Cluster, stage: int, depth: int) -> Device:
-    """The device that holds the others of its stage up."""
-    found = {node.device.name: node.device for node in cluster.stage_nodes(stage, depth)}
-    return min(found.values(), key=lambda d: max(d.peak_flops.values()) * d.matmul_ceiling)
+    return tuple(Site(i * ranks, ranks, slowest(cluster.stage_devices(i, depth))) for i in range(depth))
 
 
 def _inputs(graph: ModelGraph) -> dict[str, Inputs]:

@@ -160,7 +160,7 @@ def _recompute(plan: Plan) -> Iterator[str]:
 def _rest(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"torchtitan trains in {' or '.join(PRECISIONS)}, not in {plan.precision}"
-    for name, made in {node.device.name: node.device.generation for node in plan.cluster.nodes}.items():
+    for name, made in {device.name: device.generation for device in plan.cluster.device_kinds}.items():
         if made and made not in GENERATIONS:
             yield f"Triton, which compiles torchtitan's attention, does not run on {name} ({made})"
     if plan.training.optimizer == "sgd":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..advise.prices import PinPrice
     from ..advise.replan import Kept
+    from ..cluster import Cluster
     from ..errors import Infeasible
     from ..events import Emit
     from ..search import Search, Sweep
@@ -76,6 +78,10 @@ PinList = Annotated[
     list[str], typer.Option("--pin", help="Fix a choice: pp=4, 'tp<=4', 'layers.0-15:recompute=full', uniform.")
 ]
 
+NodeOrderOption = Annotated[
+    str | None, typer.Option(help="Unequal nodes in another order, as 2,0,1 (numbered from 0), or the best found.")
+]
+
 
 @command
 def plan(
@@ -102,6 +108,7 @@ def plan(
     time_limit: Annotated[float | None, typer.Option(min=0, help="Wall seconds for the whole sweep.")] = None,
     gap: Annotated[float, typer.Option(min=0, help="Relative gap that counts as optimal.")] = 1e-9,
     workers: Annotated[int, typer.Option(min=1, help="Processes that solve candidates side by side.")] = 1,
+    node_order: NodeOrderOption = None,
     old: Annotated[str | None, typer.Option("--from", help="Old plan: change its layout as little as may be.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the plan file here.")] = None,
     json: Json = False,
@@ -110,6 +117,7 @@ def plan(
     import time
 
     from .. import plan as plans
+    from ..advise.orders import better_order
     from ..advise.prices import pin_prices
     from ..errors import Infeasible
     from ..search import make
@@ -118,7 +126,7 @@ def plan(
     with progress("planning", quiet=json) as emit:
         search = make(
             model,
-            cluster,
+            ordered(cluster, node_order),
             batch,
             seq=seq,
             precision=precision,
@@ -140,19 +148,22 @@ def plan(
             emit=emit,
         )
         try:
-            found, kept = _plan(search, old, emit)
+            search, found, kept = _plan(search, old, node_order == "best", emit, began)
         except Infeasible as error:
             raise advised(error, search, emit, began) from None
         if output:
             written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
-        asked = search.pins.pins and not json and not found.interrupted
-        prices = pin_prices(search, found, emit, began) if asked else ()
+        asked = not json and not found.interrupted
+        prices = pin_prices(search, found, emit, began) if asked and search.pins.pins else ()
+        order = better_order(search, found, emit, began) if asked and node_order is None else None
     if found.interrupted:
         say_interrupted("this is the best plan so far")
     if json:
         documents = [plans.to_file(each) for each in found.plans]
         return print_json(documents[0] if top == 1 else documents)
     _print_plans(found, prices, kept)
+    if order is not None:
+        print(f"  order     {order.sentence()}")
     if output:
         print(f"  written   {output}")
     return None
@@ -176,14 +187,32 @@ def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None) 
         console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
 
 
-def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
-    """Plan afresh, or away from an old plan with as little change as may be."""
-    from ..advise.replan import replan
-    from ..search import sweep
+def ordered(cluster: str, node_order: str | None) -> str | Cluster:
+    """A cluster with its nodes in the order that was asked for."""
+    from ..cluster import load
+    from ..errors import UsageError
 
-    if old is None:
-        return sweep(search, emit), None
-    return replan(read_plan(old), search, emit=emit)
+    if node_order is None or node_order == "best":
+        return cluster
+    if not all(number.strip().isdecimal() for number in node_order.split(",")):
+        raise UsageError(f"--node-order {node_order!r} is no order", "write node numbers with commas (2,0,1), or best")
+    return load(cluster).reordered([int(number) for number in node_order.split(",")])
+
+
+def _plan(search: Search, old: str | None, turn: bool, emit: Emit, began: float) -> tuple[Search, Sweep, Kept | None]:
+    """Plan afresh, or away from an old plan with as little change as may be; on the best order of nodes if asked."""
+    from ..advise.orders import better_order
+    from ..advise.replan import replan
+    from ..errors import NotEnoughTime
+    from ..search import moved, sweep, within
+
+    found, kept = (sweep(search, emit), None) if old is None else replan(read_plan(old), search, emit=emit)
+    order = better_order(search, found, emit, began) if turn and not found.interrupted else None
+    if order is not None:
+        with contextlib.suppress(NotEnoughTime):
+            turned = moved(search, search.cluster.reordered(order.order), search.training)
+            return _plan(within(turned, began), old, False, emit, began)
+    return search, found, kept
 
 
 def written(write: Callable[[], None], document: object) -> None:

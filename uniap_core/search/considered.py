@@ -196,7 +196,7 @@ def _reason(search: Search, pin: Pin) -> str:
         return f"no data parallel degree divides micro-batches of {batch // value}"
     if pin.key in ("cp", "ep"):
         kind = {"cp": "context", "ep": "expert"}[pin.key]
-        return f"{kind} parallel degrees are searched only where the space says so"
+        return f"{kind} parallelism is not searched unless the space of a search in Python names its degrees"
     if cluster.devices % value:
         return f"{value} does not divide the {cluster.devices} devices"
     if pin.key == "pp" and value > len(search.graph.layers):
@@ -204,7 +204,9 @@ def _reason(search: Search, pin: Pin) -> str:
     if pin.key == "dp" and batch % value:
         return f"{value} does not divide the batch of {batch}"
     if pin.key == "tp" and cluster.node_size % value:
-        return f"a group of {value} spans nodes of {cluster.node_size} devices"
+        sizes = sorted({node.devices for node in cluster.nodes})
+        have = f"{' or '.join(map(str, sizes))} device{'s' * (sizes != [1])}"
+        return f"tensor parallelism stays inside a node, and the nodes of {cluster.name} have {have}"
     return ""
 
 

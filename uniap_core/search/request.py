@@ -188,8 +188,8 @@ def make(
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = precision or _chosen_precision(machine, plugin, emit)
-    for node in machine.nodes:
-        node.device.peak(precision)
+    for device in machine.device_kinds:
+        device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)

@@ -237,6 +237,45 @@ def test_unequal_devices_have_times_per_stage() -> None:
     assert costs.ranks[0].memory_bytes > costs.ranks[1].memory_bytes
 
 
+def box(*kinds: str) -> Cluster:
+    """One node of such devices, joined as RTX4090s are."""
+    link, inter = (getattr(clusters.kinds()["RTX4090"], end) for end in ("link", "inter"))
+    banks = [clusters.Bank(clusters.kinds()[kind].device, 1) for kind in kinds]
+    node = clusters.Node(banks[0].device, len(banks), link, tuple(banks[1:]))
+    return Cluster(name="box", nodes=(node,), inter=inter)
+
+
+def test_a_stage_of_several_kinds_takes_the_time_and_the_memory_of_the_slowest() -> None:
+    # fp8 is no argument: there the RTX4090 has more than the A100 has in bf16, and it is the slower of the two.
+    mixed, slow = tables(cluster=box("A100-PCIe-80G", *["RTX4090"] * 3)), tables(cluster=box(*["RTX4090"] * 4))
+    assert any(s.tp == 4 for s in mixed.layers[1].strategies)
+    for ours, theirs in zip(mixed.layers, slow.layers, strict=True):
+        np.testing.assert_allclose(ours.forward_s, theirs.forward_s)
+        np.testing.assert_allclose(ours.backward_s, theirs.backward_s)
+        np.testing.assert_allclose(ours.iteration_s, theirs.iteration_s)
+    assert mixed.ranks[0].memory_bytes == clusters.kinds()["RTX4090"].device.memory_bytes
+
+
+def test_stages_of_a_node_of_several_kinds_are_priced_by_their_own_device() -> None:
+    mixed = tables(cluster=box("A100-PCIe-80G", *["RTX4090"] * 3), pp=4, c=4)
+    for stage, kind in enumerate(["A100-PCIe-80G", *["RTX4090"] * 3]):
+        pure = tables(cluster=box(*[kind] * 4), pp=4, c=4)
+        assert mixed.ranks[stage].memory_bytes == clusters.kinds()[kind].device.memory_bytes
+        for ours, theirs in zip(mixed.layers, pure.layers, strict=True):
+            np.testing.assert_allclose(ours.forward_s[stage], theirs.forward_s[stage])
+
+
+def test_a_stage_runs_at_the_slowest_engine_and_the_slowest_memory() -> None:
+    fast, narrow = (clusters.kinds()[kind].device for kind in ("A100-PCIe-80G", "RTX4090"))
+    narrow = msgspec.structs.replace(narrow, memory_Bps=2 * fast.memory_Bps)
+    node = clusters.Node(fast, 2, clusters.kinds()["RTX4090"].link, (clusters.Bank(narrow, 1),))
+    both = Cluster(name="both", nodes=(node,), inter=box("RTX4090").inter)
+    worst = msgspec.structs.replace(narrow, memory_Bps=fast.memory_Bps)
+    alike = msgspec.structs.replace(both, nodes=(clusters.Node(worst, 2, node.link),))
+    for ours, theirs in zip(tables(cluster=both).layers, tables(cluster=alike).layers, strict=True):
+        np.testing.assert_allclose(ours.forward_s, theirs.forward_s)
+
+
 @pytest.mark.parametrize("name", ["8xA100-80G", "2x8xH100-80G", "2x4xTITANXp-12G"])
 @given(factor=st.floats(1.01, 20))
 @settings(max_examples=5, deadline=None)
