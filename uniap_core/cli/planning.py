@@ -140,7 +140,7 @@ def plan(
             executor=executor,
             system=system,
             attention=attention,  # type: ignore[arg-type]
-            pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
+            pins=[*pin, *([f"max_strategies={max_strategies}"] if max_strategies else [])],
             top=top,
             time_limit=time_limit,
             gap=gap,
@@ -159,18 +159,12 @@ def plan(
     if found.interrupted:
         say_interrupted("this is the best plan so far")
     if json:
-        documents = [plans.to_file(each) for each in found.plans]
-        return print_json(documents[0] if top == 1 else documents)
-    _print_plans(found, prices, kept)
-    if order is not None:
-        print(f"  order     {order.sentence()}")
-    if output:
-        print(f"  written   {output}")
-    return None
+        return print_json(plans.to_file(found.plan) if top == 1 else [plans.to_file(each) for each in found.plans])
+    return _print_plans(found, prices, kept, "" if order is None else order.sentence(), output)
 
 
-def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None) -> None:
-    """Print the best plan, the others that were asked for, what pins cost and what was kept of an old plan."""
+def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None, order: str, output: str | None) -> None:
+    """Print the best plan, the others that were asked for, and what there is to say of pins, old plan and order."""
     from rich.console import Console
 
     from ..report.terminal import print_plan
@@ -185,6 +179,9 @@ def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None) 
         console.print(f"  [bold]pins[/]      {price.sentence()}")
     if kept is not None:
         console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
+    for word, text in (("order", order), ("written", output)):
+        if text:
+            print(f"  {word:<9} {text}")
 
 
 def ordered(cluster: str, node_order: str | None) -> str | Cluster:

@@ -285,7 +285,7 @@ def test_more_bandwidth_is_never_slower(name: str, factor: float) -> None:
     precision = slow.best_precision
     for pp in (1, 2):
         a, b = (tables(cluster=c, pp=pp, c=2, precision=precision) for c in (slow, fast))
-        for x, y in zip(a.problem.layers, b.problem.layers, strict=True):
+        for x, y in zip(pose(a).layers, pose(b).layers, strict=True):
             assert (y.time_s <= x.time_s * (1 + 1e-12)).all()
         for e, f in zip(a.edges, b.edges, strict=True):
             assert (f.reshard_s <= e.reshard_s * (1 + 1e-12)).all()
