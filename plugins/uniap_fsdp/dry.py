@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from uniap_core.api import Inexpressible, Plan, RankLayout, UniapError, rank_layout, warden
@@ -42,7 +43,13 @@ def layout(plan: Plan) -> RankLayout:
 
 def _pool(context: Any) -> ProcessPoolExecutor:
     """One process that does not outlive this one, however this one ends."""
-    return ProcessPoolExecutor(1, mp_context=context, initializer=warden.follow, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+
+
+def _begin(parent: int) -> None:
+    # The threads of OpenMP that the parent has used do not survive a fork: a loop over them would never end.
+    torch.set_num_threads(1)
+    warden.follow(parent)
 
 
 def _layout(plan: Plan) -> RankLayout:
