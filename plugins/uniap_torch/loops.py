@@ -7,7 +7,9 @@ and a graph can be linear in the sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,10 @@ LONGEST = 96
 """Most events of one round."""
 
 
+Step = tuple[Ran, tuple[Packed, ...]]
+"""An operator, and what autograd kept after it until the next one (the first round keeps less than the others)."""
+
+
 def fold(events: list[Event]) -> tuple[list[Event], dict[int, int]]:
     """Fold the loops of a piece of a tape.
 
@@ -29,117 +35,97 @@ def fold(events: list[Event]) -> tuple[list[Event], dict[int, int]]:
     list, dict
         The shorter piece, and keys that now go by another: storages of later rounds by those of the first.
     """
+    before, steps = _steps(events)
     renamed: dict[int, int] = {}
     size = 1
-    while size <= min(LONGEST, len(events) // ROUNDS):
-        found = _region(events, size)
+    while size <= min(LONGEST, len(steps) // ROUNDS):
+        found = _region(steps, size)
         if found is None:
             size += 1
             continue
         start, rounds = found
         end = start + rounds * size
-        body, names = _merge(events[start:end], size, rounds)
+        body, names = _merge(steps[start:end], size, rounds)
         renamed = {key: names.get(now, now) for key, now in renamed.items()} | names
-        events = events[:start] + body + [_named(e, names) for e in events[end:]]
-    return events, renamed
+        steps = steps[:start] + body + [_named(step, names) for step in steps[end:]]
+    if not renamed:
+        return events, renamed
+    return [*before, *(event for ran, packs in steps for event in (ran, *packs))], renamed
 
 
-def _region(events: list[Event], size: int) -> tuple[int, int] | None:
+def _steps(events: list[Event]) -> tuple[list[Packed], list[Step]]:
+    """Operators with what was kept after each, and what was kept before the first."""
+    before: list[Packed] = []
+    ran: list[Ran] = []
+    packs: list[list[Packed]] = [before]
+    for event in events:
+        if isinstance(event, Ran):
+            ran.append(event)
+            packs.append([])
+        else:
+            packs[-1].append(event)
+    return before, [(r, tuple(p)) for r, p in zip(ran, packs[1:], strict=True)]
+
+
+def _region(steps: list[Step], size: int) -> tuple[int, int] | None:
     """Where rounds of a size begin to repeat first, and how many there are."""
     numbers: dict[Any, int] = {}
-    ids = np.array([numbers.setdefault(_look(e), len(numbers)) for e in events])
+    ids = np.array([numbers.setdefault(_look(ran), len(numbers)) for ran, _ in steps])
     same = np.concatenate([[False], ids[:-size] == ids[size:], [False]])
     edges = np.flatnonzero(same[1:] != same[:-1])
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         rounds = (last - first + size) // size
-        if rounds >= ROUNDS and any(isinstance(e, Ran) for e in events[first : first + size]):
+        if rounds >= ROUNDS:
             return int(first), int(rounds)
     return None
 
 
-def _look(event: Event) -> Any:
+def _look(ran: Ran) -> Any:
     """What two rounds must share: everything but the activations they read and make."""
-    if isinstance(event, Packed):
-        return event.nbytes, event.dtype
-    return (
-        event.op,
-        event.path,
-        event.shapes,
-        event.shape,
-        event.moved,
-        event.floating,
-        event.causal,
-        event.times,
-        event.weights,
-    )
+    return ran.op, ran.path, ran.shapes, ran.shape, ran.moved, ran.floating, ran.causal, ran.times, ran.weights
 
 
-def _merge(events: list[Event], size: int, rounds: int) -> tuple[list[Event], dict[int, int]]:
+def _merge(steps: list[Step], size: int, rounds: int) -> tuple[list[Step], dict[int, int]]:
     """One round for all: storages of later rounds are those of the first, but for what the last one leaves behind."""
-    packed = {e.key for e in events if isinstance(e, Packed)}
-    last = events[-size:]
-    left = {key for e in last if isinstance(e, Ran) for key in e.makes} - packed
+    kept = {pack.key for _, packs in steps for pack in packs}
+    left = {key for ran, _ in steps[-size:] for key in ran.makes} - kept
     names: dict[int, int] = {}
-    for index, event in enumerate(events[size:], start=size):
-        if isinstance(event, Ran):
-            first = events[index % size]
-            assert isinstance(first, Ran)
-            for key, now in zip(event.makes, first.makes, strict=True):
-                if key != now and key not in left and key not in first.makes:
-                    names.setdefault(key, now)
+    for index, (ran, _) in enumerate(steps[size:], start=size):
+        first = steps[index % size][0]
+        for key, now in zip(ran.makes, first.makes, strict=True):
+            if key != now and key not in left and key not in first.makes:
+                names.setdefault(key, now)
     names = {key: now for key, now in names.items() if now not in names}
-    sizes = _sizes(events, names)
-    body: list[Event] = []
-    for place in range(size):
-        column = events[place::size]
-        body += _column(column, names, left, rounds, sizes)
-    return body, names
-
-
-def _sizes(events: list[Event], names: Mapping[int, int]) -> dict[int, int]:
-    """Bytes that all rounds keep, by the key that storages now go by."""
-    found: dict[int, int] = {}
-    seen: set[int] = set()
-    for event in events:
-        if isinstance(event, Packed) and event.key not in seen:
-            seen.add(event.key)
-            key = names.get(event.key, event.key)
-            found[key] = found.get(key, 0) + event.nbytes
-    return found
+    sizes: dict[int, int] = defaultdict(int)
+    for pack in {pack.key: pack for _, packs in reversed(steps) for pack in reversed(packs)}.values():
+        sizes[names.get(pack.key, pack.key)] += pack.nbytes
+    return [_column(steps[place::size], names, left, rounds, sizes) for place in range(size)], names
 
 
 def _column(
-    column: list[Event], names: Mapping[int, int], left: set[int], rounds: int, sizes: Mapping[int, int]
-) -> Iterator[Event]:
-    """The event that all rounds have at one place."""
-    first = column[0]
-    if isinstance(first, Packed):
-        kept = dict.fromkeys(names.get(e.key, e.key) for e in column if isinstance(e, Packed))
-        yield from (Packed(key, sizes[key], first.dtype) for key in kept)
-        return
-    now = [_named(e, names) for e in (first, column[1], column[-1])]
+    column: list[Step], names: Mapping[int, int], left: set[int], rounds: int, sizes: Mapping[int, int]
+) -> Step:
+    """What all rounds have at one place."""
+    first = column[0][0]
     reads, makes = list(first.reads), list(first.makes)
-    for event in now:
-        assert isinstance(event, Ran)
-        reads += [key for key in event.reads if key not in reads and key not in left]
-        makes += [key for key in event.makes if key not in makes]
-    yield Ran(
-        first.op,
-        first.path,
-        tuple(reads),
-        tuple(makes),
-        first.weights,
-        first.shapes,
-        first.shape,
-        first.moved * rounds,
-        first.floating,
-        first.causal,
-        first.times * rounds,
+    for step in (column[0], column[1], column[-1]):
+        ran, _ = _named(step, names)
+        reads += [key for key in ran.reads if key not in reads and key not in left]
+        makes += [key for key in ran.makes if key not in makes]
+    types = {names.get(pack.key, pack.key): pack.dtype for _, packs in column for pack in packs}
+    ran = replace(
+        first,
+        reads=tuple(reads),
+        makes=tuple(makes),
+        moved=first.moved * rounds,
+        times=first.times * rounds,
     )
+    return ran, tuple(Packed(key, sizes[key], dtype) for key, dtype in types.items())
 
 
-def _named(event: Event, names: Mapping[int, int]) -> Event:
+def _named(step: Step, names: Mapping[int, int]) -> Step:
     def name(key: int) -> int:
         return names.get(key, key)
 
-    return event.renamed(name) if isinstance(event, Packed) else event.renamed(name, event.path)
+    ran, packs = step
+    return ran.renamed(name, ran.path), tuple(pack.renamed(name) for pack in packs)
