@@ -18,7 +18,7 @@ from uniap_core.problem import Assignment
 from uniap_core.proposal import propose
 from uniap_core.search import Search, price
 from uniap_core.verify import verify
-from uniap_core.verify.simulate import Pipeline, simulate
+from uniap_core.verify.simulate import TimedPipeline, simulate
 
 RUNS = 5
 
@@ -53,7 +53,7 @@ def verdicts() -> None:
 def simulations() -> None:
     depth, c = 64, 1024
     for schedule in ("gpipe", "1f1b"):
-        pipeline = Pipeline(
+        pipeline = TimedPipeline(
             schedule=schedule,
             micro_batches=c,
             forward_s=np.ones(depth),

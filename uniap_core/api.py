@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import warden
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .caches import folder as cache_folder
@@ -166,6 +167,7 @@ __all__ = [
     "numbered",
     "pose",
     "pipeline_ranks",
+    "warden",
     "write",
     "write_plan",
     "write_text",

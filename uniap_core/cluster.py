@@ -17,8 +17,12 @@ import msgspec
 
 from . import artifact
 from .errors import BadFile, BadValue, UnknownName
+from .limits import Amount, Degree, Positive, Seconds, check
 
 GIB = 2**30
+
+MOST_DEVICES = 2**20
+"""In one cluster; ten times what anybody has built."""
 
 
 class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,8 +39,8 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: Literal["nvlink", "nvswitch", "pcie", "infiniband", "ethernet", "xgmi"]
-    bandwidth_Bps: float
-    latency_s: float
+    bandwidth_Bps: Positive
+    latency_s: Seconds
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,12 +68,12 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     name: str
-    memory_bytes: float
-    peak_flops: dict[str, float]
-    memory_Bps: float
-    matmul_ceiling: float = 0.85
-    launch_s: float = 4e-6
-    sms: int = 108
+    memory_bytes: Positive
+    peak_flops: dict[str, Positive]
+    memory_Bps: Positive
+    matmul_ceiling: Positive = 0.85
+    launch_s: Seconds = 4e-6
+    sms: Degree = 108
     generation: str = ""
     source: str = ""
 
@@ -92,7 +96,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``devices`` equal accelerators joined by ``link``."""
 
     device: Device
-    devices: int
+    devices: Degree
     link: Link
 
 
@@ -106,7 +110,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     name: str
     nodes: tuple[Node, ...]
     inter: Link
-    price_per_device_hour: float | None = None
+    price_per_device_hour: Amount | None = None
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -116,7 +120,12 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
                 raise BadValue(f"a node of {self.name} has {node.devices} devices", "give at least one")
             for value in (node.device.memory_bytes, node.device.memory_Bps, node.link.bandwidth_Bps):
                 _positive(value, f"cluster {self.name}")
+            check(node.link.latency_s, Seconds, f"the latency of a link of {self.name}")
         _positive(self.inter.bandwidth_Bps, f"cluster {self.name}: inter")
+        check(self.inter.latency_s, Seconds, f"the latency between nodes of {self.name}")
+        check(self.price_per_device_hour, Amount | None, f"the price of {self.name}")
+        if self.devices > MOST_DEVICES:
+            raise BadValue(f"cluster {self.name} has {self.devices} devices", f"give at most {MOST_DEVICES}")
 
     @cached_property
     def devices(self) -> int:
@@ -257,7 +266,9 @@ def preset(name: str) -> Cluster:
             f"there is no cluster named {name!r}",
             f"write NODESxDEVICESxKIND with a kind of {', '.join(kinds())}, or name a TOML file",
         )
-    nodes, devices = int(match.group(1) or 1), int(match.group(2))
+    nodes, devices = int((match.group(1) or "1")[:12]), int(match.group(2)[:12])
+    if nodes * devices > MOST_DEVICES:
+        raise BadValue(f"cluster {name[:60]!r} has too many devices", f"give at most {MOST_DEVICES}")
     if nodes * devices == 0:
         raise BadValue(f"cluster {name!r} has no device", "give at least one node and one device")
     node = Node(kind.device, devices, kind.link)
@@ -291,11 +302,11 @@ class NodeTable(msgspec.Struct, forbid_unknown_fields=True):
     """A ``[[nodes]]`` table of a cluster file."""
 
     kind: str
-    devices: int
-    count: int = 1
-    link_GBps: float | None = None
-    link_latency_us: float | None = None
-    memory_gib: float | None = None
+    devices: Degree
+    count: Degree = 1
+    link_GBps: Positive | None = None
+    link_latency_us: Amount | None = None
+    memory_gib: Positive | None = None
 
 
 class ClusterTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -303,9 +314,16 @@ class ClusterTable(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     nodes: list[NodeTable]
-    inter_GBps: float | None = None
-    inter_latency_us: float | None = None
-    price_per_device_hour: float | None = None
+    inter_GBps: Positive | None = None
+    inter_latency_us: Amount | None = None
+    price_per_device_hour: Amount | None = None
+
+
+MOST_TOML = 1_000_000
+"""Bytes of a cluster file."""
+
+MOST_PARTS = 64
+"""Dots in one key of it: the parser takes memory by their square."""
 
 
 def from_toml(text: str, origin: str = "cluster file") -> Cluster:
@@ -320,12 +338,16 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
     """
     import tomllib
 
+    if len(text) > MOST_TOML or any(line.partition("=")[0].count(".") > MOST_PARTS for line in text.splitlines()):
+        raise BadFile(f"{origin} is too large, or has a key of too many parts", "describe nodes of a kind by count")
     try:
         table = msgspec.convert(tomllib.loads(text), ClusterTable)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise BadFile(f"{origin}: {error}", "correct that field; docs/formats.md lists them") from None
         raise BadFile(f"{origin} is not TOML: {error}", "correct the syntax") from None
-    except msgspec.ValidationError as error:
-        raise BadFile(f"{origin}: {error}", "correct that field; docs/formats.md lists them") from None
+    if sum(row.devices * row.count for row in table.nodes) > MOST_DEVICES:
+        raise BadValue(f"{origin} has too many devices", f"give at most {MOST_DEVICES}")
     nodes: list[Node] = []
     inter: Link | None = None
     for row in table.nodes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import InitVar, dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import msgspec
 
@@ -35,6 +35,15 @@ TIME_PARTS = ("compute", "recompute", "tensor_parallel", "data_parallel", "other
 """Parts of a layer's time per micro-batch; resharding belongs to edges."""
 
 
+OPTIMIZERS = ("adamw", "adam", "sgd", "adamw-8bit", "adam-8bit")
+"""Optimizers that can be priced."""
+
+States = Literal["mixed", "bf16-moments", "bf16"]
+STATES: tuple[States, ...] = get_args(States)
+Loss = Literal["whole", "chunked"]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+
+
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is trained how, apart from parallelism.
 
@@ -45,7 +54,14 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     precision
         bf16, fp16 (mixed precision with fp32 master weights), fp32, tf32 or fp8.
     optimizer
-        adamw, adam or sgd: decides state bytes and update time.
+        One of :data:`OPTIMIZERS`: decides state bytes and update time. With ``-8bit`` moments take a byte each
+        (bitsandbytes; Dettmers et al. 2022, arXiv 2110.02861).
+    states
+        ``mixed``: moments, gradients and a master copy of 16-bit weights in fp32. ``bf16-moments``: moments in bf16.
+        ``bf16``: weights, gradients and moments in bf16, no master.
+    loss
+        ``whole``: the logits of all rows at once. ``chunked``: of a piece at a time, forward and backward (Liger
+        Kernel's fused linear cross-entropy, torchtune's chunked losses).
     flash_attention
         Whether attention avoids materializing its probabilities.
     flash_version
@@ -65,11 +81,27 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     global_batch: int
     precision: str = "bf16"
     optimizer: str = "adamw"
+    states: States = "mixed"
+    loss: Loss = "whole"
     flash_attention: bool = True
     flash_version: Literal[1, 2, 3] = 2
     tensor_overlap: Literal["none", "backward", "all"] = "none"
     scatter_gather: bool = False
     dropout: bool = False
+
+    def __post_init__(self) -> None:
+        for word, given, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("states", self.states, STATES),
+            ("loss", self.loss, LOSSES),
+        ):
+            if given not in known:
+                raise BadValue(f"{word} is {given!r}", f"choose {', '.join(known)}")
+        if self.states != "mixed" and self.precision not in ("bf16", "fp8"):
+            raise BadValue(
+                f"states in {self.states} are kept by trainings in bf16, not in {self.precision}",
+                "plan with --precision bf16, or --states mixed",
+            )
 
 
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

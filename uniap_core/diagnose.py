@@ -14,10 +14,13 @@ import numpy as np
 
 from .costs import CostTables
 from .problem import MEMORY_TOLERANCE, Problem
-from .tables import Array
+from .tables import Array, Rank
 
 WORST = 1e300
 """The ratio of an infinite need."""
+
+BLOCK = 64
+"""Ends of segments that are looked at together: 10 000 layers take megabytes, not gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -114,32 +117,42 @@ def _bottleneck(problem: Problem, smallest: Array) -> tuple[float, int, int, int
     reach = np.full(count + 1, np.inf)
     reach[0] = 0.0
     start = np.zeros((problem.depth, count + 1), dtype=int)
-    loads, nothing = [], np.tri(count + 1, dtype=bool)
-    for i, stage in enumerate(problem.ranks):
-        # Finite even for a device without memory and for an impossible layer: only an empty stage is infinitely bad.
-        load = np.minimum((stage.reserved_bytes + _segments(smallest[i])) / max(stage.memory_bytes, 1.0), WORST)
-        load[nothing] = np.inf
-        loads.append(load)
-        worst = np.maximum(reach[:, None], load)
-        start[i] = np.argmin(worst, axis=0)
-        reach = np.min(worst, axis=0)
+    loads = [_Loads(stage, row) for stage, row in zip(problem.ranks, smallest, strict=True)]
+    for i, load in enumerate(loads):
+        least = np.full(count + 1, np.inf)
+        for low in range(1, count + 1, BLOCK):
+            ends = np.arange(low, min(low + BLOCK, count + 1))
+            firsts = np.arange(ends[-1])
+            worst = np.maximum(reach[firsts, None], load(firsts[:, None], ends[None, :]))
+            start[i, ends] = np.argmin(worst, axis=0)
+            least[ends] = np.min(worst, axis=0)
+        reach = least
     found = (-1.0, 0, 0, count)
     end = count
     for i in reversed(range(problem.depth)):
         first = int(start[i][end])
-        if loads[i][first, end] > found[0]:
-            found = (float(loads[i][first, end]), i, first, end)
+        load_here = float(loads[i](np.array(first), np.array(end)))
+        if load_here > found[0]:
+            found = (load_here, i, first, end)
         end = first
     return found
 
 
-def _segments(need: Array) -> Array:
-    """Sum of ``need[a:b]`` for all a and b, shape (n + 1, n + 1); infinite where an infinite need is inside."""
-    possible = np.isfinite(need)
-    prefix = np.concatenate([[0.0], np.cumsum(np.where(possible, need, 0.0))])
-    impossible = np.concatenate([[0], np.cumsum(~possible)])
-    sums = prefix[None, :] - prefix[:, None]
-    return np.where(impossible[None, :] > impossible[:, None], np.inf, sums)
+class _Loads:
+    """Need / memory of one stage for the layers from some position to another; infinite if there are none."""
+
+    def __init__(self, stage: Rank, need: Array) -> None:
+        possible = np.isfinite(need)
+        self.reserved, self.memory = stage.reserved_bytes, max(stage.memory_bytes, 1.0)
+        self.prefix = np.concatenate([[0.0], np.cumsum(np.where(possible, need, 0.0))])
+        self.impossible = np.concatenate([[0], np.cumsum(~possible)])
+
+    def __call__(self, first: Array, end: Array) -> Array:
+        sums = self.prefix[end] - self.prefix[first]
+        if self.impossible[-1]:
+            sums = np.where(self.impossible[end] > self.impossible[first], np.inf, sums)
+        # Finite even for a device without memory and for an impossible layer: only an empty stage is infinitely bad.
+        return np.where(end <= first, np.inf, np.minimum((self.reserved + sums) / self.memory, WORST))
 
 
 def remedies(tables: CostTables, short: Shortage) -> tuple[str, ...]:
@@ -158,6 +171,9 @@ def remedies(tables: CostTables, short: Shortage) -> tuple[str, ...]:
         found.insert(0, "allow full recomputation (no pin recompute!=full)")
     if not any(s.sharding == "zero3" for s in strategies) and any(s.dp > 1 for s in strategies):
         found.insert(0, "allow zero3 sharding")
+    training = tables.candidate.training
+    if not training.optimizer.endswith("-8bit") and training.optimizer != "sgd":
+        found.append(f"smaller states (--optimizer {training.optimizer}-8bit, --states bf16)")
     more = math.ceil(short.factor)
     found.append(f"about {more} times the devices (more stages or wider sharding)")
     if tables.candidate.micro_batch > max(s.dp for s in strategies):

@@ -99,6 +99,13 @@ class NotEnoughTime(UniapError):
     exit_code = 1
 
 
+class Stopped(NotEnoughTime):
+    """An interrupt (Ctrl-C, SIGTERM, SIGHUP) came before there was anything to deliver."""
+
+    code = "interrupted"
+    exit_code = 130
+
+
 class PluginError(UniapError):
     """A plugin is not installed, does not load, or its descriptor is malformed."""
 
@@ -178,6 +185,25 @@ class Disagreement(UniapError):
 
     code = "disagreement"
     exit_code = 3
+
+
+class Defect(UniapError):
+    """uniap itself went wrong: what would be a traceback."""
+
+    code = "defect"
+    exit_code = 3
+
+    @classmethod
+    def of(cls, error: BaseException) -> Defect:
+        """The error as a sentence, with the place it comes from."""
+        place, trace = "", error.__traceback__
+        while trace is not None:
+            place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+        words = str(error).strip().splitlines() or [""]
+        return cls(
+            f"uniap failed: {type(error).__name__}: {words[0][:300]} [{place}]",
+            "please report it, with what UNIAP_TRACEBACK=1 shows",
+        )
 
 
 class LaunchFailed(UniapError):

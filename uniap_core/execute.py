@@ -10,7 +10,7 @@ import msgspec
 
 from . import artifact, fence, registry
 from .axes import Grids, Groups
-from .costs import identity
+from .costs import Loss, States, identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .proposal import Proposal
@@ -28,7 +28,7 @@ PRECISIONS = ("bf16", "fp16", "tf32", "fp32", "fp8")
 """Precisions that a plan may be priced in (:class:`uniap_core.costs.Training`)."""
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
-"""Optimizers that a plan may be priced with."""
+"""Optimizers of an executor that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,10 @@ class Capability:
         Whether tensor parallelism runs with sequence parallelism only (True), without only (False), or either way.
     cp, ep
         Context and expert parallel degrees that it can run, or ``None`` for any.
-    schedules, precisions, optimizers
-        Those it trains by, in and with.
+    schedules, precisions, optimizers, states, losses
+        Those it trains by, in and with (:class:`uniap_core.costs.Training`).
+    frozen
+        Whether it trains part of a model's parameters and leaves the others as they are.
     families
         Model families it can build, or ``None`` for any traced model.
     generations
@@ -67,6 +69,9 @@ class Capability:
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
     precisions: tuple[str, ...] = PRECISIONS
     optimizers: tuple[str, ...] = OPTIMIZERS
+    states: tuple[States, ...] = ("mixed",)
+    losses: tuple[Loss, ...] = ("whole",)
+    frozen: bool = False
     families: tuple[str, ...] | None = None
     generations: tuple[str, ...] | None = None
     equal_nodes: bool = False

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 
 from . import registry
-from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, UsageError
+from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, Stopped, UsageError
 from .events import Emit, silent
 from .execute import ExecutorPlugin
 from .gate import admit
 from .pins import Pins, satisfies
 from .plan import Plan
 from .profile import Profile
-from .search import Search, best_precision, check_ability, narrow, refusals, regimes_of, sweep
+from .search import Search, best_precision, check_ability, lacks, narrow, refusals, regimes_of, sweep
 
 TRIED = 8
 """Candidates solved to their own optimum in the search for the nearest plan: the best may be inexpressible too."""
@@ -97,9 +97,12 @@ def load(name: str) -> ExecutorPlugin:
 
 def obstacles(plan: Plan, executor: ExecutorPlugin) -> list[str]:
     """Why an executor cannot run a plan as it stands; empty if it can."""
+    reasons = [cause for cause, _ in lacks(executor, plan.model, plan.training)]
     if executor.express:
-        return registry.call(executor, "express", plan, returns=list[str])
-    return list(_beyond(plan, executor))
+        reasons += registry.call(executor, "express", plan, returns=list[str])
+    else:
+        reasons += _beyond(plan, executor)
+    return list(dict.fromkeys(reasons))
 
 
 def nearest(plan: Plan, executor: ExecutorPlugin, profile: Profile | None = None, emit: Emit = silent) -> Plan | None:
@@ -178,6 +181,8 @@ def _best(
             top=TRIED,
         )
         return sweep(search, emit).plans
+    except Stopped:
+        raise
     except (Infeasible, NotEnoughTime, UsageError, BadValue):
         return ()
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import msgspec
 
 from .errors import PluginError, UniapError
+from .interrupts import Overdue
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def guard(
     try:
         with _diverted():
             yield
-    except (UniapError, KeyboardInterrupt):
+    except (UniapError, KeyboardInterrupt, Overdue):
         raise
     except SystemExit as error:
         raise PluginError(f"{who} called sys.exit({error.code!r})", fix) from error

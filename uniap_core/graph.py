@@ -13,6 +13,7 @@ import msgspec
 
 from . import artifact
 from .errors import BadValue
+from .limits import Amount, Positions, Shift, Size
 
 if TYPE_CHECKING:
     import os
@@ -26,8 +27,8 @@ Split = Literal["none", "column", "row", "heads", "vocab", "experts"]
 class Length(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """Rows per sample: ``fixed + per_position * sequence`` (197 patches of an image; one row per token)."""
 
-    fixed: int = 0
-    per_position: int = 0
+    fixed: Shift = 0
+    per_position: Size = 0
 
     def at(self, sequence: int) -> int:
         """Rows of one sample at this sequence length."""
@@ -53,8 +54,8 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         True if selective recomputation drops it (attention core; norms and pointwise work).
     """
 
-    width: int
-    bytes: int = 0
+    width: Size
+    bytes: Size = 0
     split: bool = False
     selective: bool = False
 
@@ -77,7 +78,9 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         True for an operator whose input enters a tensor-parallel region: backward all-reduces the gradient of its
         input (rows x inner); under sequence parallelism forward gathers it and backward scatters.
     parameters
-        Trainable elements, biases included.
+        Elements, biases included.
+    frozen
+        Those of them that are not trained: no gradient, no optimizer state, no update.
     tied
         ``layer/operator`` whose weight this one shares; counted once in the model.
     passes
@@ -87,21 +90,32 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     name: str
     kind: OperatorKind
     rows: Length
-    inner: int = 1
-    outer: int = 1
-    count: int = 1
+    inner: Size = 1
+    outer: Size = 1
+    count: Size = 1
     keys: Length = Length()
-    heads: int = 0
-    kv_heads: int = 0
+    heads: Size = 0
+    kv_heads: Size = 0
     causal: bool = False
-    experts: int = 0
-    top_k: int = 0
+    experts: Size = 0
+    top_k: Size = 0
     split: Split = "none"
     entry: bool = False
-    parameters: int = 0
+    parameters: Size = 0
+    frozen: Size = 0
     tied: str = ""
-    passes: float = 2.0
+    passes: Amount = 2.0
     saved: tuple[Saved, ...] = ()
+
+    @property
+    def trained(self) -> int:
+        """Elements that are trained."""
+        return self.parameters - self.frozen
+
+    @property
+    def weight_trained(self) -> bool:
+        """Whether backward makes a gradient of the weight (of a bias alone, as in BitFit, it costs nothing)."""
+        return not self.frozen or self.trained > self.outer * max(1, self.experts)
 
     @property
     def divided(self) -> int:
@@ -141,13 +155,18 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     @property
     def parameters(self) -> int:
-        """Trainable elements that the layer holds, tied ones included."""
+        """Elements that the layer holds, tied ones included."""
         return sum(op.parameters for op in self.operators)
 
     @property
     def own_parameters(self) -> int:
-        """Trainable elements that no earlier layer holds."""
+        """Elements that no earlier layer holds."""
         return sum(op.parameters for op in self.operators if not op.tied)
+
+    @property
+    def trained(self) -> int:
+        """Trained elements that no earlier layer holds."""
+        return sum(op.trained for op in self.operators if not op.tied)
 
     def flops(self, batch: float, sequence: int) -> float:
         """Floating-point operations of one forward pass."""
@@ -158,7 +177,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return sum(op.saved_bytes(batch, sequence, element_bytes) for op in self.operators)
 
     def signature(self) -> tuple[Operator, ...]:
-        """What a cost model may depend on: layers with equal signatures cost the same."""
+        """What a cost model may depend on, beside :attr:`ModelGraph.without_backward`: equal ones cost the same."""
         return self.operators
 
 
@@ -172,7 +191,7 @@ class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     target: str
     tensor: str
     rows: Length
-    width: int
+    width: Size
 
     def elements(self, batch: float, sequence: int) -> float:
         """Elements of the tensor for a batch."""
@@ -199,7 +218,7 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     schema: Literal["uniap.graph/1"] = "uniap.graph/1"
     name: str
     family: str
-    sequence: int
+    sequence: Positions
     layers: tuple[Layer, ...]
     edges: tuple[Flow, ...]
     architecture: dict[str, int | float | str | bool] = {}
@@ -232,8 +251,29 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
 
     @property
     def parameters(self) -> int:
-        """Trainable elements of the model, tied ones once."""
+        """Elements of the model, tied ones once."""
         return sum(layer.own_parameters for layer in self.layers)
+
+    @property
+    def trained(self) -> int:
+        """Those of them that are trained."""
+        return sum(layer.trained for layer in self.layers)
+
+    @cached_property
+    def without_backward(self) -> frozenset[str]:
+        """Layers that no gradient reaches: nothing in them is trained, nor in any layer before them."""
+        if not any(op.frozen for layer in self.layers for op in layer.operators):
+            return frozenset()
+        following: dict[str, list[str]] = {layer.name: [] for layer in self.layers}
+        for edge in self.edges:
+            following[edge.source].append(edge.target)
+        reached = {layer.name: None for layer in self.layers if any(op.trained for op in layer.operators)}
+        ready = list(reached)
+        for name in ready:
+            more = [target for target in following[name] if target not in reached]
+            reached |= dict.fromkeys(more)
+            ready += dict.fromkeys(more)
+        return frozenset(following) - reached.keys()
 
     def flops(self, batch: float) -> float:
         """Forward floating-point operations for a batch at the graph's sequence length."""
@@ -255,6 +295,12 @@ def validate(graph: ModelGraph) -> None:
     """
     names = [layer.name for layer in graph.layers]
     known = set(names)
+    odd = [f"{layer.name}/{op.name}" for layer in graph.layers for op in layer.operators if op.frozen > op.parameters]
+    if odd or any(op.frozen < 0 for layer in graph.layers for op in layer.operators):
+        raise BadValue(
+            f"model {graph.name} freezes other parameters than it has{' in ' + odd[0] if odd else ''}",
+            "frozen lies between 0 and parameters",
+        )
     if not names:
         raise BadValue(f"model {graph.name} has no layer", "give at least one layer")
     if len(known) < len(names):

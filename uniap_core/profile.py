@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from .limits import Amount, Degree, Positions, Positive, Samples, Seconds
+
 
 class LayerTiming(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Measured time and memory of one kind of layer on one device of a tensor-parallel group.
@@ -23,14 +25,14 @@ class LayerTiming(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     layer: str
-    tp: int
-    samples: int
-    sequence: int
-    forward_s: float
-    backward_s: float
-    optimizer_s: float | None = None
-    saved_bytes: float | None = None
-    peak_bytes: float | None = None
+    tp: Degree
+    samples: Samples
+    sequence: Positions
+    forward_s: Seconds
+    backward_s: Seconds
+    optimizer_s: Seconds | None = None
+    saved_bytes: Amount | None = None
+    peak_bytes: Amount | None = None
 
 
 Collective = Literal[
@@ -60,11 +62,11 @@ class CollectiveTiming(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """
 
     operation: Collective
-    ranks: int
-    stride: int = 1
-    nodes: int = 1
-    alpha_s: float
-    beta_s_per_byte: float
+    ranks: Degree
+    stride: Degree = 1
+    nodes: Degree = 1
+    alpha_s: Seconds
+    beta_s_per_byte: Seconds
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,7 +93,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     graph: str = ""
     layers: list[LayerTiming] = []
     collectives: list[CollectiveTiming] = []
-    overlap: float | None = None
-    matmul_flops: dict[str, float] = {}
-    launch_s: float | None = None
+    overlap: Positive | None = None
+    matmul_flops: dict[str, Positive] = {}
+    launch_s: Seconds | None = None
     notes: list[str] = []

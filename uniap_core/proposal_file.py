@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from . import artifact
 from .cluster import Cluster
-from .costs import Candidate, Training
+from .costs import Candidate, Loss, States, Training
 from .errors import UniapError, Unverified
 from .graph import ModelGraph
 from .proposal import Hashes, LayerPlan, Prediction, Proposal, StagePlan
@@ -35,6 +35,12 @@ class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     tensor_overlap: Literal["none", "backward", "all"] = "none"
     scatter_gather: bool = False
     dropout: bool = False
+    states: States | UnsetType = UNSET
+    loss: Loss | UnsetType = UNSET
+
+
+LATER = {"states": "mixed", "loss": "whole"}
+"""Fields of a training that came later, and what they mean where they are left out."""
 
 
 class LayerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -134,11 +140,14 @@ def subject(proposal: Proposal) -> str:
 
 
 def _training_to_file(candidate: Candidate) -> TrainingFile:
-    return TrainingFile(**msgspec.structs.asdict(candidate.training), schedule=candidate.schedule)
+    fields = msgspec.structs.asdict(candidate.training)
+    for name, usual in LATER.items():
+        fields[name] = UNSET if fields[name] == usual else fields[name]
+    return TrainingFile(**fields, schedule=candidate.schedule)
 
 
 def _candidate_from_file(document: ProposalFile) -> Candidate:
-    fields = msgspec.structs.asdict(document.training)
+    fields = {name: value for name, value in msgspec.structs.asdict(document.training).items() if value is not UNSET}
     schedule = fields.pop("schedule")
     try:
         return Candidate.of(document.pp, document.micro_batches, Training(**fields), schedule)

@@ -19,6 +19,9 @@ from .operators import KERNELS
 FAMILIES = ("bert", "t5", "vit", "swin", "llama", "gpt", "mixtral")
 """Families; each is a module of this package with a builder of the same name."""
 
+MOST_LAYERS, MOST = 20_000, 10**10
+"""The largest number of layers, and the largest of any other parameter."""
+
 KEYS = {"seq": "sequence", "positions": "positions_learned"}
 """Short spellings of a family's parameters."""
 
@@ -204,17 +207,24 @@ def parse(family: str, text: str) -> dict[str, Any]:
     return parameters
 
 
+def _bounded(family: str, key: str, value: int) -> int:
+    most = MOST_LAYERS if "layers" in key or key == "depths" else MOST
+    if value > most:
+        raise BadValue(f"{family}: {key} is {value:.6g}", f"give at most {most}")
+    return value
+
+
 def _value(family: str, key: str, text: str, parameter: inspect.Parameter) -> Any:
     kind = str(parameter.annotation)
     if "Kernels" in kind and text not in KERNELS:
         raise BadValue(f"{family}: there are no {key} {text!r}", f"choose one of {', '.join(KERNELS)}")
     try:
         if kind == "int":
-            return int(text)
+            return _bounded(family, key, int(text))
         if kind == "bool":
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         if kind.startswith("tuple"):
-            return tuple(int(part) for part in text.split("/"))
+            return tuple(_bounded(family, key, int(part)) for part in text.split("/"))
     except (ValueError, KeyError):
         shape = {"int": "a whole number", "bool": "true or false"}.get(kind, "whole numbers like 2/2/6/2")
         raise BadValue(f"{family}: {key}={text} is not {shape}", f"write {key} as {shape}") from None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from uniap_core.cluster import Cluster
     from uniap_core.compare import Comparison
+    from uniap_core.costs import Loss, States
     from uniap_core.events import Emit
     from uniap_core.graph import ModelGraph
     from uniap_core.plan import Plan
@@ -40,6 +41,9 @@ def plan(
     *,
     seq: int | None = None,
     precision: str | None = None,
+    optimizer: str = "adamw",
+    states: States = "mixed",
+    loss: Loss = "whole",
     schedule: str = "1f1b",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -66,6 +70,12 @@ def plan(
         Positions per sample (default: the model's own).
     precision
         bf16, fp16, fp32, tf32 or fp8 (default: the best that the devices have).
+    optimizer
+        adamw, adam, sgd, adamw-8bit or adam-8bit.
+    states
+        ``mixed``: fp32 moments, gradients and master weights; ``bf16-moments``; ``bf16``: all of them in bf16.
+    loss
+        ``whole`` or ``chunked`` logits.
     schedule, solver, cost_model
         By name.
     profile
@@ -107,6 +117,9 @@ def plan(
         batch,
         seq=seq,
         precision=precision,
+        optimizer=optimizer,
+        states=states,
+        loss=loss,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -131,6 +144,9 @@ def problem(
     micro_batches: int,
     seq: int | None = None,
     precision: str | None = None,
+    optimizer: str = "adamw",
+    states: States = "mixed",
+    loss: Loss = "whole",
     schedule: str = "1f1b",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -148,6 +164,9 @@ def problem(
         batch,
         seq=seq,
         precision=precision,
+        optimizer=optimizer,
+        states=states,
+        loss=loss,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -22,8 +22,12 @@ def edge_tables(
     cluster: Cluster,
     candidate: Candidate,
     constants: Constants,
+    *,
+    returns: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """``reshard_s`` and ``cross_s`` of an edge, each (K_source, K_target), forward and backward together.
+
+    Without ``returns`` no gradient comes back.
 
     The consumer fetches in forward what it lacks of its share, the producer in backward. Crossing a boundary sends
     each rank's share to its peer in the next stage, which then changes the layout if it must. Both tables hold for
@@ -33,11 +37,13 @@ def edge_tables(
     size = flow.elements(candidate.micro_batch, sequence) * element
     leaving, source = _distinct(sources)
     arriving, target = _distinct(targets)
-    reshard = np.array([[_reshard_s(size, a, b, cluster, candidate.pp, constants) for b in arriving] for a in leaving])
+    reshard = np.array(
+        [[_reshard_s(size, a, b, cluster, candidate.pp, constants, returns) for b in arriving] for a in leaving]
+    )
     inside = reshard[np.ix_(source, target)]
     if candidate.pp == 1:
         return inside, np.zeros_like(inside)
-    cross = np.array([_cross_s(size, a, cluster, candidate, constants) for a in leaving])
+    cross = np.array([_cross_s(size, a, cluster, candidate, constants, returns) for a in leaving])
     return inside, cross[source][:, None] + inside
 
 
@@ -48,7 +54,9 @@ def _distinct(strategies: tuple[Strategy, ...]) -> tuple[list[Layout], list[int]
     return list(number), which
 
 
-def _reshard_s(size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, constants: Constants) -> float:
+def _reshard_s(
+    size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, constants: Constants, returns: bool
+) -> float:
     if a == b:
         return 0.0
     ranks = cluster.devices // depth
@@ -57,7 +65,7 @@ def _reshard_s(size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, 
         return 0.0
     group = _slowest_group(block, cluster, depth, constants)
     total = 0.0
-    for lacking, share in (_lacking(a, b), _lacking(b, a)):
+    for lacking, share in (_lacking(a, b), _lacking(b, a)) if returns else (_lacking(a, b),):
         if lacking > 0:
             # An all-gather in which each rank ends with what it lacked.
             fetched = lacking * share * size * block / (block - 1)
@@ -98,7 +106,9 @@ def _lacking(a: Layout, b: Layout) -> tuple[float, float]:
     return float(1 - held.min()), piece
 
 
-def _cross_s(size: float, layout: Layout, cluster: Cluster, candidate: Candidate, constants: Constants) -> float:
+def _cross_s(
+    size: float, layout: Layout, cluster: Cluster, candidate: Candidate, constants: Constants, returns: bool
+) -> float:
     """Both directions of a boundary: point to point, all ranks of a stage at once.
 
     With ``scatter_gather`` ranks of a tensor-parallel group that hold the same send a part each, which is gathered
@@ -110,7 +120,7 @@ def _cross_s(size: float, layout: Layout, cluster: Cluster, candidate: Candidate
         if tp > 1 and not layout.split:
             gather = collective_s("all_gather", piece, _slowest_group(tp, cluster, candidate.pp, constants), constants)
         piece /= tp
-    return 2 * (message_s(piece, cluster, candidate.pp, constants) + gather)
+    return (1 + returns) * (message_s(piece, cluster, candidate.pp, constants) + gather)
 
 
 def message_s(message: float, cluster: Cluster, depth: int, constants: Constants) -> float:

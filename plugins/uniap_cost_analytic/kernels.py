@@ -168,7 +168,10 @@ def work(op: Operator, cut: Cut, e: Engine, training: Training, constants: Const
         case "embedding":
             width = rows * op.outer * e.element_bytes
             table = op.inner * op.outer / (cut.tp if op.split == "vocab" else 1) * e.element_bytes
-            return Work(streamed_s(2 * width, e), streamed_s(3 * width + table, e), 3, 4)
+            forward = streamed_s(2 * width, e)
+            return (
+                Work(forward, streamed_s(3 * width + table, e), 3, 4) if op.weight_trained else Work(forward, 0.0, 3, 0)
+            )
         case "loss":
             logits = rows * op.inner / (cut.tp if op.split == "vocab" else 1)
             forward = streamed_s(logits * (e.element_bytes + 4 * 5), e)
@@ -178,29 +181,31 @@ def work(op: Operator, cut: Cut, e: Engine, training: Training, constants: Const
 
 
 def _linear(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
-    """Forward product, and the two of backward: by the input and by the weight."""
+    """Forward product, and the two of backward: by the input and, if it is trained, by the weight."""
     inner = op.inner / (cut.tp if op.split == "row" else 1)
     outer = op.outer / (cut.tp if op.split in ("column", "vocab") else 1)
     if op.split == "heads":
         outer = op.outer / cut.tp
     flops = e.linear_flops if op.split != "vocab" else e.flops
-    forward, backward = _products(rows, inner, outer, op.count, flops, e)
+    forward, backward = _products(op, rows, inner, outer, flops, e)
     if op.split == "vocab" and op.outer % cut.tp:
         # Parts of a vocabulary are rounded up, so the last one is smaller, and may be the slower one for its shape.
         last = op.outer - (cut.tp - 1) * math.ceil(outer)
-        forward, backward = max((forward, backward), _products(rows, inner, last, op.count, flops, e))
+        forward, backward = max((forward, backward), _products(op, rows, inner, last, flops, e))
     if e.fp8 and op.split != "vocab":
         # Casts of the input and of the output's gradient, each with its transpose for backward, partly fused into
         # the kernels before them (Transformer Engine).
         forward += streamed_s(2 * rows * inner * op.count, e)
         backward += streamed_s(2 * rows * outer * op.count, e)
-    return Work(forward, backward, 2, 3)
+    return Work(forward, backward, 2, 3 if op.weight_trained else 2)
 
 
-def _products(rows: float, inner: float, outer: float, count: float, flops: float, e: Engine) -> tuple[float, float]:
-    """Seconds of the forward product of a weight, and of the two of backward."""
-    backward = matmul_s(rows, outer, inner, count, flops, e) + matmul_s(inner, rows, outer, count, flops, e)
-    return matmul_s(rows, inner, outer, count, flops, e), backward
+def _products(op: Operator, rows: float, inner: float, outer: float, flops: float, e: Engine) -> tuple[float, float]:
+    """Seconds of the forward product of a weight, and of those of backward."""
+    backward = matmul_s(rows, outer, inner, op.count, flops, e)
+    if op.weight_trained:
+        backward += matmul_s(inner, rows, outer, op.count, flops, e)
+    return matmul_s(rows, inner, outer, op.count, flops, e), backward
 
 
 def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
@@ -212,12 +217,13 @@ def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
     count = local * op.count
     forward = matmul_s(each, inner, outer, count, e.linear_flops, e)
     backward = matmul_s(each, outer, inner, count, e.linear_flops, e)
-    backward += matmul_s(inner, each, outer, count, e.linear_flops, e)
+    if op.weight_trained:
+        backward += matmul_s(inner, each, outer, count, e.linear_flops, e)
     # Permuting tokens into expert order and back.
     shuffle = streamed_s(2 * rows * op.top_k * (op.inner if op.entry else op.outer) * e.element_bytes, e)
     # Products are issued one by one (Transformer Engine, GroupedLinear), beside routing and permutation.
     issued = ROUTING + round(local)
-    return Work(forward + shuffle, backward + shuffle, issued, issued + round(local))
+    return Work(forward + shuffle, backward + shuffle, issued, issued + round(local) * op.weight_trained)
 
 
 def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Training, constants: Constants) -> Work:

@@ -71,7 +71,7 @@ def layout_costs(
         if op.kind in ("attention", "norm", "pointwise"):
             selective += w.forward_s
         f, b, issued = _tensor_parallel(op, cut, place, constants)
-        if op.entry and training.tensor_overlap == "backward":
+        if op.entry and op.weight_trained and training.tensor_overlap == "backward":
             # Of the two products of backward, the one by the weight's gradient runs beside it.
             b = exposed_s(b, w.backward_s / 2, constants)
         tensor_f, tensor_b = tensor_f + f, tensor_b + b
@@ -183,6 +183,7 @@ def price_layer(
     micro_batches: int,
     *,
     copies: bool,
+    reached: bool = True,
 ) -> Times:
     """Add recomputation, data parallelism and the optimizer to the costs of a layout.
 
@@ -190,6 +191,8 @@ def price_layer(
     ----------
     copies
         Whether a tied weight is a copy on another stage, with state and gradients of its own.
+    reached
+        Whether a gradient reaches the layer; if not, it has no backward pass.
 
     Notes
     -----
@@ -203,13 +206,16 @@ def price_layer(
     """
     again = again_tensor = 0.0
     again_kernels = 0
-    if recomputes(operators):
+    if not reached:
+        costs = costs._replace(backward_s=0.0, tensor_backward_s=0.0, other_backward_s=0.0, backward_kernels=0)
+    elif recomputes(operators):
         if strategy.recompute == "full":
             again, again_tensor, again_kernels = costs.forward_s, costs.tensor_forward_s, costs.kernels
             again += costs.other_forward_s
         elif strategy.recompute == "selective":
             again, again_kernels = costs.selective_s, 8 if costs.selective_s else 0
     parameters = local_parameters(operators, strategy, copies=copies)
+    trained = local_parameters(operators, strategy, copies=copies, frozen=False)
     forward = costs.forward_s + costs.tensor_forward_s + costs.other_forward_s
     backward = costs.backward_s + costs.tensor_backward_s + costs.other_backward_s + again + again_tensor
     waits = _waits_s(forward, costs.kernels * constants.host_s)
@@ -217,11 +223,11 @@ def price_layer(
     waits_b = _waits_s(backward, issued)
     forward, backward = forward + waits, backward + waits_b
 
-    gather, reduce_each, reduce_last, gather_last = _gradients(strategy, parameters, place, recipe, constants)
+    gather, reduce_each, reduce_last, gather_last = _gradients(strategy, parameters, trained, place, recipe, constants)
     data_forward = exposed_s(gather, forward, constants)
-    data_backward = exposed_s(gather + reduce_each, backward, constants)
+    data_backward = exposed_s(gather + reduce_each, backward, constants) if reached else 0.0
     data_last = exposed_s(reduce_last, backward, constants) + exposed_s(gather_last, forward, constants)
-    update = _update_s(strategy, parameters, place, recipe, constants)
+    update = _update_s(strategy, trained, place, recipe, constants)
 
     iteration = data_last + update
     other = costs.other_forward_s + costs.other_backward_s + waits + waits_b + update / micro_batches
@@ -236,14 +242,26 @@ def price_layer(
 
 
 def _gradients(
-    strategy: Strategy, parameters: tuple[float, float], place: Place, recipe: Recipe, constants: Constants
+    strategy: Strategy,
+    parameters: tuple[float, float],
+    trained: tuple[float, float],
+    place: Place,
+    recipe: Recipe,
+    constants: Constants,
 ) -> tuple[float, float, float, float]:
-    """Seconds of: gather before each pass, reduce after each backward, reduce once, gather once."""
+    """Seconds of: gather before each pass, reduce after each backward, reduce once, gather once.
+
+    Only zero3 gathers what is frozen; it is whole everywhere under the others.
+    """
     total = [0.0, 0.0, 0.0, 0.0]
-    for count, group in zip(parameters, (place.data, place.expert_data), strict=True):
-        if group.size == 1 or not count:
+    for count, changing, group in zip(parameters, trained, (place.data, place.expert_data), strict=True):
+        if group.size == 1:
             continue
-        weights, gradients = count * recipe.gathered, count * recipe.reduced
+        if strategy.sharding == "zero3" and count:
+            total[0] += collective_s("unshard", count * recipe.gathered, group, constants)
+        if not changing:
+            continue
+        weights, gradients = changing * recipe.gathered, changing * recipe.reduced
         match strategy.sharding:
             case "none":
                 total[2] += collective_s("all_reduce", gradients, group, constants)
@@ -254,7 +272,6 @@ def _gradients(
                 total[1] += collective_s("reduce_gradients", gradients, group, constants)
                 total[3] += collective_s("unshard", weights, group, constants)
             case _:
-                total[0] += collective_s("unshard", weights, group, constants)
                 total[1] += collective_s("reduce_gradients", gradients, group, constants)
     return total[0], total[1], total[2], total[3]
 

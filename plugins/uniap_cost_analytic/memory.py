@@ -2,6 +2,7 @@
 
 States follow ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054, figure 1) and Megatron-LM's distributed optimizer
 (docs/source/api-guide/dist_optimizer.md): 18 bytes a parameter in bf16 with fp32 gradients, 20 in fp16, 16 in fp32.
+What is frozen has its weight alone, in the training's precision.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Recipe(NamedTuple):
     ----------
     weight, gradient, optimizer
         Kept on the device while nothing is sharded; ``optimizer`` includes the fp32 master copy.
+    master
+        The master copy's part of ``optimizer``.
     gathered, reduced
         Moved per parameter by an all-gather of weights and a reduction of gradients.
     touched
@@ -29,20 +32,40 @@ class Recipe(NamedTuple):
     weight: float
     gradient: float
     optimizer: float
+    master: float
     gathered: float
     reduced: float
     touched: float
 
 
+BLOCK = 256
+"""Values that share one fp32 constant in 8-bit optimizers (bitsandbytes, ``blocksize``; Dettmers et al. 2022, arXiv
+2110.02861)."""
+
+LOSS_CHUNKS = 8
+"""Pieces of the rows in which a chunked loss makes logits (torchtune, ``num_output_chunks``)."""
+
+
 def recipe(training: Training) -> Recipe:
-    """The recipe of a precision and optimizer (Adam keeps two moments, momentum SGD one, in fp32)."""
-    moments = 4.0 if training.optimizer == "sgd" else 8.0
+    """The recipe of a precision, an optimizer and its states.
+
+    Adam keeps two moments, momentum SGD one. ``mixed``: all in fp32, with a master copy of 16-bit weights.
+    ``bf16-moments``: moments in bf16, master and gradients in fp32 (DeepSeek-V3, arXiv 2412.19437, section 3.3.3;
+    Megatron-LM ``--use-precision-aware-optimizer --exp-avg-dtype bf16``). ``bf16``: weights, gradients and moments in
+    bf16 and no master: 8 bytes a parameter. 8-bit optimizers keep a byte a moment and a constant a block in any case.
+    """
+    number = 1 if training.optimizer == "sgd" else 2
+    moments = number * (
+        1 + 4 / BLOCK if training.optimizer.endswith("-8bit") else 4 if training.states == "mixed" else 2
+    )
+    if training.states == "bf16":
+        return Recipe(2, 2, moments, 0, 2, 2, 2 + 4 + 2 * moments + 2)
     if training.precision in ("fp32", "tf32"):
-        return Recipe(4, 4, moments, 4, 4, 4 + 8 + 2 * moments + 4)
+        return Recipe(4, 4, moments, 0, 4, 4, 4 + 8 + 2 * moments + 4)
     if training.precision == "fp16":
         # The update turns fp16 gradients into fp32 ones first.
-        return Recipe(2, 2, 8 + moments, 2, 2, 2 + 8 + 8 + 2 * moments + 2)
-    return Recipe(2, 4, 4 + moments, 2, 4, 4 + 8 + 2 * moments + 2 + 4)
+        return Recipe(2, 2, 8 + moments, 4, 2, 2, 2 + 8 + 8 + 2 * moments + 2)
+    return Recipe(2, 4, 4 + moments, 4, 2, 4, 4 + 8 + 2 * moments + 2 + 4)
 
 
 def recomputes(operators: tuple[Operator, ...]) -> bool:
@@ -50,32 +73,39 @@ def recomputes(operators: tuple[Operator, ...]) -> bool:
     return not any(op.kind in ("embedding", "loss") for op in operators)
 
 
-def local_parameters(operators: tuple[Operator, ...], strategy: Strategy, *, copies: bool) -> tuple[float, float]:
-    """Dense and expert parameters of a layer on one device, before any sharding."""
+def local_parameters(
+    operators: tuple[Operator, ...], strategy: Strategy, *, copies: bool, frozen: bool = True
+) -> tuple[float, float]:
+    """Dense and expert parameters of a layer on one device, before any sharding; with or without frozen ones."""
     dense = experts = 0.0
     grid = strategy.grids.expert
     for op in operators:
         if op.tied and not copies:
             continue
+        count = op.parameters if frozen else op.trained
         if op.kind == "grouped_gemm":
-            experts += op.parameters / (grid.size("etp") * grid.size("ep"))
+            experts += count / (grid.size("etp") * grid.size("ep"))
         else:
             # A norm of each head has the same weight for all of them.
             split = op.split != "none" and op.kind != "norm"
-            dense += op.parameters / (strategy.tp if split else 1)
+            dense += count / (strategy.tp if split else 1)
     return dense, experts
 
 
-def state_bytes(parameters: tuple[float, float], strategy: Strategy, recipe: Recipe) -> tuple[float, float, float]:
-    """Parameters, gradients and optimizer states on one device, bytes."""
+def state_bytes(
+    parameters: tuple[float, float], trained: tuple[float, float], strategy: Strategy, recipe: Recipe
+) -> tuple[float, float, float]:
+    """Parameters, gradients and optimizer states on one device, bytes; ``trained`` are part of ``parameters``."""
     weight, optimizer = recipe.weight, recipe.optimizer
-    if strategy.sharding == "zero3" and weight < 4:
+    if strategy.sharding == "zero3" and recipe.master:
         # Sharded throughout, the fp32 master copy is the weight; what is gathered is cast (FSDP mixed precision).
-        weight, optimizer = 4.0, optimizer - 4
+        weight, optimizer = recipe.master, optimizer - recipe.master
+    frozen = (parameters[0] - trained[0], parameters[1] - trained[1])
+    kept = strategy.parts("parameters")
     return (
-        _shared(parameters, weight, strategy.parts("parameters")),
-        _shared(parameters, recipe.gradient, strategy.parts("gradients")),
-        _shared(parameters, optimizer, strategy.parts("optimizer")),
+        _shared(trained, weight, kept) + _shared(frozen, recipe.weight, kept),
+        _shared(trained, recipe.gradient, strategy.parts("gradients")),
+        _shared(trained, optimizer, strategy.parts("optimizer")),
     )
 
 
@@ -104,6 +134,19 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
     return total
 
 
+def pieces(op: Operator, operators: tuple[Operator, ...], training: Training) -> int:
+    """In how many pieces, one after the other, an operator runs: a chunked loss and all that is as wide as it.
+
+    A piece is done forward and backward at once, so that nothing of it stays (Hsu et al. 2024, arXiv 2410.10989, fused
+    linear cross-entropy); the gradient of the projection's input takes the place of the input.
+    """
+    if training.loss == "whole":
+        return 1
+    widths = {other.inner for other in operators if other.kind == "loss"}
+    own = op.outer if op.kind == "gemm" else op.inner if op.kind in ("loss", "pointwise") else 0
+    return LOSS_CHUNKS if own in widths else 1
+
+
 def stash_bytes(
     operators: tuple[Operator, ...],
     inputs: tuple[tuple[Length, int], ...],
@@ -115,7 +158,11 @@ def stash_bytes(
 
     Full recomputation keeps the layer's inputs (Chen et al. 2016, arXiv 1604.06174).
     """
-    everything = sum(saved_bytes(op, cut, training, selective=False) for op in operators)
+    everything = sum(
+        saved_bytes(op, cut, training, selective=False)
+        for op in operators
+        if op.kind == "gemm" or pieces(op, operators, training) == 1
+    )
     if strategy.recompute == "none" or not recomputes(operators):
         return everything
     if strategy.recompute == "selective":
@@ -131,19 +178,22 @@ def transient_bytes(
     cut: Cut,
     strategy: Strategy,
     parameters: tuple[float, float],
+    trained: tuple[float, float],
     recipe: Recipe,
     training: Training,
+    *,
+    backward: bool = True,
 ) -> float:
     """Bytes that a layer needs only while it runs, and no two layers at once.
 
     The recomputed activations of one layer; the gradients that flow through its widest operator; the logits and their
     gradient, once in float; under zero3 two gathered layers (this and the prefetched) and whole gradients; under
-    zero2 those.
+    zero2 those. Without ``backward`` there are no gradients and nothing is recomputed.
     """
     element = ELEMENT_BYTES[training.precision]
-    running = 0.0
+    running, passes = 0.0, 2 if backward else 1
     for op in operators:
-        rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
+        rows = cut.samples * op.rows.at(cut.sequence) / cut.cp / pieces(op, operators, training)
         share = cut.tp if op.split != "none" or cut.sequence_parallel else 1
         if op.kind == "loss":
             running = max(running, rows * op.inner * (4 + 2 * element) / share)
@@ -151,17 +201,16 @@ def transient_bytes(
             width = max(op.inner, op.outer) * (op.top_k or 1)
             # Under sequence parallelism the whole input is gathered, and its gradient whole before it is scattered.
             gathered = rows * op.inner * element if op.entry and cut.sequence_parallel else 0.0
-            running = max(running, 2 * rows * width * element / share + 2 * gathered)
-    if recomputes(operators) and strategy.recompute != "none":
+            running = max(running, passes * (rows * width * element / share + gathered))
+    if backward and recomputes(operators) and strategy.recompute != "none":
         again = sum(
             saved_bytes(op, cut, training, selective=False)
             - (saved_bytes(op, cut, training, selective=True) if strategy.recompute == "selective" else 0.0)
             for op in operators
         )
         running += again
-    whole = sum(parameters) if strategy.grids.data.size > 1 else 0.0
-    if strategy.sharding == "zero3":
-        running += whole * (2 * recipe.gathered + recipe.gathered)
-    elif strategy.sharding == "zero2":
-        running += whole * recipe.gathered
+    if strategy.grids.data.size > 1 and strategy.sharding in ("zero2", "zero3"):
+        running += sum(trained) * recipe.gathered
+        if strategy.sharding == "zero3":
+            running += sum(parameters) * 2 * recipe.gathered
     return running

@@ -67,7 +67,7 @@ class Site(NamedTuple):
     device: Device
 
 
-class Priced(NamedTuple):
+class PricedLayer(NamedTuple):
     """The arrays that all layers of one signature share; ``needs`` are the transients of the default space."""
 
     strategies: tuple[Strategy, ...]
@@ -172,17 +172,24 @@ class Pricing:
         operators = tuple(op for op in layer.operators if active(op, self.training))
         return stash_bytes(operators, inputs, self.cut(strategy), strategy, self.training)
 
+    def reached(self, layer: Layer) -> bool:
+        """Whether a gradient reaches a layer, so that it has a backward pass and keeps what that needs."""
+        return layer.name not in self.graph.without_backward
+
     # --- layers -----------------------------------------------------------------------------------------------
 
     def tables(self) -> CostTables:
         """The cost tables."""
         inputs, ends = _inputs(self.graph), _ends(self.graph)
-        shared: dict[tuple[tuple[Operator, ...], Inputs, str], Priced] = {}
-        kinds = [(layer.signature(), inputs[layer.name], ends[layer.name]) for layer in self.graph.layers]
+        shared: dict[tuple[tuple[Operator, ...], Inputs, str, bool], PricedLayer] = {}
+        kinds = [
+            (layer.signature(), inputs[layer.name], ends[layer.name], self.reached(layer))
+            for layer in self.graph.layers
+        ]
         for layer, kind in zip(self.graph.layers, kinds, strict=True):
             if kind not in shared:
                 shared[kind] = self._layer(layer, kind[1])
-        reserves, parts = self._reserves([(p.needs, end) for (_, _, end), p in shared.items()])
+        reserves, parts = self._reserves([(p.needs, kind[2]) for kind, p in shared.items()])
         charged = {kind: self._charged(p, kind[2], parts["workspace"]) for kind, p in shared.items()}
         layers = tuple(
             replace(charged[kind], name=layer.name) for layer, kind in zip(self.graph.layers, kinds, strict=True)
@@ -201,7 +208,7 @@ class Pricing:
             tuple(self.notes),
         )
 
-    def _layer(self, layer: Layer, inputs: Inputs) -> Priced:
+    def _layer(self, layer: Layer, inputs: Inputs) -> PricedLayer:
         fitting = []
         reasons: dict[str, None] = {}
         for strategy in self.options:
@@ -236,11 +243,12 @@ class Pricing:
                     self.constants(self.sites[i].device),
                     self.candidate.micro_batches,
                     copies=copies,
+                    reached=self.reached(layer),
                 )
                 times[:, i, j] = priced[:3]
                 parts[:, i, j] = priced.parts
         transient = self._transient(layer, fitting)
-        return Priced(
+        return PricedLayer(
             tuple(fitting),
             self._arrays(layer, inputs, fitting, times, parts),
             transient,
@@ -269,7 +277,7 @@ class Pricing:
         states = whole if alone else self._states(layer, fitting, copies=False)
         # One number per strategy must do: a tied weight is charged as if the other one lay in another layout.
         tied = whole.sum(axis=0) - states.sum(axis=0)
-        stash = np.array([self.stash(layer, inputs, s) for s in fitting])
+        stash = np.array([self.stash(layer, inputs, s) if self.reached(layer) else 0.0 for s in fitting])
         return LayerCosts(
             layer.name,
             tuple(fitting),
@@ -284,17 +292,28 @@ class Pricing:
 
     def _states(self, layer: Layer, fitting: list[Strategy], *, copies: bool) -> np.ndarray:
         """Bytes by part (rows) and strategy."""
-        held = (local_parameters(layer.operators, s, copies=copies) for s in fitting)
-        return np.array([state_bytes(h, s, self.recipe) for h, s in zip(held, fitting, strict=True)]).T
+
+        def held(strategy: Strategy, *, frozen: bool) -> tuple[float, float]:
+            return local_parameters(layer.operators, strategy, copies=copies, frozen=frozen)
+
+        return np.array([state_bytes(held(s, frozen=True), held(s, frozen=False), s, self.recipe) for s in fitting]).T
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1
         operators = tuple(op for op in layer.operators if active(op, self.training))
-        held = [local_parameters(operators, s, copies=copies) for s in fitting]
         return np.array(
             [
-                transient_bytes(operators, self.cut(s), s, parameters, self.recipe, self.training)
-                for s, parameters in zip(fitting, held, strict=True)
+                transient_bytes(
+                    operators,
+                    self.cut(s),
+                    s,
+                    local_parameters(operators, s, copies=copies),
+                    local_parameters(operators, s, copies=copies, frozen=False),
+                    self.recipe,
+                    self.training,
+                    backward=self.reached(layer),
+                )
+                for s in fitting
             ]
         )
 
@@ -321,7 +340,7 @@ class Pricing:
             parts["margin"].append(MARGIN_SHARE * memory)
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
-    def _charged(self, priced: Priced, end: str, workspace: tuple[float, ...]) -> LayerCosts:
+    def _charged(self, priced: PricedLayer, end: str, workspace: tuple[float, ...]) -> LayerCosts:
         """The costs of a kind of layer, with what a strategy needs beyond the workspace added to its state."""
         depth = self.candidate.pp
         smallest = min(w for i, w in enumerate(workspace) if _may_lie(end, i, depth))
@@ -338,15 +357,18 @@ class Pricing:
 
     def _edges(self, layers: tuple[LayerCosts, ...]) -> tuple[EdgeTable, ...]:
         index = {layer.name: u for u, layer in enumerate(layers)}
-        shared: dict[tuple[Length, int, tuple[Strategy, ...], tuple[Strategy, ...]], tuple[np.ndarray, np.ndarray]] = {}
+        shared: dict[
+            tuple[Length, int, tuple[Strategy, ...], tuple[Strategy, ...], bool], tuple[np.ndarray, np.ndarray]
+        ] = {}
         slowest = self.constants(self.sites[0].device)
         edges = []
         for flow in self.graph.edges:
             u, v = index[flow.source], index[flow.target]
-            key = flow.rows, flow.width, layers[u].strategies, layers[v].strategies
+            returns = flow.source not in self.graph.without_backward
+            key = flow.rows, flow.width, layers[u].strategies, layers[v].strategies, returns
             if key not in shared:
                 shared[key] = edge_tables(
-                    flow, self.graph.sequence, key[2], key[3], self.wires, self.candidate, slowest
+                    flow, self.graph.sequence, key[2], key[3], self.wires, self.candidate, slowest, returns=returns
                 )
             edges.append(EdgeTable(u, v, flow.tensor, *shared[key]))
         return tuple(edges)

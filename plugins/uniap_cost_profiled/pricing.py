@@ -174,7 +174,9 @@ class ProfiledPricing(Pricing):
         cut = Cut(timing.samples, timing.sequence, tp=timing.tp, cp=1, ep=1, sequence_parallel=False)
         place = self.place(site, Strategy(tp=1, dp=self.ranks))
         expected = super().layout(layer, site, cut, place)
-        return timing.forward_s / expected.forward_s, timing.backward_s / expected.backward_s
+        # A frozen table has no backward to compare with.
+        back = timing.backward_s / expected.backward_s if expected.backward_s else 1.0
+        return timing.forward_s / expected.forward_s, back
 
     def _wires(self, cluster: Cluster) -> Cluster:
         """The cluster with the measured point-to-point bandwidths, for what crosses stages."""

@@ -19,7 +19,9 @@ EXECUTOR = ExecutorPlugin(
     name="fsdp",
     summary="stock torch: a strategy per layer, free cuts, GPipe and 1F1B, ZeRO 0 to 3, recompute, checkpoints",
     # Mixed precision with scaled losses (fp16) is not done here, and neither are context and expert parallelism.
-    capability=Capability(precisions=PRECISIONS, optimizers=OPTIMIZERS, schedules=SCHEDULES, cp=(1,), ep=(1,)),
+    capability=Capability(
+        precisions=PRECISIONS, optimizers=OPTIMIZERS, schedules=SCHEDULES, cp=(1,), ep=(1,), frozen=True
+    ),
     layout="uniap_fsdp.dry:layout",
     launch="uniap_fsdp.launch:launch",
     export="uniap_fsdp.script:export",

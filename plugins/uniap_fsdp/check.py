@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import Inexpressible, Layer, Plan
+from uniap_core.api import Inexpressible, Layer, ModelGraph, Plan
+
+from .models.names import is_traced
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -52,8 +54,24 @@ def _job(plan: Plan) -> Iterator[Refusal]:
         yield "collectives of tensor parallelism behind the products beside them", "plan without tensor_overlap"
     if training.scatter_gather and plan.pp > 1:
         yield "messages between stages in parts that are gathered behind them", "plan without scatter_gather"
+    yield from frozen(plan.model, plan.precision)
+    if plan.pp > 1 and plan.model.without_backward:
+        yield "frozen layers under pipelining: their stages would wait for gradients that nothing sends", "--pin pp=1"
     if plan.global_batch % plan.micro_batches:
         yield f"{plan.micro_batches} micro-batches of a batch of {plan.global_batch}", "choose a divisor of the batch"
+
+
+def frozen(graph: ModelGraph, precision: str) -> Iterator[Refusal]:
+    """What of a model with frozen parameters cannot be run."""
+    if graph.trained == graph.parameters:
+        return
+    if not is_traced(graph):
+        yield "frozen parameters of a model that is built here, which trains them all", "trace a torch model"
+    if precision == "bf16":
+        yield (
+            "frozen parameters in bf16: FSDP keeps fp32 weights of all, which was not priced",
+            "plan with --precision fp32 or tf32",
+        )
 
 
 def _stages(plan: Plan) -> Iterator[Refusal]:

@@ -68,7 +68,7 @@ def load(path: str, held: Sequence[Held], optimizer: torch.optim.Optimizer) -> i
             raise BadFile(f"{path} does not fit this model: {last}", "resume with the model it was made of") from None
         step = int(state["step"])
     for part in optimizer.param_groups[0]["params"]:
-        if _slots(optimizer):
+        if _slots(optimizer) and optimizer.state[part]:
             optimizer.state[part]["step"].fill_(float(step))
     return step
 
@@ -142,6 +142,8 @@ def _state(chosen: Sequence[Held], held: Sequence[Held], optimizer: torch.optim.
     for one in chosen:
         part = places[id(one)]
         state[f"model.{one.name}"] = one.parameter.detach()
+        if not one.parameter.requires_grad:
+            continue  # the optimizer has nothing of it
         slots = optimizer.state[part]
         if not slots and _slots(optimizer):
             slots["step"] = torch.zeros((), device=part.device)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import torch.distributed as dist
 
-from uniap_core.api import Inexpressible, Plan, RankLayout, UniapError, rank_layout
+from uniap_core.api import Inexpressible, Plan, RankLayout, UniapError, rank_layout, warden
 
 from .check import check
 from .wiring import Wiring
@@ -33,9 +35,14 @@ def layout(plan: Plan) -> RankLayout:
 
     check(plan)
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
-    with warnings.catch_warnings(), ProcessPoolExecutor(1, mp_context=context) as apart:
+    with warnings.catch_warnings(), _pool(context) as apart:
         warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads; the child starts none of its own
         return apart.submit(_layout, plan).result()
+
+
+def _pool(context: Any) -> ProcessPoolExecutor:
+    """One process that does not outlive this one, however this one ends."""
+    return ProcessPoolExecutor(1, mp_context=context, initializer=warden.follow, initargs=(os.getpid(),))
 
 
 def _layout(plan: Plan) -> RankLayout:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from uniap_core.api import Cluster, Inexpressible, ModelGraph, Plan, Training
 
-from .check import refusals
+from .check import frozen, refusals
 from .models.names import FAMILIES, family_of, is_traced
 
 
@@ -35,8 +35,11 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     Inexpressible
         If there is no torch model for the graph.
     """
+    for cause, fix in frozen(graph, training.precision):
+        raise Inexpressible(f"the fsdp executor does not run {cause}", fix)
     if is_traced(graph):
-        return (tuple(f"{layer}:tp=1" for layer in _unsplittable(graph)),)
+        pins = tuple(f"{layer}:tp=1" for layer in _unsplittable(graph))
+        return ((*pins, "pp=1") if graph.without_backward else pins,)
     if not family_of(graph):
         raise Inexpressible(
             f"the fsdp executor has no torch model of the family {graph.family!r}",

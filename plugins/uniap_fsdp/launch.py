@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,13 +14,35 @@ from pathlib import Path
 
 import msgspec
 
-from uniap_core.api import Emit, Job, LaunchFailed, Note, Plan, Progress, RunReport, admit, read, write, write_plan
+from uniap_core.api import (
+    Emit,
+    Job,
+    LaunchFailed,
+    Note,
+    Plan,
+    Progress,
+    RunReport,
+    admit,
+    read,
+    warden,
+    write,
+    write_plan,
+)
 
 from . import where
 from .dry import layout
 from .machine import check_machine, device_kind
 
 POLL_S = 0.2
+
+LEAVE_S = 1.0
+"""How long torchrun may take to end its ranks after an interrupt."""
+
+AGENT = (
+    "import os, runpy, sys; os.environ['UNIAP_AGENT'] = str(os.getpid()); sys.argv[0] = 'torchrun'; "
+    "runpy.run_module('torch.distributed.run', run_name='__main__')"
+)
+"""torchrun, which tells its ranks whom to follow when it is killed."""
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -64,6 +88,19 @@ def launch(plan: Plan, job: Job, emit: Emit) -> RunReport:
     kind = device_kind(job)
     notes = layout(plan).notes
     folder = _folder(job)
+    try:
+        return _launch(plan, job, kind, folder, notes, emit, start)
+    except KeyboardInterrupt:
+        if not job.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        warden.release(folder=folder)
+
+
+def _launch(
+    plan: Plan, job: Job, kind: str, folder: Path, notes: tuple[str, ...], emit: Emit, start: float
+) -> RunReport:
     notes += tuple(check_machine(plan, kind, str(folder), memory=job.check_memory))
     for text in notes:
         emit(Note(time.monotonic() - start, text))
@@ -78,7 +115,9 @@ def launch(plan: Plan, job: Job, emit: Emit) -> RunReport:
 
 def _folder(job: Job) -> Path:
     if not job.folder:
-        return Path(tempfile.mkdtemp(prefix="uniap-run-"))
+        own = Path(tempfile.mkdtemp(prefix="uniap-run-"))
+        warden.watch(folder=own)
+        return own
     folder = Path(job.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +129,7 @@ def _folder(job: Job) -> Path:
 
 
 def _torchrun(plan: Plan, job: Job, kind: str, folder: Path, emit: Emit, start: float) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
+    command = [sys.executable, "-c", AGENT, "--standalone", "--max-restarts=0"]
     command += [f"--nproc-per-node={plan.cluster.devices}", "-m", "uniap_fsdp.worker", str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
     if kind == "cpu":
@@ -100,6 +139,7 @@ def _torchrun(plan: Plan, job: Job, kind: str, folder: Path, emit: Emit, start: 
         agent = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
+        warden.watch(group=agent.pid)
         try:
             read_lines = 0
             while agent.poll() is None:
@@ -107,11 +147,22 @@ def _torchrun(plan: Plan, job: Job, kind: str, folder: Path, emit: Emit, start: 
                 read_lines = _tell(folder, job, read_lines, emit, start)
             _tell(folder, job, read_lines, emit, start)
         finally:
-            if agent.poll() is None:
-                agent.terminate()
-                agent.wait()
+            _end(agent)
+            warden.release(group=agent.pid)
     if agent.returncode:
         raise failure(folder, plan.cluster.devices)
+
+
+def _end(agent: subprocess.Popen[bytes]) -> None:
+    """Let torchrun end its ranks, and do it for it if that takes long."""
+    if agent.poll() is not None:
+        return
+    agent.terminate()
+    try:
+        agent.wait(LEAVE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(agent.pid, signal.SIGKILL)  # the ranks follow it (see worker.py)
+        agent.wait()
 
 
 def _tell(folder: Path, job: Job, seen: int, emit: Emit, start: float) -> int:
@@ -132,10 +183,10 @@ def failure(folder: Path, world: int) -> LaunchFailed:
     log = (folder / "launcher.log").read_text(errors="replace")
     killed = _killed(log)
     if killed is not None:
-        rank, signal = killed
+        rank, number = killed
         doing = where.read(folder / f"rank-{rank}.where") or "starting"
         return LaunchFailed(
-            f"rank {rank} was killed by signal {signal} during {doing}",
+            f"rank {rank} was killed by signal {number} during {doing}",
             f"look at {folder}/rank-{rank}.log; signal 9 is usually the system running out of memory",
         )
     stories = sorted(folder.glob("rank-*.failed"), key=lambda path: path.stat().st_mtime_ns)

@@ -41,7 +41,7 @@ class Pipe(PipelineStage):
             body, meshes.stage, meshes.depth, device, input_args=inputs, output_args=outputs, group=meshes.pipeline
         )
         self.units: list[Unit] = list(stage.units.values())
-        self.clock = Clock(device)
+        self.clock = Stopwatch(device)
 
     def forward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         with self.clock:
@@ -93,7 +93,7 @@ class Body(nn.Module):
         return self.stage(*received, **inputs)
 
 
-class Clock:
+class Stopwatch:
     """Seconds spent inside ``with`` blocks; on CUDA by events, read without stopping the device."""
 
     def __init__(self, device: torch.device) -> None:

@@ -120,7 +120,7 @@ class Tie:
 def reduce_ties(ties: Sequence[Tie]) -> None:
     """Give all copies of a tied parameter the sum of their gradients, so that they stay equal."""
     for tie in ties:
-        if not tie.copies:
+        if not tie.copies or not tie.copies[0].parameter.requires_grad:
             continue
         if tie.alike:
             parts = [_grad(held) for held in tie.copies]

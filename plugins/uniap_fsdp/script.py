@@ -129,7 +129,10 @@ def export(plan: Plan, folder: str | os.PathLike[str]) -> list[str]:
         If the executor cannot run the plan, or the models here are not its model (see :mod:`.likeness`).
     """
     check(plan)
-    if reasons := list(differences(plan)):
+    reasons = list(differences(plan))
+    if plan.model.trained < plan.model.parameters:
+        reasons.append("its frozen parameters")
+    if reasons:
         raise Inexpressible(
             f"a script for {plan.model.name} would need its own code: {'; '.join(reasons)}",
             "use uniap_fsdp.parallelize(model, plan) in your script, or uniap run",

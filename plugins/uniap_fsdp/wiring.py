@@ -187,6 +187,9 @@ def _run(
     model: nn.Module, sites: Mapping[str, str], batch: Batch, result: Callable[[Any], tuple[torch.Tensor, ...]]
 ) -> Wiring:
     twin = on_meta(model)
+    for parameter in twin.parameters():
+        # What depends on what is read off gradients' paths, which frozen layers would cut.
+        parameter.requires_grad_(parameter.is_floating_point())
     planned = {id(p) for path in sites for p in twin.get_submodule(path).parameters()}
     names = {id(p): name for name, p in twin.named_parameters()}
     found: list[Site] = []

@@ -13,7 +13,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, read_plan, write
+from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, read_plan, warden, write
 
 from .machine import check_device_memory, device_kind
 from .train import Measured, train
@@ -25,6 +25,8 @@ REPORT = "report.json"
 
 def main() -> int:
     """Train, and leave a report (rank 0) or the story of a failure."""
+    if "UNIAP_AGENT" in os.environ:
+        warden.follow(int(os.environ["UNIAP_AGENT"]))
     folder = Path(sys.argv[1])
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     where = Where(folder / f"rank-{rank}.where")

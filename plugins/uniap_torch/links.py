@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from uniap_core.api import BadValue, Collective, CollectiveTiming, Span, divisors, read, write
+from uniap_core.api import BadValue, Collective, CollectiveTiming, Span, divisors, read, warden, write
 
 OPERATIONS: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
@@ -42,6 +42,7 @@ def measure(device: str, ranks: int, timeout_s: float = 300.0) -> Links:
         If a rank dies or they do not finish in time; with the last words of the one that did.
     """
     with tempfile.TemporaryDirectory() as folder:
+        warden.watch(folder=folder)
         out, meeting = Path(folder) / "links.json", Path(folder) / "meeting"
         command = [sys.executable, "-m", "uniap_torch.links", "--device", device, "-o", str(out)]
         running = []
@@ -55,7 +56,12 @@ def measure(device: str, ranks: int, timeout_s: float = 300.0) -> Links:
             threads = {} if device == "cuda" else {"OMP_NUM_THREADS": "1"}
             environment = os.environ | place | threads | {"UNIAP_MEETING": f"file://{meeting}"}
             with open(Path(folder) / f"{rank}.log", "wb") as sink:
-                running.append(subprocess.Popen(command, env=environment, stdout=sink, stderr=subprocess.STDOUT))
+                running.append(
+                    subprocess.Popen(
+                        command, env=environment, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+                    )
+                )
+            warden.watch(group=running[-1].pid)
         deadline = time.monotonic() + timeout_s
         try:
             _wait(running, deadline)
@@ -64,6 +70,7 @@ def measure(device: str, ranks: int, timeout_s: float = 300.0) -> Links:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
+                warden.release(group=process.pid)
         failed = next((r for r, p in enumerate(running) if p.returncode), None)
         if failed is not None or not out.exists():
             log = (Path(folder) / f"{failed or 0}.log").read_text(errors="replace").strip().splitlines()

@@ -119,13 +119,14 @@ class Real:
         return noise
 
     def forward(self, _: Any = None) -> torch.Tensor:
-        """Call the module; its first tensor that a gradient reaches."""
-        out = self.module(*self.args, **self.kwargs)
-        return next(t for t in tree_leaves(out) if isinstance(t, torch.Tensor) and t.requires_grad)
+        """Call the module; its first tensor that a gradient reaches, if it reaches any."""
+        out = [t for t in tree_leaves(self.module(*self.args, **self.kwargs)) if isinstance(t, torch.Tensor)]
+        return next((t for t in out if t.requires_grad), out[0])
 
     def backward(self, out: torch.Tensor) -> None:
         """Take the gradient of inputs and weights."""
-        torch.autograd.grad(out, self.leaves, torch.ones_like(out), allow_unused=True)
+        if out.requires_grad:
+            torch.autograd.grad(out, self.leaves, torch.ones_like(out), allow_unused=True)
 
     def measure_saved(self) -> float:
         """Bytes of distinct storages that one forward pass keeps, weights and buffers excluded."""

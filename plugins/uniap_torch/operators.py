@@ -73,10 +73,12 @@ def operators(
             entered.add(source)
         own, tied, label = context.claim(part, item)
         name = unique(label, names)
-        made.append(Operator(name=name, saved=kept[index], parameters=tied[1] or own, tied=tied[0], **fields))
-        if tied[1] and own:
-            extra = unique(f"{label}.bias", names)
-            made.append(Operator(name=extra, kind="pointwise", rows=fields["rows"], parameters=own, passes=0.0))
+        held = tied if tied.size else own
+        fields |= {"parameters": held.size, "frozen": held.frozen, "tied": held.owner}
+        made.append(Operator(name=name, saved=kept[index], **fields))
+        if tied.size and own.size:
+            bias: dict[str, Any] = {"parameters": own.size, "frozen": own.frozen, "passes": 0.0}
+            made.append(Operator(name=unique(f"{label}.bias", names), kind="pointwise", rows=fields["rows"], **bias))
         context.name(part, item, name)
     return tuple(made)
 

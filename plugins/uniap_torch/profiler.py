@@ -239,7 +239,7 @@ class Bench:
                 self.ratios[key] = times[0] / forward, times[1] / backward
                 peak = times[2]
         scale = self.ratios.get(key, (1.0, 1.0))
-        held = sum(op.parameters / (tp if op.split != "none" else 1) for op in layer.operators)
+        held = sum(op.trained / (tp if op.split != "none" else 1) for op in layer.operators)
         return LayerTiming(
             layer=layer.name,
             tp=tp,

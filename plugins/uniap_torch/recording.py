@@ -180,9 +180,12 @@ class Recorder(TorchDispatchMode):
         self.seen: dict[int, int] = {}
         self.pause = 0
         self.parameters: dict[int, tuple[str, int]] = {}
+        self.frozen: set[int] = set()
         self.buffers = {storage(b) for b in module.buffers()}
         for name, parameter in module.named_parameters():
             self.parameters.setdefault(storage(parameter), (name, parameter.numel()))
+            if not parameter.requires_grad:
+                self.frozen.add(storage(parameter))
 
     def paused(self) -> Recorder._Pause:
         """Context in which operators run unrecorded."""
@@ -358,4 +361,4 @@ def _record(
         os.environ.pop(UNREPEATED, None)
     size = next((p.element_size() for p in module.parameters() if p.is_floating_point()), 4)
     records, kept = assemble(recorder.events, recorder.parameters)
-    return Recording(records, kept, recorder.parameters, batch, sequence, size)
+    return Recording(records, kept, recorder.parameters, batch, sequence, size, frozenset(recorder.frozen))

@@ -79,7 +79,10 @@ class Record:
 
 @dataclass
 class Recording:
-    """A forward pass: records in order, kept storages in order, and the sizes of parameters by storage."""
+    """A forward pass: records in order, kept storages in order, and the sizes of parameters by storage.
+
+    ``frozen`` are the storages of parameters without ``requires_grad``.
+    """
 
     records: list[Record]
     kept: dict[int, Kept]
@@ -87,3 +90,4 @@ class Recording:
     batch: int
     sequence: int
     element_bytes: int
+    frozen: frozenset[int] = frozenset()

@@ -47,14 +47,17 @@ class Replay:
 
     def backward(self, outputs: list[torch.Tensor]) -> None:
         """Take the gradients of all outputs."""
+        outputs = [out for out in outputs if out.requires_grad]  # a lookup in a frozen table has no gradient
         if len(self.gradients) != len(outputs):
             self.gradients = [torch.ones_like(out) for out in outputs]
-        torch.autograd.grad(outputs, self.leaves, self.gradients, allow_unused=True)
+        if outputs:
+            torch.autograd.grad(outputs, self.leaves, self.gradients, allow_unused=True)
 
-    def tensor(self, *shape: int) -> torch.Tensor:
-        """A leaf of small random values."""
-        leaf = torch.randn(*shape, device=self.device).mul_(0.02).to(self.dtype).requires_grad_()
-        self.leaves.append(leaf)
+    def tensor(self, *shape: int, trained: bool = True) -> torch.Tensor:
+        """Small random values; a leaf that a gradient is taken of, unless it is a frozen weight."""
+        leaf = torch.randn(*shape, device=self.device).mul_(0.02).to(self.dtype)
+        if trained:
+            self.leaves.append(leaf.requires_grad_())
         return leaf
 
     def build(self, op: Operator) -> Run:
@@ -65,7 +68,7 @@ class Replay:
     def _gemm(self, op: Operator, rows: int) -> Run:
         inner = self.divided(op.inner, op.split == "row")
         outer = self.divided(op.outer, op.split in ("column", "vocab"))
-        x, weight = self.tensor(rows, inner), self.tensor(outer, inner)
+        x, weight = self.tensor(rows, inner), self.tensor(outer, inner, trained=op.weight_trained)
         bias = self.tensor(outer) if op.parameters > op.inner * op.outer else None
         return lambda: F.linear(x, weight, bias)
 
@@ -74,7 +77,7 @@ class Replay:
         outer = self.divided(op.outer, op.entry)
         each = ceil(rows * op.top_k / op.experts)
         inputs = [self.tensor(each, inner) for _ in range(op.experts)]
-        weights = [self.tensor(outer, inner) for _ in range(op.experts)]
+        weights = [self.tensor(outer, inner, trained=op.weight_trained) for _ in range(op.experts)]
         return lambda: torch.cat([F.linear(x, w) for x, w in zip(inputs, weights, strict=True)])
 
     def _attention(self, op: Operator, rows: int) -> Run:
@@ -133,7 +136,7 @@ class Replay:
 
     def _embedding(self, op: Operator, rows: int) -> Run:
         entries = max(1, self.divided(op.inner, op.split == "vocab"))
-        table = self.tensor(entries, op.outer)
+        table = self.tensor(entries, op.outer, trained=op.weight_trained)
         indices = torch.randint(entries, (rows,), device=self.device)
         return lambda: F.embedding(indices, table)
 

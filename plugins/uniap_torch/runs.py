@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uniap_core.api import Length
 
@@ -47,6 +47,14 @@ class Runs:
         """The same record in the base, batch and sequence runs."""
         third = self.sequence.records[record.index] if self.sequence else record
         return record, self.batch.records[record.index], third
+
+
+class Claim(NamedTuple):
+    """Elements that an operator reads, how many of them are frozen, and which operator owns them (itself if empty)."""
+
+    size: int = 0
+    frozen: int = 0
+    owner: str = ""
 
 
 @dataclass
@@ -113,18 +121,19 @@ class Context:
             return first.shapes[0][0] == self.words
         return item.kind == "gemm" and not part.block and bool(self.words) and first.shape[-1] == self.words
 
-    def claim(self, part: Part, item: Group) -> tuple[int, tuple[str, int], str]:
-        """Parameters that an operator is first to read; the owner and size of one read before; and a name."""
-        own, tied, label = 0, ("", 0), item.path
+    def claim(self, part: Part, item: Group) -> tuple[Claim, Claim, str]:
+        """Parameters that an operator is first to read; one that was read before, with its owner; and a name."""
+        own, tied, label = Claim(), Claim(), item.path
         if part.block:
             label = item.path[len(part.module) :].strip(".")
         for storage in dict.fromkeys(s for r in item.records for s in r.parameters):
             size = self.runs.base.parameters[storage][1]
+            frozen = size if storage in self.runs.base.frozen else 0
             owner = self.owners.setdefault(storage, (part.name, item))
             if owner[1] is item:
-                own += size
+                own = Claim(own.size + size, own.frozen + frozen)
             else:
-                tied = (self.names.get((owner[0], id(owner[1])), ""), size)
+                tied = Claim(size, frozen, self.names.get((owner[0], id(owner[1])), ""))
         kind = {"pointwise": item.records[0].op.strip("_"), "grouped_gemm": "experts"}.get(item.kind, item.kind)
         parametric = item.kind in ("gemm", "embedding", "norm") and label
         label = label if parametric else f"{label}.{kind}".strip(".")

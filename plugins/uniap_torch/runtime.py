@@ -31,11 +31,11 @@ SIZES = (2**14, 2**18, 2**22)
 WIDTH = 64
 """Of the products in a region: small, so that what is measured is not arithmetic."""
 
-Clock = Callable[[list[Callable[[Any], Any]]], list[float]]
+Timer = Callable[[list[Callable[[Any], Any]]], list[float]]
 """Seconds of each of several steps, each fed the result of the last; the same on all ranks."""
 
 
-def sharded(size: int, mesh: DeviceMesh, device: torch.device, clock: Clock) -> tuple[float, float]:
+def sharded(size: int, mesh: DeviceMesh, device: torch.device, clock: Timer) -> tuple[float, float]:
     """Seconds forward and backward that sharding adds to a layer of ``size`` bytes.
 
     Forward gathers it, backward gathers it again and reduce-scatters its gradients (FSDP2).
@@ -49,7 +49,7 @@ def sharded(size: int, mesh: DeviceMesh, device: torch.device, clock: Clock) -> 
     return _beyond(plain, wrapped, x, x, clock)
 
 
-def region(size: int, split: bool, mesh: DeviceMesh, device: torch.device, clock: Clock) -> tuple[float, float]:
+def region(size: int, split: bool, mesh: DeviceMesh, device: torch.device, clock: Timer) -> tuple[float, float]:
     """Seconds forward and backward that one tensor-parallel region adds to its products on ``size`` bytes.
 
     A region is a norm, projections split by column, and one split by row (Shoeybi et al. 2019). ``split``: its
@@ -102,7 +102,7 @@ class Inner(nn.Module):
 
 
 def _beyond(
-    plain: nn.Module, wrapped: nn.Module, x: torch.Tensor, y: torch.Tensor, clock: Clock
+    plain: nn.Module, wrapped: nn.Module, x: torch.Tensor, y: torch.Tensor, clock: Timer
 ) -> tuple[float, float]:
     """What a wrapped module takes forward and backward on ``y`` beyond the plain one on ``x``."""
     bare, full = clock(_steps(plain, x)), clock(_steps(wrapped, y))

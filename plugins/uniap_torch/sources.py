@@ -177,14 +177,17 @@ def read_config(path: str) -> Any:
     """
     import transformers
 
-    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    try:
+        file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    except (OSError, ValueError) as error:  # a name that no system takes
+        raise BadFile(f"{path[:200]} cannot be read: {error}", "name a config.json or its folder") from None
     try:
         fields = json.loads(file.read_text())
     except OSError as error:
         raise BadFile(
             f"{file} cannot be read: {error.strerror}", "name a config.json or the folder that holds it"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadFile(f"{file} is not JSON: {error}", "name a Hugging Face config.json") from None
     kind = fields.pop("model_type", None) if isinstance(fields, dict) else None
     if not kind:

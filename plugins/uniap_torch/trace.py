@@ -253,12 +253,22 @@ def leftover(made: list[Layer], parts: list[Part], context: Context) -> None:
             "trace with inputs that use them (a factory gives its own), or a model without them",
         )
     homes: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for name, size in unread.values():
+    frozen: dict[str, int] = defaultdict(int)
+    for storage, (name, size) in unread.items():
         inside = [i for i, p in enumerate(parts) if p.module and name.startswith(f"{p.module}.")]
-        homes[inside[0] if inside else len(parts) - 1][name.rpartition(".")[0] or name] += size
+        home = name.rpartition(".")[0] or name
+        homes[inside[0] if inside else len(parts) - 1][home] += size
+        frozen[home] += size if storage in context.runs.base.frozen else 0
     for index, modules_of in homes.items():
         operators = [
-            Operator(name=f"idle {module}", kind="pointwise", rows=Length(), parameters=size, passes=0.0)
+            Operator(
+                name=f"idle {module}",
+                kind="pointwise",
+                rows=Length(),
+                parameters=size,
+                frozen=frozen[module],
+                passes=0.0,
+            )
             for module, size in modules_of.items()
         ]
         made[index] = msgspec.structs.replace(made[index], operators=(*made[index].operators, *operators))

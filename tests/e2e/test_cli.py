@@ -250,3 +250,51 @@ def test_no_traceback_reaches_a_person_from_a_real_process(tmp_path):
     assert done.returncode == 2
     assert "error[unknown-name]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_a_full_or_closed_or_narrow_stdout_is_no_traceback(json):
+    command = [sys.executable, "-m", "uniap_core", "clusters", *json]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "stdout cannot be written: No space left" in done.stderr
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    for encoding in ("latin-1", "ascii"):
+        environment = dict(os.environ, PYTHONIOENCODING=encoding)
+        narrow = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert (narrow.returncode, narrow.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "bert-huge", "-c", "8xV100-32G", "-b", 32, "-o"),
+        ("candidate", "bert-huge", "-c", "8xV100-32G", "-b", 32, "--pp", 2, "--micro-batches", 2, "-o"),
+        ("sweep", "bert-huge", "-c", "8xV100-32G", "-b", 32, "--csv"),
+        ("sweep", "bert-huge", "-c", "8xV100-32G", "-b", 32, "--plot"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_found_before_the_work(uniap, monkeypatch, tmp_path, arguments):
+    from uniap_core import models
+
+    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("work was begun"))
+    done = uniap(*arguments, tmp_path / "nowhere" / "file")
+    assert done.code == 2
+    assert "cannot be written: there is no folder" in done.err
+
+
+def test_folders_that_cannot_be_written_are_found_before_the_work(uniap, bert_plan):
+    for arguments in (("export", bert_plan, "--to", "fsdp", "-o"), ("run", bert_plan, "--checkpoint")):
+        done = uniap(*arguments, bert_plan / "folder")
+        assert done.code == 2
+        assert "is no folder" in done.err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_plan_that_cannot_be_written_after_all_is_printed(uniap, form):
+    done = uniap("plan", "bert-huge", "-c", "8xV100-32G", "-b", 32, "-o", "/dev/full", *form)
+    assert done.code == 2
+    assert "No space left" in done.err
+    assert json.loads(done.out)["schema"] == "uniap.plan/1"

@@ -16,7 +16,7 @@ from uniap_core.cost_models import price
 from uniap_core.costs import Candidate, Training
 from uniap_core.execute import Job
 from uniap_core.search import make, sweep
-from uniap_core.search.again import check_properties
+from uniap_core.search.recheck import check_properties
 from uniap_core.solve import driver
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Stop

@@ -6,6 +6,7 @@ import pytest
 
 from uniap_core.errors import BadValue, UsageError
 from uniap_core.pins import Pins, parse
+from uniap_core.posing import pose
 from uniap_core.search import candidates, make, price
 from uniap_core.strategy import StrategySpace
 
@@ -48,7 +49,7 @@ def test_candidate_pins():
 def test_a_global_pin_restricts_every_layer(tables):
     pinned = Pins.of(["tp<=2", "recompute!=full"]).restrict(tables)
     assert all(s.tp <= 2 and s.recompute != "full" for layer in pinned.layers for s in layer.strategies)
-    assert len(pinned.problem.layers) == len(tables.layers)
+    assert len(pose(pinned).layers) == len(tables.layers)
 
 
 def test_a_pin_by_position_counts_the_repeated_blocks(tables):

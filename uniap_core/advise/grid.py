@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from .. import interrupts
 from ..cluster import Cluster
 from ..costs import Training
-from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
+from ..errors import BadValue, Infeasible, NotEnoughTime, Stopped, UsageError
 from ..events import Emit, Progress, silent
 from ..quoting import cell
 from ..search import Search, moved, sweep
@@ -50,27 +51,58 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def grid(search: Search, clusters: Sequence[Cluster], batches: Sequence[int], emit: Emit = silent) -> tuple[Point, ...]:
+def grid(
+    search: Search,
+    clusters: Sequence[Cluster],
+    batches: Sequence[int],
+    emit: Emit = silent,
+    keep: Callable[[tuple[Point, ...]], None] = lambda points: None,
+) -> tuple[Point, ...]:
     """Plan every combination of clusters and batches; infeasible ones say why.
+
+    Ctrl-C ends it; the points are those that were done until then.
 
     Parameters
     ----------
     search
         The model, space and options; its cluster and batch are replaced.
+    keep
+        Called with all points so far after each.
+
+    Raises
+    ------
+    Stopped
+        If it was interrupted before any point was done.
     """
     jobs = [(cluster, batch) for cluster in clusters for batch in batches]
-    points = []
-    for done, (cluster, batch) in enumerate(jobs, 1):
-        training = msgspec.structs.replace(search.training, global_batch=batch)
-        points.append(_point(search, cluster, training))
-        emit(Progress(float("inf"), done, len(jobs), f"{cluster.name}, batch {batch}"))
+    points: list[Point] = []
+    try:
+        for done, (cluster, batch) in enumerate(jobs, 1):
+            training = msgspec.structs.replace(search.training, global_batch=batch)
+            points.append(_point(search, cluster, training))
+            interrupts.worthwhile()
+            keep(_marked(points))
+            emit(Progress(float("inf"), done, len(jobs), f"{cluster.name}, batch {batch}"))
+    except (KeyboardInterrupt, Stopped):
+        if not points:
+            raise
+    return _marked(points)
+
+
+def _marked(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points with those on the front marked."""
     return tuple(msgspec.structs.replace(p, pareto=_on_front(p, points)) for p in points)
 
 
 def _point(search: Search, cluster: Cluster, training: Training) -> Point:
     batch = training.global_batch
     try:
-        plan = sweep(moved(search, cluster, training)).plan
+        found = sweep(moved(search, cluster, training))
+        if found.interrupted:  # its best so far would pass for the best of this job
+            raise Stopped("interrupted", "")
+        plan = found.plan
+    except Stopped:
+        raise
     except (Infeasible, BadValue, NotEnoughTime, UsageError) as error:
         return Point(cluster=cluster.name, devices=cluster.devices, global_batch=batch, note=error.cause)
     speed, price = plan.predicted.tokens_per_s, cluster.price_per_device_hour

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
 
+from ..errors import NotEnoughTime
 from ..events import Emit, silent
 from ..pins import Pins
-from ..search import Considered, Search, Sweep, sweep
+from ..search import Considered, Search, Sweep, sweep, within
+
+MOST_PINS = 16
+"""A sweep per pin is worth it for so many."""
 
 
 class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,30 +49,49 @@ class PinPrice(msgspec.Struct, frozen=True, kw_only=True):
         return f"pinning {self.pin} {cost}"
 
 
-def pin_prices(search: Search, found: Sweep, emit: Emit = silent) -> tuple[PinPrice, ...]:
+def pin_prices(
+    search: Search, found: Sweep, emit: Emit = silent, began: float | None = None, most: int = MOST_PINS
+) -> tuple[PinPrice, ...]:
     """The price of each pin of a search, and of all together if there are several.
+
+    An interrupt or the search's time limit ends it with the prices that are known by then.
 
     Parameters
     ----------
     search, found
         A search with pins and its outcome. Each price takes one more sweep.
+    began
+        When the search's time limit began, on the performance counter; ``None``: now.
+    most
+        Of more pins than this only the price of all together is found.
     """
+    began = time.perf_counter() if began is None else began
+    priced: list[PinPrice] = []
+    with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):
+        priced.extend(_prices(search, found, emit, began, most))
+    return tuple(priced)
+
+
+def _prices(search: Search, found: Sweep, emit: Emit, began: float, most: int) -> Iterator[PinPrice]:
     known = Considered(search)
     pinned = found.plan.predicted.iteration_time_s
-    prices = []
-    for pin in search.pins.pins:
+    few = search.pins.pins if len(search.pins.pins) <= most else ()
+    for pin in few:
         if not known.excludes(pin):
             listed = f"{pin.key} {', '.join(map(str, known.values(pin)))}"
-            prices.append(PinPrice(pin=pin.text, pinned_s=pinned, free_s=pinned, considered=listed))
+            yield PinPrice(pin=pin.text, pinned_s=pinned, free_s=pinned, considered=listed)
             continue
         rest = search.pins.without(pin)
-        prices.append(PinPrice(pin=pin.text, pinned_s=pinned, free_s=_time(search, rest, emit)))
+        yield PinPrice(pin=pin.text, pinned_s=pinned, free_s=_time(search, rest, emit, began))
     if len(search.pins.pins) > 1:
         together = ", ".join(search.pins.texts)
-        prices.append(PinPrice(pin=together, pinned_s=pinned, free_s=_time(search, Pins(), emit)))
-    return tuple(prices)
+        together = together if few else f"all {len(search.pins.pins)} of them"
+        yield PinPrice(pin=together, pinned_s=pinned, free_s=_time(search, Pins(), emit, began))
 
 
-def _time(search: Search, pins: Pins, emit: Emit) -> float:
+def _time(search: Search, pins: Pins, emit: Emit, began: float) -> float:
     freed = replace(search, pins=pins, space=pins.narrow(search.free_space), top=1)
-    return sweep(freed, emit).plan.predicted.iteration_time_s
+    found = sweep(within(freed, began), emit)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return found.plan.predicted.iteration_time_s

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
 
 from .. import diagnose
 from ..cluster import GIB, Cluster
-from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
+from ..errors import BadValue, Infeasible, NotEnoughTime, UniapError, UsageError
 from ..events import Emit, Progress, silent
 from ..graph import at_sequence
 from ..pins import Pins
 from ..posing import pose
-from ..search import Search, candidates, price, sweep
+from ..search import Search, candidates, moved, price, sweep, within
 from ..strategy import divisors
 
 STEP = 0.25 * GIB
@@ -28,23 +30,29 @@ class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
     iteration_time_s: float
 
 
-def relaxations(search: Search, emit: Emit = silent) -> tuple[Relaxation, ...]:
+def relaxations(search: Search, emit: Emit = silent, began: float | None = None) -> tuple[Relaxation, ...]:
     """The smallest single changes with which a plan exists; those that do not help are left out.
+
+    An interrupt or the search's time limit ends it with what was found until then.
 
     Parameters
     ----------
     search
         A search that :func:`uniap_core.search.sweep` calls infeasible.
+    began
+        When its time limit began, on the performance counter; ``None``: now.
     """
-    found = []
-    kinds = (_memory, _devices, _batch, _sequence, _pins)
-    for done, kind in enumerate(kinds):
-        emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
-        for change, relaxed in kind(search):
-            seconds = _solved(relaxed)
-            if seconds is not None:
-                found.append(Relaxation(change=change, iteration_time_s=seconds))
-                break
+    began = time.perf_counter() if began is None else began
+    found: list[Relaxation] = []
+    kinds = (_memory, _devices, _states, _batch, _sequence, _pins)
+    with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):
+        for done, kind in enumerate(kinds):
+            emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
+            for change, relaxed in kind(search):
+                seconds = _solved(within(relaxed, began))
+                if seconds is not None:
+                    found.append(Relaxation(change=change, iteration_time_s=seconds))
+                    break
     return tuple(found)
 
 
@@ -87,6 +95,21 @@ def _devices(search: Search) -> Steps:
         yield f"{factor} times the devices ({grown.devices}), batch still {batch}", replace(search, cluster=grown)
 
 
+def _states(search: Search) -> Steps:
+    """Smaller states, those that change the arithmetic least first, and chunked logits with them."""
+    moments = {"optimizer": f"{search.training.optimizer.removesuffix('-8bit')}-8bit"}
+    steps: tuple[dict[str, str], ...] = ({"loss": "chunked"}, {"states": "bf16-moments"}, moments, {"states": "bf16"})
+    steps += ({"states": "bf16", **moments}, {"states": "bf16", "loss": "chunked", **moments})
+    for step in steps:
+        try:
+            training = msgspec.structs.replace(search.training, **step)
+            relaxed = moved(search, search.cluster, training)
+        except UniapError:  # no such optimizer in 8 bits, a precision without 16-bit states, an executor without it
+            continue
+        if training != search.training:
+            yield " ".join(f"--{name} {value}" for name, value in step.items()), relaxed
+
+
 def _batch(search: Search) -> Steps:
     """A smaller batch, largest first."""
     for batch in reversed(divisors(search.training.global_batch)[:-1]):
@@ -112,8 +135,10 @@ def _pins(search: Search) -> Steps:
 
 
 def _solved(search: Search) -> float | None:
-    attempt: Callable[[], float] = lambda: sweep(search).plan.predicted.iteration_time_s  # noqa: E731
     try:
-        return attempt()
-    except (Infeasible, BadValue, UsageError, NotEnoughTime):
+        found = sweep(search)
+    except (Infeasible, BadValue, UsageError):
         return None
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return found.plan.predicted.iteration_time_s

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import msgspec
 
-from ..errors import BadValue, Infeasible, UsageError
+from ..errors import BadValue, Infeasible, NotEnoughTime, UsageError
 from ..events import Emit, silent
 from ..pins import Pin, Pins, parse
 from ..plan import Plan
-from ..search import Search, Sweep, sweep
+from ..search import Search, Sweep, sweep, within
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,10 @@ def replan(old: Plan, search: Search, tolerance: float = 0.05, emit: Emit = sile
     """
     if [layer.name for layer in old.model.layers] != [layer.name for layer in search.graph.layers]:
         raise UsageError(f"the old plan is of {old.model.name}, not of {search.graph.name}", "name the same model")
+    began = time.perf_counter()
     free = sweep(search, emit)
+    if free.interrupted:
+        return free, Kept(what="nothing", slower=0.0)
     best = free.plan.predicted.iteration_time_s
     for what, keys, stages in (
         ("stages, tensor parallel, sharding and recomputation", ("tp", "sharding", "recompute"), True),
@@ -53,9 +57,13 @@ def replan(old: Plan, search: Search, tolerance: float = 0.05, emit: Emit = sile
     ):
         pins = Pins((*search.pins.pins, *_pins_of(old, keys, stages)))
         try:
-            kept = sweep(replace(search, pins=pins), emit)
+            kept = sweep(within(replace(search, pins=pins), began), emit)
+        except NotEnoughTime:
+            break
         except (Infeasible, BadValue, UsageError):
             continue
+        if kept.interrupted:
+            break
         slower = kept.plan.predicted.iteration_time_s / best - 1
         if slower <= tolerance:
             return kept, Kept(what=what, slower=max(0.0, slower))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from ..errors import BadValue, Infeasible, Unverified, UsageError
+from ..errors import BadValue, Infeasible, Stopped, Unverified, UsageError
 from ..events import Emit, silent
 from ..pins import PLAN_KEYS, Pins, parse
 from ..plan import Plan
@@ -155,10 +155,12 @@ def why_not(
     _check_prices(plan, profile)
     forced = Pins((*search.pins.pins, pin))
     try:
-        other = sweep(replace(search, pins=forced, space=forced.narrow(search.space)), emit).plan
+        found = sweep(replace(search, pins=forced, space=forced.narrow(search.space)), emit)
     except (Infeasible, BadValue, UsageError) as error:
         return Alternative(pin=text, slower=None, iteration_time_s=None, reason=f"there is no such plan: {error.cause}")
-    best = other.predicted.iteration_time_s
+    if found.interrupted:
+        raise Stopped("interrupted before the alternative was planned")
+    best = found.plan.predicted.iteration_time_s
     slower = best / plan.predicted.iteration_time_s - 1
     if abs(slower) <= TIE:
         slower, reason = 0.0, f"{text} costs nothing: the best plan with it takes as long"

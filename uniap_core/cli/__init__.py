@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
-from ..errors import UniapError
-from ..quoting import json, terminal
+from .. import interrupts, limits
+from ..errors import BadFile, Defect, Stopped, UniapError
+from ..quoting import json as spelled
+from ..quoting import terminal
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -60,31 +63,103 @@ def guarded(function: Callable[..., int | None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def shell(*args: Any, **kwargs: Any) -> None:
+        as_json = bool(kwargs.get("json"))
         try:
+            _check_outputs(kwargs)
             with contextlib.redirect_stdout(cast("TextIO", Screen(sys.stdout))):
-                code = function(*args, **kwargs) or 0
-        except UniapError as error:
-            report_error(error, as_json=bool(kwargs.get("json")))
-            code = error.exit_code
+                code = function(*args, **limits.check_options(kwargs)) or 0
+            _flush()
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            code = 130
+            code = _failed(Stopped("interrupted before there was anything to deliver"), as_json)
         except BrokenPipeError:
             # The reader of a pipe went away (head, less): not an error of ours.
-            sys.stderr.close()
+            _mute_stdout()
             code = 0
+        except UniapError as error:
+            code = _failed(error, as_json)
+        except Exception as error:
+            if os.environ.get("UNIAP_TRACEBACK"):
+                raise
+            unwritten = isinstance(error, OSError) and error.filename is None
+            code = _failed(_lost(error) if unwritten else Defect.of(error), as_json)
         raise typer.Exit(code)
 
     return shell
 
 
+FILES = ("output", "csv", "plot", "log")
+"""Parameters that name a file to write: that it can be is found before any work."""
+
+FOLDERS = ("folder", "checkpoint")
+"""Parameters that name a folder to write to."""
+
+
+def _check_outputs(parameters: dict[str, Any]) -> None:
+    from ..artifact import check_folder, check_target
+
+    for names, check in ((FILES, check_target), (FOLDERS, check_folder)):
+        for name in names:
+            if parameters.get(name):
+                check(parameters[name])
+
+
+def _failed(error: UniapError, as_json: bool) -> int:
+    """Report an error; its exit code, which after a signal is that of the signal."""
+    try:
+        report_error(error, as_json=as_json and not isinstance(error, StdoutLost | Unwritten))
+        _flush()
+    except (OSError, BadFile):
+        _mute_stdout()
+        with contextlib.suppress(OSError):
+            report_error(error, as_json=False)
+    return interrupts.exit_code() if interrupts.came() or isinstance(error, Stopped) else error.exit_code
+
+
+def _flush() -> None:
+    """Let what stdout cannot take be an error now, and not a traceback at the very end.
+
+    Raises
+    ------
+    BadFile
+        If it does not go out (a full disk).
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _lost(error) from None
+
+
+class Unwritten(BadFile):
+    """A result could not be written; it has been printed on stdout instead, so the error goes to stderr."""
+
+
+class StdoutLost(BadFile):
+    """Standard output does not take what is written: the error goes to stderr, whatever was asked for."""
+
+
+def _lost(error: Exception) -> StdoutLost:
+    """What stdout could not take is lost."""
+    _mute_stdout()
+    return StdoutLost(
+        f"stdout cannot be written: {getattr(error, 'strerror', error)}", "write to a place that has room"
+    )
+
+
+def _mute_stdout() -> None:
+    """Nothing more can be said there, at exit neither."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def report_error(error: UniapError, *, as_json: bool) -> None:
     """Print an error for a person on stderr, or as the JSON document on stdout."""
     if as_json:
-        from ..artifact import pretty
-
-        print(json(pretty(error.as_dict())), end="")
-        return
+        return print_json(error.as_dict())
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -107,10 +182,22 @@ def read_plan(path: str) -> Plan:
 
 
 def print_json(value: Any) -> None:
-    """Print a struct as the one JSON document of a command."""
+    """Print a struct as the one JSON document of a command; escaped, where the terminal's encoding lacks a letter."""
     from ..artifact import pretty
 
-    print(json(pretty(value)), end="")
+    text = spelled(pretty(value))
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        import json
+
+        text = json.dumps(json.loads(text), indent=1) + "\n"
+    print(text, end="")
+
+
+def say_interrupted(what: str) -> None:
+    """Say on stderr that what was delivered is what was known when a signal came."""
+    print(f"interrupted: {what}", file=sys.stderr)
 
 
 def register() -> typer.Typer:
@@ -122,4 +209,11 @@ def register() -> typer.Typer:
 
 def main() -> None:
     """Run the command line."""
-    register()()
+    interrupts.arm()
+    try:
+        register()()
+    except SystemExit as ended:
+        # What the parser of the command line makes of an interrupt is an "Aborted" with status 1.
+        if interrupts.came() and ended.code in (1, 130):
+            raise SystemExit(interrupts.exit_code()) from None
+        raise

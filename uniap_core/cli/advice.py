@@ -6,8 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import Json, command, print_json, read_plan
-from .planning import CostModel, Executor, Model, PinList, Precision, ProfileFile, Schedule, Sequence
+from . import Json, command, print_json, read_plan, say_interrupted
+from .planning import (
+    CostModel,
+    Executor,
+    LossOption,
+    Model,
+    Optimizer,
+    PinList,
+    Precision,
+    ProfileFile,
+    Schedule,
+    Sequence,
+    StatesOption,
+)
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -74,6 +86,9 @@ def sweep(
     batch: Annotated[list[int], typer.Option("--batch", "-b", min=1, help="Samples per iteration; give several.")],
     seq: Sequence = None,
     precision: Precision = None,
+    optimizer: Optimizer = "adamw",
+    states: StatesOption = "mixed",
+    loss: LossOption = "whole",
     schedule: Schedule = "1f1b",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -82,14 +97,19 @@ def sweep(
     csv: Annotated[str | None, typer.Option(help="Write the table here.")] = None,
     plot: Annotated[str | None, typer.Option(help="Draw the Pareto here (.png, .svg or .pdf).")] = None,
     json: Json = False,
-) -> None:
+) -> int:
     """Plan many jobs and show which are worth it: speed, devices, price per token. Answers how many to rent."""
-    from .. import artifact
+    from .. import artifact, interrupts
     from ..advise import grid
     from ..cluster import load
     from ..search import make
 
     clusters = [load(name) for name in cluster]
+
+    def keep(points: tuple[grid.Point, ...]) -> None:
+        if csv:
+            artifact.write_text(csv, grid.to_csv(points))
+
     with progress("planning jobs", quiet=json) as emit:
         search = make(
             model,
@@ -97,6 +117,9 @@ def sweep(
             batch[0],
             seq=seq,
             precision=precision,
+            optimizer=optimizer,
+            states=states,  # type: ignore[arg-type]
+            loss=loss,  # type: ignore[arg-type]
             schedule=schedule,
             cost_model=cost_model,
             profile=profile,
@@ -104,17 +127,19 @@ def sweep(
             pins=pin,
             emit=emit,
         )
-        points = grid.grid(search, clusters, batch, emit)
-    if csv:
-        artifact.write_text(csv, grid.to_csv(points))
+        points = grid.grid(search, clusters, batch, emit, keep)
+    interrupted = interrupts.came() is not None
+    if interrupted:
+        say_interrupted(f"{len(points)} of {len(clusters) * len(batch)} jobs were planned")
     if plot:
         from ..report.pareto import draw
 
         draw(points, plot, title=search.graph.name)
     if json:
-        return print_json(points)
-    _print_points(points)
-    return None
+        print_json(points)
+    else:
+        _print_points(points)
+    return interrupts.exit_code() if interrupted else 0
 
 
 def _print_points(points: tuple[object, ...]) -> None:

@@ -7,9 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import registry
+from .. import interrupts, registry
+from ..errors import PluginError
 from . import Json, app, command, guarded, print_json
 from .progress import progress
+
+PROBE_S = 30.0
+"""How long a plugin may take to load and answer."""
+
+LISTING_S = 120.0
+"""How long all plugins of models may take to build what they list."""
 
 
 @command
@@ -19,8 +26,14 @@ def models(json: Json = False) -> None:
 
     from ..models import rows
 
-    with progress("counting", quiet=json) as emit:
-        found = rows(emit)
+    try:
+        with (
+            interrupts.deadline(LISTING_S, f"listing the models took more than {LISTING_S:g} s"),
+            progress("counting", quiet=json) as emit,
+        ):
+            found = rows(emit)
+    except TimeoutError as error:
+        raise PluginError(str(error), "uniap plugins --probe says which plugin hangs; uninstall it") from None
     if json:
         return print_json([asdict(row) for row in found])
     _table(
@@ -86,16 +99,21 @@ def _plugin_row(kind: str, row: registry.Listing, probe: bool) -> dict[str, str]
 
 def _probe(kind: str, name: str) -> str:
     """Load a plugin and ask it; whatever it does wrong stays its own problem."""
-    from ..solve.driver import probe as ask
-
     try:
-        plugin: Any = registry.load(kind, name)
-        absent = registry.missing(getattr(plugin, "modules", ()))
-        if absent:
-            return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
-        return f"ok {ask(plugin)}" if kind == "solver" else "ok"
+        with interrupts.deadline(PROBE_S, f"it did not answer within {PROBE_S:g} s"):
+            return _asked(kind, name)
     except Exception as error:
-        return f"broken: {str(error).splitlines()[0]}"
+        return f"broken: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
+def _asked(kind: str, name: str) -> str:
+    from ..solve.driver import probe
+
+    plugin: Any = registry.load(kind, name)
+    absent = registry.missing(getattr(plugin, "modules", ()))
+    if absent:
+        return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
+    return f"ok {probe(plugin)}" if kind == "solver" else "ok"
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -121,13 +139,13 @@ app.add_typer(new, name="new")
 @guarded
 def new_solver(
     name: Annotated[str, typer.Argument(help="Name that users will type.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write the package to.")] = ".",
+    folder: Annotated[str, typer.Option("--output", "-o", help="Folder to write the package to.")] = ".",
     json: Json = False,
 ) -> None:
     """Write a solver plugin: an installable package that passes the conformance kit as it is."""
     from ..scaffold import new_solver as write
 
-    files = [str(path) for path in write(name, output)]
+    files = [str(path) for path in write(name, folder)]
     if json:
         return print_json({"files": files})
     print("\n".join(files))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..posing import pose
-from . import Json, command, print_json, read_plan
+from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..advise.replan import Kept
     from ..errors import Infeasible
     from ..events import Emit
@@ -51,6 +54,11 @@ Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions pe
 Precision = Annotated[
     str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 (default: the best the devices have).")
 ]
+Optimizer = Annotated[str, typer.Option(help="adamw, adam, sgd, adamw-8bit or adam-8bit.")]
+StatesOption = Annotated[
+    str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
+]
+LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
 Schedule = Annotated[str, typer.Option(help="Pipeline schedule: 1f1b or gpipe.")]
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
@@ -67,6 +75,9 @@ def plan(
     batch: Batch,
     seq: Sequence = None,
     precision: Precision = None,
+    optimizer: Optimizer = "adamw",
+    states: StatesOption = "mixed",
+    loss: LossOption = "whole",
     schedule: Schedule = "1f1b",
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -85,11 +96,14 @@ def plan(
     json: Json = False,
 ) -> None:
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
+    import time
+
     from .. import plan as plans
     from ..advise.prices import pin_prices
     from ..errors import Infeasible
     from ..search import make
 
+    began = time.perf_counter()
     with progress("planning", quiet=json) as emit:
         search = make(
             model,
@@ -97,6 +111,9 @@ def plan(
             batch,
             seq=seq,
             precision=precision,
+            optimizer=optimizer,
+            states=states,  # type: ignore[arg-type]
+            loss=loss,  # type: ignore[arg-type]
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -112,13 +129,28 @@ def plan(
         try:
             found, kept = _plan(search, old, emit)
         except Infeasible as error:
-            raise advised(error, search, emit) from None
-        prices = pin_prices(search, found, emit) if search.pins.pins and not json else ()
-    if output:
-        plans.write(output, found.plan)
+            raise advised(error, search, emit, began) from None
+        if output:
+            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
+        asked = search.pins.pins and not json and not found.interrupted
+        prices = pin_prices(search, found, emit, began) if asked else ()
+    if found.interrupted:
+        say_interrupted("this is the best plan so far")
     if json:
         documents = [plans.to_file(each) for each in found.plans]
         return print_json(documents[0] if top == 1 else documents)
+    console = _print_plans(found)
+    for price in prices:
+        console.print(f"  [bold]pins[/]      {price.sentence()}")
+    if kept is not None:
+        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
+    if output:
+        console.print(f"  [bold]written[/]   {output}")
+    return None
+
+
+def _print_plans(found: Sweep) -> Console:
+    """Print the best plan and the others that were asked for."""
     from rich.console import Console
 
     from ..report.terminal import print_plan
@@ -129,13 +161,7 @@ def plan(
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
         console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
         print_plan(other, console)
-    for price in prices:
-        console.print(f"  [bold]pins[/]      {price.sentence()}")
-    if kept is not None:
-        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
-    if output:
-        console.print(f"  [bold]written[/]   {output}")
-    return None
+    return console
 
 
 def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
@@ -148,12 +174,24 @@ def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | No
     return replan(read_plan(old), search, emit=emit)
 
 
-def advised(error: Infeasible, search: Search, emit: Emit) -> Infeasible:
+def written(write: Callable[[], None], document: object) -> None:
+    """Write a result; one that cannot be written after all is printed before the error, so that it is not lost."""
+    from ..errors import BadFile
+    from . import Unwritten
+
+    try:
+        write()
+    except BadFile as error:
+        print_json(document)
+        raise Unwritten(error.cause, error.fix) from None
+
+
+def advised(error: Infeasible, search: Search, emit: Emit, began: float | None = None) -> Infeasible:
     """The same error with changes that were verified to make the request fit, where there are any."""
     from ..advise.relax import relaxations
     from ..errors import Infeasible
 
-    changes = relaxations(search, emit)
+    changes = relaxations(search, emit, began)
     if not changes:
         return error
     tried = "; or ".join(f"{c.change} ({c.iteration_time_s:.3g} s per iteration)" for c in changes)
@@ -169,6 +207,9 @@ def candidate(
     micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
     seq: Sequence = None,
     precision: Precision = None,
+    optimizer: Optimizer = "adamw",
+    states: StatesOption = "mixed",
+    loss: LossOption = "whole",
     schedule: Schedule = "1f1b",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -192,6 +233,9 @@ def candidate(
         batch,
         seq=seq,
         precision=precision,
+        optimizer=optimizer,
+        states=states,  # type: ignore[arg-type]
+        loss=loss,  # type: ignore[arg-type]
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from .advice import PlanFile, PricedFrom, measured
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..execute import RunReport
+    from ..execute import Job, RunReport
 
 TrustSource = Annotated[
     bool, typer.Option("--trust-source", help="Import the module that the file names as its model's source.")
@@ -38,15 +38,18 @@ def run(
     json: Json = False,
 ) -> None:
     """Train the model under a plan on this machine; prints losses, and predicted against measured."""
-    import msgspec
-
     from .. import artifact, registry, trust
     from .. import plan as plans
-    from ..execute import Job
+    from ..errors import UsageError
     from ..gate import launch
 
     chosen = registry.load("executor", executor)
-    job = msgspec.convert(
+    if not chosen.launch:
+        raise UsageError(
+            f"{executor} does not launch", f"export the plan instead: uniap export {plan} --to {executor} -o DIR"
+        )
+    _installed(chosen)
+    job = _job(
         {
             "steps": steps,
             "learning_rate": learning_rate,
@@ -57,8 +60,7 @@ def run(
             "checkpoint_every": checkpoint_every,
             "resume": resume,
             "check_memory": check_memory,
-        },
-        Job,
+        }
     )
     subject = plans.read(plan)
     if trust_source:
@@ -71,6 +73,18 @@ def run(
         return print_json(report)
     _print_run(report)
     return None
+
+
+def _job(fields: dict[str, Any]) -> Job:
+    import msgspec
+
+    from ..errors import UsageError
+    from ..execute import Job
+
+    try:
+        return msgspec.convert(fields, Job)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the options of the run: {error}", "uniap run --help says what they may be") from None
 
 
 def _print_run(report: RunReport) -> None:
@@ -91,7 +105,7 @@ def _print_run(report: RunReport) -> None:
 def export(
     plan: PlanFile,
     to: Annotated[str, typer.Option("--to", help="megatron, torchtitan or fsdp.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
+    folder: Annotated[str, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
     profile: PricedFrom = None,
     trust_source: TrustSource = False,
     json: Json = False,
@@ -105,7 +119,7 @@ def export(
     if trust_source:
         trust.allow(subject.model.source)
     with progress("exporting", quiet=json) as emit:
-        files = write(subject, to, output, measured(profile), emit)
+        files = write(subject, to, folder, measured(profile), emit)
     if json:
         return print_json({"files": files})
     print("\n".join(files))
@@ -135,8 +149,10 @@ def trace(
     if json:
         return print_json(graph)
     where = f"; written to {output}" if output else "; give -o FILE to keep it"
+    trained = f" ({graph.trained:,} trained)" if graph.trained < graph.parameters else ""
     print(
-        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters, sequence {graph.sequence}{where}"
+        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters{trained}, "
+        f"sequence {graph.sequence}{where}"
     )
     return None
 
@@ -242,3 +258,12 @@ def calibrate(
             print(f"  {name:<18} {fit.constants[name]:.3g}   ({low:.3g} to {high:.3g})")
     print(f"written to {output}; export UNIAP_CONSTANTS={output} to use it")
     return None
+
+
+def _installed(plugin: Any) -> None:
+    from .. import registry
+    from ..errors import PluginError
+
+    absent = registry.missing(plugin.modules)
+    if absent:
+        raise PluginError(f"{plugin.name} needs {', '.join(absent)}", plugin.install)

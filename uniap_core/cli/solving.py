@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..solve.plugin import Form
-from . import Json, command, print_json, read_plan
+from . import Json, command, print_json, read_plan, say_interrupted
 from .advice import PricedFrom, measured
+from .planning import written
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ def solve(
         result = run(posed, solver, request, emit, form=form)
     document = to_file(result, posed)
     if output:
-        artifact.write(output, document)
+        written(lambda: artifact.write(output, document), document)
+    if result.stop == "interrupted":
+        if result.objective_s is None:
+            raise KeyboardInterrupt
+        say_interrupted("this is the best assignment so far")
     if json:
         print_json(document)
     else:
@@ -60,7 +65,7 @@ def solve(
         print(f"{solver}: {result.stop}  objective {objective}  bound {bound}  in {result.solve_s:.3f} s")
         if result.objective_s is None and result.raw_status:
             print(f"  {result.raw_status}")
-    if result.objective_s is not None:
+    if result.objective_s is not None and result.stop != "crash":
         return 0
     return 3 if result.stop in ("crash", "license", "numeric", "memory_limit") else 1
 
@@ -97,7 +102,7 @@ def compare(
     json: Json = False,
 ) -> int:
     """Solve the same problems by many solvers, side by side. Exit 3 if two of them contradict each other."""
-    from .. import artifact
+    from .. import artifact, interrupts
     from .. import compare as comparison
     from .. import problem as problems
     from ..solve.request import SolveRequest
@@ -108,8 +113,11 @@ def compare(
     with progress("comparing", quiet=json) as emit:
         found = comparison.compare(posed, names, request, emit, form=form, strict=False)
     if output:
-        artifact.write(output, found)
-    if plot:
+        written(lambda: artifact.write(output, found), found)
+    if found.interrupted:
+        done = sum(len(one.entries) for one in found.problems)
+        say_interrupted(f"{done} of {len(posed) * len(names)} solves were done or begun")
+    elif plot:
         comparison.draw(found, plot)
     if json:
         print_json(found)
@@ -120,7 +128,7 @@ def compare(
         for one in found.problems:
             console.print(comparison.table(one))
     comparison.require_agreement(found)
-    return 0
+    return interrupts.exit_code() if found.interrupted else 0
 
 
 @command
@@ -149,7 +157,10 @@ def verify(
     if properties is not None:
         from ..search import check_properties
 
-        verdict = check_properties(properties, cost_model=cost_model, solver=solver, seed=seed)
+        with progress("fuzzing", quiet=json) as emit:
+            verdict = check_properties(
+                properties, cost_model=cost_model, solver=solver, seed=seed, time_limit_s=time_limit, emit=emit
+            )
     elif subject is None:
         raise UsageError(
             "there is nothing to verify", "name a plan file, a problem file with --result, or --properties N"

@@ -11,15 +11,15 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from uniap_core import registry
-from uniap_core.errors import Disagreement, UniapError
+from uniap_core import interrupts, registry
+from uniap_core.errors import Disagreement, Stopped, UniapError
 from uniap_core.events import Emit, Progress, silent
 from uniap_core.problem import Problem, write
 from uniap_core.solve.driver import solve
@@ -122,13 +122,14 @@ class ProblemComparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The document ``uniap.comparison/1``."""
+    """The document ``uniap.comparison/1``; an interrupted one has what was done until then."""
 
     schema: Literal["uniap.comparison/1"] = "uniap.comparison/1"
     time_limit_s: float | None
     gap: float
     threads: int
     problems: list[ProblemComparison]
+    interrupted: bool = False
 
 
 def compare(
@@ -158,32 +159,64 @@ def compare(
     strict
         Whether a contradiction raises once all is done; otherwise see :func:`require_agreement`.
 
+    Ctrl-C ends it; what was done until then is in the comparison.
+
     Raises
     ------
     Disagreement
         If two exact solvers contradict each other beyond :data:`TOLERANCE`.
+    Stopped
+        If it was interrupted before any solver was done.
     UnknownName, PluginError
         If a solver does not exist or does not load. A solver that fails while solving is an entry, not an error.
     """
     request = request or SolveRequest()
     plugins = [registry.load("solver", s) if isinstance(s, str) else s for s in solvers]
-    for plugin in plugins:
-        _warm_up(plugin, request)
-    compared, done = [], 0
-    for problem in problems:
-        entries = []
+    found: list[list[Entry]] = []
+    try:
         for plugin in plugins:
-            emit(Progress(0.0, done, len(problems) * len(plugins), f"{problem.name}: {plugin.name}"))
-            entries.append(_entry(problem, plugin, request, emit, form))
-            done += 1
-        compared.append(_compare(problem, entries, Path(keep)))
-    emit(Progress(0.0, done, done, "compared"))
+            _warm_up(plugin, request)
+        for _ in _entries(problems, plugins, request, emit, form, found):
+            pass
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    if interrupted and not any(found):
+        raise Stopped("interrupted before any solver was done", "")
     comparison = Comparison(
-        time_limit_s=request.time_limit_s, gap=request.gap, threads=request.threads, problems=compared
+        time_limit_s=request.time_limit_s,
+        gap=request.gap,
+        threads=request.threads,
+        problems=[_compare(p, entries, Path(keep)) for p, entries in zip(problems, found, strict=False) if entries],
+        interrupted=interrupted,
     )
     if strict:
         require_agreement(comparison)
     return comparison
+
+
+def _entries(
+    problems: Sequence[Problem],
+    plugins: Sequence[SolverPlugin],
+    request: SolveRequest,
+    emit: Emit,
+    form: Form | None,
+    found: list[list[Entry]],
+) -> Iterator[Entry]:
+    """Solve each by each; what is done is in ``found``, by problem, whatever ends this."""
+    done, total = 0, len(problems) * len(plugins)
+    for problem in problems:
+        found.append([])
+        for plugin in plugins:
+            emit(Progress(0.0, done, total, f"{problem.name}: {plugin.name}"))
+            entry = _entry(problem, plugin, request, emit, form)
+            found[-1].append(entry)
+            interrupts.worthwhile()
+            if entry.stop is Stop.INTERRUPTED:
+                raise KeyboardInterrupt
+            done += 1
+            yield entry
+    emit(Progress(0.0, done, done, "compared"))
 
 
 def require_agreement(comparison: Comparison) -> None:
@@ -209,8 +242,10 @@ def _warm_up(plugin: SolverPlugin, request: SolveRequest) -> None:
     layer = LayerTable("layer", ("only",), np.ones((1, 1)), np.zeros(1), np.zeros(1))
     trivial = Problem.plain("warm-up", 1, (Rank.of(1.0, 0.0, 1),), (layer,), ())
     limit_s = 30.0 if request.time_limit_s is None else max(10.0, request.time_limit_s)
+    first = msgspec.structs.replace(request, time_limit_s=limit_s, warm_start=None, cutoff_s=None)
     with contextlib.suppress(UniapError):  # what is wrong with the solver will be said of a problem that was asked
-        solve(trivial, plugin, msgspec.structs.replace(request, time_limit_s=limit_s, warm_start=None, cutoff_s=None))
+        if solve(trivial, plugin, first).stop is Stop.INTERRUPTED:
+            raise KeyboardInterrupt
 
 
 def _entry(problem: Problem, plugin: SolverPlugin, request: SolveRequest, emit: Emit, form: Form | None) -> Entry:

@@ -35,6 +35,9 @@ BY_WORKSPACE = ("workspace", "fragmentation")
 """Parts of the reserve that grow with what layers need while they run."""
 
 
+MOST = {"layers": 20_000, "heads": 1e6, "num_gpus": 2**20, "gpus_per_node": 2**16, "tp": 1e6, "pp": 1e6, "vpp": 1e6}
+"""The largest number that a column may have; 10^10 of the others."""
+
 LENIENCE = 1.3
 """A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
 no master copy): fields that its row leaves open are raised only if the estimate is over by more than this."""
@@ -81,7 +84,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     BadValue
         If something needed is missing, malformed or contradictory (naming the column).
     """
-    row = {name: "" if (text or "").strip().lower() in _NOTHING else text for name, text in row.items()}
+    # What the csv module finds beyond the header has no name, and is a list.
+    row = {name: "" if (text or "").strip().lower() in _NOTHING else text for name, text in row.items() if name}
     devices = _devices(row, notes)
     per_node = _number(row, "gpus_per_node")
     cluster, kinds = cluster_of(
@@ -299,6 +303,9 @@ def _number(row: Mapping[str, Any], name: str) -> int | None:
         raise BadValue(f"{name} is {text!r}", "give a whole number") from None
     if not math.isfinite(value) or value != int(value) or value < 1:
         raise BadValue(f"{name} is {text}", "give a whole number of 1 or more")
+    most = MOST.get(name, 1e10)
+    if value > most:
+        raise BadValue(f"{name} is {value:.6g}", f"give at most {most:.6g}")
     return int(value)
 
 

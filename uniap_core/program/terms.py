@@ -14,7 +14,7 @@ from .ir import Array, Builder, Coupling, summed
 
 
 @dataclass(frozen=True, eq=False)
-class Placement:
+class PlacementColumns:
     """Columns that say "layer u is on chunk j with strategy k": one group per layer.
 
     All are per layer. ``column``, ``chunk`` and ``strategy`` have one entry per member; ``instead`` has shape
@@ -49,7 +49,7 @@ class Placement:
         return Assignment(chunk, tuple(int(k[a]) for k, a in zip(self.strategy, choice, strict=True)))
 
 
-def place(builder: Builder, domains: Domains, *, integer: bool) -> Placement:
+def place(builder: Builder, domains: Domains, *, integer: bool) -> PlacementColumns:
     """Add one column per layer, chunk and strategy that the domains allow."""
     columns, chunks, strategies, groups = [], [], [], []
     for member in domains.member:
@@ -59,7 +59,7 @@ def place(builder: Builder, domains: Domains, *, integer: bool) -> Placement:
         columns.append(column)
         chunks.append(chunk)
         strategies.append(strategy)
-    return Placement(tuple(groups), tuple(columns), tuple(chunks), tuple(strategies), domains.instead)
+    return PlacementColumns(tuple(groups), tuple(columns), tuple(chunks), tuple(strategies), domains.instead)
 
 
 def unit(problem: Problem) -> float:
@@ -76,7 +76,7 @@ def unit(problem: Problem) -> float:
     return 2.0 ** (math.floor(math.log2(typical)) - 10) if typical > 0 else 1.0
 
 
-def add_memory(builder: Builder, problem: Problem, placement: Placement) -> None:
+def add_memory(builder: Builder, problem: Problem, placement: PlacementColumns) -> None:
     """One row per rank and moment whose memory can bind, scaled by a power of two to a right-hand side near 1000."""
     chunks = np.array(problem.chunks)
     for i, rank in enumerate(problem.ranks):
@@ -98,14 +98,14 @@ def add_memory(builder: Builder, problem: Problem, placement: Placement) -> None
                 builder.add_row(np.concatenate(columns), weight, upper=max(budget, 0.0) * scale)
 
 
-def add_filled(builder: Builder, problem: Problem, placement: Placement) -> None:
+def add_filled(builder: Builder, problem: Problem, placement: PlacementColumns) -> None:
     """No chunk is empty: one covering row per chunk."""
     for j in range(problem.depth):
         here = [column[chunk == j] for column, chunk in zip(placement.column, placement.chunk, strict=True)]
         builder.add_row(np.concatenate(here), 1.0, lower=1.0)
 
 
-def add_order(builder: Builder, problem: Problem, placement: Placement, domains: Domains) -> None:
+def add_order(builder: Builder, problem: Problem, placement: PlacementColumns, domains: Domains) -> None:
     """Cumulative order cuts ``sum_{j' <= j} P_v <= sum_{j' <= j} P_u`` for every edge (u, v) and chunk j."""
     for u, v in domains.edges:
         for j in range(problem.depth - 1):
@@ -118,7 +118,7 @@ def add_order(builder: Builder, problem: Problem, placement: Placement, domains:
 
 
 def add_times(
-    builder: Builder, problem: Problem, placement: Placement, domains: Domains, unit_s: float, limit_s: float
+    builder: Builder, problem: Problem, placement: PlacementColumns, domains: Domains, unit_s: float, limit_s: float
 ) -> None:
     """Epigraph rows of p_i, of what each tensor costs at each boundary, of o_j and of the max; the couplings of edges.
 
@@ -209,7 +209,7 @@ def _may_cross(problem: Problem, domains: Domains, e: int, j: int) -> bool:
 
 def _couplings(
     problem: Problem,
-    placement: Placement,
+    placement: PlacementColumns,
     domains: Domains,
     rank_row: Array,
     crossing: _CrossRows,

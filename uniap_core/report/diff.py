@@ -9,7 +9,7 @@ import msgspec
 from ..errors import UsageError
 from ..proposal import LayerPlan, Proposal
 from .runs import ranges
-from .shares import time_shares
+from .words import USUAL, time_shares
 
 
 class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +76,7 @@ def difference(old: Proposal, new: Proposal) -> Difference:
         "micro-batches": (str(old.micro_batches), str(new.micro_batches)),
         "schedule": (old.schedule, new.schedule),
         "precision": (old.precision, new.precision),
+        **{name: (getattr(old.training, name), getattr(new.training, name)) for name in USUAL},
         "cost model": (old.cost_model, new.cost_model),
     }
     before, after = time_shares(old), time_shares(new)

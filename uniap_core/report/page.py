@@ -11,7 +11,7 @@ from ..quoting import html as escape
 from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
-from .shares import proof_line, time_shares
+from .words import proof_line, time_shares, unusual
 
 
 def page(
@@ -146,10 +146,11 @@ def _checks(plan: Plan, doubts: Sequence[str]) -> str:
 
 def _reproduce(plan: Plan) -> str:
     pins = "".join(f" --pin {shell(pin)}" for pin in plan.pins)
+    kept = "".join(f" --{name} {shell(value)}" for name, value in unusual(plan.training).items())
     model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
     command = (
         f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} --seq {plan.sequence} "
-        f"--precision {shell(plan.precision)} --schedule {shell(plan.schedule)}{pins} -o plan.json"
+        f"--precision {shell(plan.precision)}{kept} --schedule {shell(plan.schedule)}{pins} -o plan.json"
     )
     rows = [
         ("cost model", plan.cost_model),

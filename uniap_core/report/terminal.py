@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..proposal import StagePlan
 from ..quoting import line
 from .runs import gathered, runs
-from .shares import proof_line, time_shares
+from .words import proof_line, time_shares, unusual
 
 BAR = 16
 TITLE = 30
@@ -56,7 +56,11 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 
 def _headline(plan: Plan) -> Text:
     title = Text(line(plan.model.name), style="bold")
-    where = f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {plan.precision}"
+    words = [plan.precision, *(f"{name} {value}" for name, value in unusual(plan.training).items())]
+    frozen = plan.model.parameters - plan.model.trained
+    if frozen:
+        words.append(f"{plan.model.trained:,} of {plan.model.parameters:,} parameters trained")
+    where = f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {', '.join(words)}"
     return title + Text(line(where))
 
 

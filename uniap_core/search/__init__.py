@@ -1,11 +1,11 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
-from .ability import best_precision, check_ability, narrow, refusals, regimes_of
-from .again import check_again, check_properties, verify_plan
+from .ability import best_precision, check_ability, lacks, narrow, refusals, regimes_of
 from .considered import Considered, candidates
 from .pricing import price, tables_of
+from .recheck import check_again, check_properties, verify_plan
 from .request import TIE, Search, make, moved
-from .sweep import Sweep, sweep
+from .sweep import Sweep, sweep, within
 
 __all__ = [
     "Considered",
@@ -17,6 +17,7 @@ __all__ = [
     "check_ability",
     "check_again",
     "check_properties",
+    "lacks",
     "make",
     "moved",
     "narrow",
@@ -26,4 +27,5 @@ __all__ = [
     "sweep",
     "tables_of",
     "verify_plan",
+    "within",
 ]

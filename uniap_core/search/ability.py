@@ -78,8 +78,7 @@ def refusals(
             f"on {cluster.name} it trains in {_either(here)}: --precision {here[0]}" if here else "choose other devices"
         )
         yield f"{name} does not train in {training.precision}", fix
-    if training.optimizer not in able.optimizers:
-        yield f"{name} does not train with {training.optimizer}", f"it trains with {_either(able.optimizers)}"
+    yield from lacks(executor, graph, training)
     for device, made in {node.device.name: node.device.generation for node in cluster.nodes}.items():
         if able.generations is not None and made and made not in able.generations:
             yield f"{name} does not run on {device} ({made})", f"it runs on {_either(able.generations)}"
@@ -88,6 +87,26 @@ def refusals(
         yield (
             f"{name} starts equally many ranks on every node; nodes of {cluster.name} have {_either(sizes)} devices",
             "leave the larger nodes' other devices out of the cluster, or choose another executor",
+        )
+
+
+def lacks(executor: ExecutorPlugin, graph: ModelGraph, training: Training) -> Iterator[tuple[str, str]]:
+    """What an executor cannot do of what is trained and with which states, under any plan; each with its remedy."""
+    name, able = executor.name, executor.capability
+    if training.optimizer not in able.optimizers:
+        yield (
+            f"{name} does not train with {training.optimizer}",
+            f"it trains with --optimizer {_either(able.optimizers)}",
+        )
+    if training.states not in able.states:
+        yield f"{name} does not keep states in {training.states}", f"it has --states {_either(able.states)}"
+    if training.loss not in able.losses:
+        yield f"{name} does not compute a {training.loss} loss", f"it has --loss {_either(able.losses)}"
+    frozen = graph.parameters - graph.trained
+    if frozen and not able.frozen:
+        yield (
+            f"{name} trains all parameters, and {frozen:,} of the {graph.parameters:,} of {graph.name} are frozen",
+            "choose an executor that leaves them as they are, or trace the model with all of them trained",
         )
 
 

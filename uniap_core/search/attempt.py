@@ -12,11 +12,11 @@ from ..events import Emit, Note, silent
 from ..posing import pose
 from ..problem import Assignment, Problem
 from ..proposal import Outcome
+from ..solve.claims import TOLERANCE
 from ..solve.driver import solve
-from ..solve.judge import TOLERANCE
 from ..solve.request import SolveRequest
 from ..solve.result import Result, Stop
-from .pricing import Priced, Variant, lower_bound
+from .pricing import PricedCandidate, Variant, lower_bound
 from .request import TIE, Search
 
 FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
@@ -37,7 +37,7 @@ class Attempt:
         True if the user stopped the solver.
     """
 
-    priced: Priced
+    priced: PricedCandidate
     outcome: Outcome
     bound_s: float | None
     objective_s: float | None = None
@@ -50,7 +50,7 @@ class Attempt:
 
 
 def attempt(
-    search: Search, priced: Priced, cutoff_s: float, time_limit_s: float | None, emit: Emit = silent
+    search: Search, priced: PricedCandidate, cutoff_s: float, time_limit_s: float | None, emit: Emit = silent
 ) -> Attempt:
     """Solve one candidate.
 
@@ -69,12 +69,17 @@ def attempt(
     interrupted = False
     for variant in priced.variants:
         bound = variant.bound_s
-        if variant.chosen is not None and bound < ceiling * (1 - TIE):
+        late = time_limit_s is not None and time.perf_counter() - started > time_limit_s
+        if variant.chosen is not None and bound < ceiling * (1 - TIE) and not late:
             bound = max(bound, _sharpened(search, variant))
         if bound >= ceiling * (1 - TIE):
             bounds.append(bound)
             continue
-        left = None if time_limit_s is None else max(0.0, time_limit_s - (time.perf_counter() - started))
+        left = None if time_limit_s is None else time_limit_s - (time.perf_counter() - started)
+        if left is not None and left <= 0:
+            stopped = stopped or f"{search.solver}: no time was left"
+            bounds += [v.bound_s for v in priced.variants]
+            break
         result = _solve(search, variant, ceiling, left, emit)
         if result.objective_s is not None and result.objective_s < variant.bound_s * (1 - TOLERANCE):
             raise WrongBound(

@@ -14,7 +14,7 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import cost_models, diagnose, registry
+from .. import cost_models, diagnose, limits, registry
 from ..costs import Candidate, CostTables
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
@@ -50,7 +50,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Priced:
+class PricedCandidate:
     """A candidate with its variants by increasing bound, or why it is out.
 
     Attributes
@@ -132,11 +132,31 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
     BadValue
         If the candidate cannot be priced (any more).
     """
+    _check_figures(plan)
     tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
     return next((t for t in restricted if pose(t).hash == plan.hashes.problem), tables)
+
+
+def _check_figures(plan: Plan) -> None:
+    """Refuse what a file can say and no pricing can take: no samples, no stages, a precision that nothing has."""
+    limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
+    limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")
+    limits.check(plan.pp, limits.Degree, "pp of the plan")
+    limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
+    if plan.space.max_strategies is not None:
+        limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
+    for node in plan.cluster.nodes:
+        node.device.peak(plan.training.precision)
+    if plan.cluster.devices % plan.pp:
+        raise BadValue(f"pp {plan.pp} does not divide {plan.cluster.devices} devices", "choose a divisor")
+    if plan.training.global_batch % plan.micro_batches:
+        raise BadValue(
+            f"{plan.micro_batches} micro-batches do not divide a batch of {plan.training.global_batch}",
+            "choose a divisor",
+        )
 
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
@@ -151,7 +171,7 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
         )
 
 
-def bounded(search: Search, candidate: Candidate) -> Priced:
+def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
     """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
     started = time.perf_counter()
     variants: list[Variant] = []
@@ -164,12 +184,12 @@ def bounded(search: Search, candidate: Candidate) -> Priced:
             else:
                 variants += _variants(search, regime, tables)
     except BadValue as error:
-        return Priced(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
+        return PricedCandidate(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
     if not variants:
         closest = min(shortages, key=lambda short: short.factor)
-        return Priced(candidate, shortage=closest, seconds=time.perf_counter() - started)
+        return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
     variants.sort(key=lambda variant: variant.bound_s)
-    return Priced(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
+    return PricedCandidate(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
 
 
 def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTables]]:

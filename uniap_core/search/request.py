@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from .. import artifact, models, registry, schedules
+from .. import artifact, limits, models, registry, schedules
 from .. import cluster as clusters
 from ..cluster import Cluster
-from ..costs import CostModelPlugin, Training
+from ..costs import CostModelPlugin, Loss, States, Training
 from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
@@ -153,6 +153,9 @@ def make(
     *,
     seq: int | None = None,
     precision: str | None = None,
+    optimizer: str = "adamw",
+    states: States = "mixed",
+    loss: Loss = "whole",
     schedule: str = schedules.DEFAULT,
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -175,6 +178,7 @@ def make(
     UniapError
         If a name is unknown or a value makes no sense.
     """
+    limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
     schedules.find(schedule)
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
@@ -184,7 +188,7 @@ def make(
         node.device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
-    training = Training(global_batch=batch, precision=precision)
+    training = Training(global_batch=batch, precision=precision, optimizer=optimizer, states=states, loss=loss)
     space = StrategySpace()
     if plugin is not None:
         check_ability(plugin, graph, machine, training, schedule)
@@ -202,7 +206,7 @@ def make(
         profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
         solver=solver,
-        time_limit_s=time_limit,
+        time_limit_s=limits.time_limit(time_limit),
         gap=gap,
         workers=workers,
         top=top,

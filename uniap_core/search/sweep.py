@@ -8,24 +8,26 @@ which solves every candidate afresh; cutoffs, bounds and the proof record are ou
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from .. import diagnose
+from .. import diagnose, interrupts
 from ..costs import Candidate
-from ..errors import BadValue, Infeasible, NotEnoughTime, UniapError
+from ..errors import BadValue, Infeasible, NotEnoughTime, SolverCrashed, Stopped, UniapError
 from ..events import Emit, Progress, silent
 from ..plan import Plan, seal
 from ..proposal import CandidateProof, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
 from .considered import candidates, listing
-from .pricing import Priced, bounded, price
+from .crew import Crew
+from .pricing import PricedCandidate, bounded, price
 from .request import TIE, Search
 from .turns import in_turn
 
-NOT_PRICED = "interrupted before it was priced"
+NOT_PRICED = "not priced before the end"
 
 
 @dataclass(frozen=True)
@@ -56,33 +58,33 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     """Find the best plan over all candidates, with the proof.
 
     Ctrl-C or the time limit ends the sweep early: the best plan so far is verified and returned, and open
-    candidates are recorded with their bounds.
+    candidates are recorded with their bounds, if they were priced. Under a limit half of what is left of it goes to
+    pricing, in rounds, so that something is solved however many candidates there are.
 
     Raises
     ------
     Infeasible
         If no candidate fits, saying what falls short and what would help.
     NotEnoughTime
-        If the time ran out before any plan was found.
+        If the time ran out before any plan was found; its subclass ``Stopped`` after an interrupt.
     Unverified
         If the verifier rejects the answer (a defect of a solver or a cost model).
     """
     started = time.perf_counter()
     todo = candidates(search)
-    priced: list[Priced] = []
+    priced: list[PricedCandidate] = []
     attempts: list[Attempt] = []
     interrupted = False
     try:
-        for candidate in todo:
-            priced.append(bounded(search, candidate))
-            emit(Progress(since(started), len(priced), len(todo), f"pricing {candidate.name}"))
-        for tried in _solve_all(search, priced, started, emit):
-            attempts.append(tried)
-            if tried.interrupted:
-                raise KeyboardInterrupt
+        with Crew(min(search.workers, len(todo), _cores())) as crew:
+            for tried in _rounds(search, todo, priced, started, crew, emit):
+                attempts.append(tried)
+                if tried.interrupted:
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         interrupted = True
-    priced += [Priced(candidate, impossible=NOT_PRICED) for candidate in todo[len(priced) :]]
+    known = {p.candidate for p in priced}
+    priced += [PricedCandidate(candidate, impossible=NOT_PRICED) for candidate in todo if candidate not in known]
     attempts = in_turn(search, attempts, priced)
     done = {tried.priced.candidate for tried in attempts}
     attempts += [_unsolved(p) for p in priced if p.candidate not in done]
@@ -93,20 +95,86 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     return Sweep(plans, proof, since(started), interrupted)
 
 
-# --- solving ----------------------------------------------------------------------------------------------------
+def within(search: Search, began: float) -> Search:
+    """The search with what is left of its time limit, for work that follows it.
+
+    Parameters
+    ----------
+    began
+        When the limit began, on the performance counter.
+
+    Raises
+    ------
+    NotEnoughTime
+        If nothing is left.
+    """
+    if search.time_limit_s is None:
+        return search
+    left = search.time_limit_s - since(began)
+    if left <= 0:
+        raise NotEnoughTime("the time limit is reached", "give more time (--time-limit)")
+    return replace(search, time_limit_s=left)
 
 
-def _solve_all(search: Search, priced: list[Priced], started: float, emit: Emit) -> Iterator[Attempt]:
-    """Attempts in the order of the bounds; a wave of ``workers`` candidates shares one cutoff."""
-    queue = sorted((p for p in priced if p.bound_s < math.inf), key=lambda p: p.bound_s)
+def _cores() -> int:
+    """Cores that this process may use: more processes than these only take turns."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- pricing and solving ----------------------------------------------------------------------------------------
+
+
+def _rounds(
+    search: Search, todo: Sequence[Candidate], priced: list[PricedCandidate], started: float, crew: Crew, emit: Emit
+) -> Iterator[Attempt]:
+    """Price, then solve; under a time limit some of each, again and again, ``priced`` growing."""
     best: list[float] = []
+    rest = list(todo) if search.time_limit_s is None else _spread(todo)
+    while rest and (search.time_limit_s is None or since(started) < search.time_limit_s):
+        until = None if search.time_limit_s is None else (time.perf_counter() + started + search.time_limit_s) / 2
+        first = len(priced)
+        for one in _priced(search, rest, until, crew):
+            priced.append(one)
+            emit(Progress(since(started), len(priced), len(todo), f"pricing {one.candidate.name}"))
+        known = {p.candidate for p in priced}
+        rest = [candidate for candidate in rest if candidate not in known]
+        yield from _solve_all(search, priced[first:], best, started, crew, emit)
+
+
+def _spread(todo: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates in an order whose every beginning is spread over all of them: halves, quarters, eighths."""
+    order: dict[Candidate, None] = {}
+    step = 1 << len(todo).bit_length()
+    while step:
+        order |= dict.fromkeys(todo[step // 2 :: step] if step > 1 else todo)
+        step //= 2
+    return list(order)
+
+
+def _priced(search: Search, todo: Sequence[Candidate], until: float | None, crew: Crew) -> Iterator[PricedCandidate]:
+    if crew.size > 1:
+        tasks = [(search, candidate) for candidate in todo]
+        yield from (one for _, one in crew.run("uniap_core.search.pricing:bounded", tasks, until))
+        return
+    for candidate in todo:
+        yield bounded(search, candidate)
+        if until is not None and time.perf_counter() > until:
+            return
+
+
+def _solve_all(
+    search: Search, priced: list[PricedCandidate], best: list[float], started: float, crew: Crew, emit: Emit
+) -> Iterator[Attempt]:
+    """Attempts in the order of the bounds; a wave of ``crew.size`` candidates shares one cutoff; ``best`` grows."""
+    queue = sorted((p for p in priced if p.bound_s < math.inf), key=lambda p: p.bound_s)
     done = len(priced) - len(queue)
     while queue:
         cutoff = best[search.top - 1] if len(best) >= search.top else math.inf
-        wave, queue = queue[: search.workers], queue[search.workers :]
-        for tried in _solve_wave(search, wave, cutoff, started, emit):
+        wave, queue = queue[: crew.size], queue[crew.size :]
+        for tried in _solve_wave(search, wave, cutoff, started, crew, emit):
             if tried.objective_s is not None:
-                best = sorted([*best, tried.objective_s])
+                best[:] = sorted([*best, tried.objective_s])
+                interrupts.worthwhile()
             yield tried  # before anything is told of it, so that no interrupt can lose it
             done += 1
             bound = min([p.bound_s for p in queue] + best[:1], default=None)
@@ -114,7 +182,9 @@ def _solve_all(search: Search, priced: list[Priced], started: float, emit: Emit)
             emit(Progress(since(started), done, len(priced), label, best[0] if best else None, bound))
 
 
-def _solve_wave(search: Search, wave: list[Priced], cutoff: float, started: float, emit: Emit) -> Iterator[Attempt]:
+def _solve_wave(
+    search: Search, wave: list[PricedCandidate], cutoff: float, started: float, crew: Crew, emit: Emit
+) -> Iterator[Attempt]:
     open_ones = []
     for priced in wave:
         if priced.bound_s >= cutoff * (1 - TIE):
@@ -124,19 +194,29 @@ def _solve_wave(search: Search, wave: list[Priced], cutoff: float, started: floa
     left = None if search.time_limit_s is None else search.time_limit_s - since(started)
     if left is not None and left <= 0:
         yield from (Attempt(p, "limit", p.bound_s, note="time limit") for p in open_ones)
-    elif search.workers == 1 or len(open_ones) <= 1:
+    elif crew.size == 1 or len(open_ones) <= 1:
         yield from (attempt(search, p, cutoff, left, emit) for p in open_ones)
     else:
-        from joblib import Parallel, delayed
+        yield from _side_by_side(search, open_ones, cutoff, left, crew)
 
-        pool = Parallel(n_jobs=search.workers, return_as="generator")
-        yield from pool(delayed(attempt)(search, p, cutoff, left) for p in open_ones)
+
+def _side_by_side(
+    search: Search, open_ones: list[PricedCandidate], cutoff: float, left: float | None, crew: Crew
+) -> Iterator[Attempt]:
+    tasks = [(search, priced, cutoff, left) for priced in open_ones]
+    missing = dict(enumerate(open_ones))
+    try:
+        for number, tried in crew.run("uniap_core.search.attempt:attempt", tasks):
+            del missing[number]
+            yield tried
+    except SolverCrashed as error:
+        yield from (Attempt(p, "limit", p.bound_s, note=error.cause) for p in missing.values())
 
 
 # --- what came of it --------------------------------------------------------------------------------------------
 
 
-def _unsolved(priced: Priced) -> Attempt:
+def _unsolved(priced: PricedCandidate) -> Attempt:
     if priced.impossible == NOT_PRICED:
         return Attempt(priced, "limit", None, note=NOT_PRICED)
     if priced.impossible:
@@ -192,9 +272,10 @@ def _plans(search: Search, attempts: list[Attempt], proof: tuple[CandidateProof,
 
 def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> UniapError:
     open_ones = [a for a in attempts if a.outcome == "limit"]
-    if open_ones:
+    if open_ones or interrupted:
         why = "interrupted" if interrupted else open_ones[0].note
-        return NotEnoughTime(
+        kind = Stopped if interrupted else NotEnoughTime
+        return kind(
             f"no plan was found before the end ({why}); {len(open_ones)} candidates are open",
             "give more time (--time-limit) or another solver",
         )

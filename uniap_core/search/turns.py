@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .attempt import Attempt
-from .pricing import Priced
+from .pricing import PricedCandidate
 from .request import TIE, Search
 
 
-def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced]) -> list[Attempt]:
+def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[PricedCandidate]) -> list[Attempt]:
     """The attempts, each as it would be with the cutoff of its turn.
 
     Nothing is claimed that was not proven: a record only ever changes to a weaker one. Attempts that met a limit say

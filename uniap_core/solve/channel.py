@@ -40,7 +40,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     target: str
 
 
-class Job(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class SolverJob(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Solve a problem or a program before a deadline on the system's monotonic clock."""
 
     target: str
@@ -95,7 +95,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     fix: str = ""
 
 
-Request = Load | Job | Probe
+Request = Load | SolverJob | Probe
 Reply = Report | Finished | Answer | Failed
 
 

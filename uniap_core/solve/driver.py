@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .. import fence, registry
+from .. import fence, interrupts, limits, registry
 from .. import problem as problems
 from ..errors import BadValue, MalformedAnswer, PluginError, SolverCrashed, SolverFailed, UsageError
 from ..events import Emit, Event, Incumbent, Note, silent
@@ -19,8 +19,8 @@ from ..program.ir import Array, with_row
 from ..program.ladder import Lowered, lower, next_lower
 from ..program.start import start
 from . import process
-from .channel import Finished, Job, PackedArray, Report, finished, report_of, unpack
-from .judge import NUMERIC, TOLERANCE, Claim, judge
+from .channel import Finished, PackedArray, Report, SolverJob, finished, report_of, unpack
+from .claims import NUMERIC, TOLERANCE, Claim, judge
 from .plugin import Form, SolverPlugin
 from .request import SolveRequest
 from .result import Result, Stop
@@ -71,6 +71,7 @@ def solve(
     plugin = registry.load("solver", solver) if isinstance(solver, str) else solver
     _check_plugin(plugin)
     _check_request(problem, plugin, request)
+    request = msgspec.structs.replace(request, time_limit_s=limits.time_limit(request.time_limit_s, "time_limit_s"))
     chosen = _check_form(plugin, form)
     session = _Session(problem, plugin, request, emit, time.monotonic())
     while True:
@@ -124,16 +125,19 @@ class _Session:
         refusal = self.plugin.refusal(self.problem, form)
         if refusal:
             return self._result(form, None, Finished(stop=Stop.UNSUPPORTED, raw_status=refusal), None, 0.0, 0.0)
+        began, lowered = time.monotonic(), None
         worker = None if self.plugin.inline else process.hire(self.plugin.solve)
         try:
-            began, lowered = time.monotonic(), None
             if form is not Form.PROBLEM:
                 lowered = self._lower(form, pose)
             build_s = time.monotonic() - began
-        except BaseException:
+        except BaseException as error:
             if worker is not None:
                 process.release(self.plugin.solve, worker)
-            raise
+            if not isinstance(error, KeyboardInterrupt) or self.best is None:
+                raise
+            answer = Finished(stop=Stop.INTERRUPTED, raw_status="interrupted")
+            return self._result(form, None, answer, None, time.monotonic() - began, 0.0)
         if lowered is not None and not lowered.program.solvable:
             if worker is not None:
                 process.release(self.plugin.solve, worker)
@@ -187,7 +191,7 @@ class _Session:
         request = msgspec.structs.replace(self.request, warm_start=None if lowered else self.request.warm_start)
         if worker is None:
             return self._ask_inline(request, lowered)
-        job = Job(
+        job = SolverJob(
             target=self.plugin.solve,
             request=request,
             problem=None if lowered else problems.to_file(self.problem),
@@ -215,6 +219,8 @@ class _Session:
                 return finished(raw, time.monotonic() - began)
         except MalformedAnswer as error:
             return process.Death(Stop.CRASH, error)
+        except KeyboardInterrupt:
+            return process.Death(Stop.INTERRUPTED, SolverFailed("interrupted"))
         except PluginError as error:
             return process.Death(Stop.CRASH, SolverCrashed(error.cause, error.fix))
 
@@ -231,6 +237,7 @@ class _Session:
             evaluation = self._evaluate(assignment)
             if evaluation.feasible and (self.best_s is None or evaluation.objective_s < self.best_s):
                 self.best, self.best_s, better = assignment, evaluation.objective_s, True
+                interrupts.worthwhile()
         bound = _seconds(report.bound, lowered, bound=True)
         if bound is not None and not math.isnan(bound) and (self.bound_s is None or bound > self.bound_s):
             self.bound_s, better = bound, True
@@ -385,12 +392,10 @@ def _check_form(plugin: SolverPlugin, form: Form | str | None) -> Form:
 
 
 def _check_request(problem: Problem, plugin: SolverPlugin, request: SolveRequest) -> None:
-    for name in ("time_limit_s", "gap", "memory_limit_bytes"):
-        value = getattr(request, name)
-        if value is not None and not value >= 0:
-            raise BadValue(f"{name} is {value}", "give a number that is 0 or more")
-    if request.threads < 1:
-        raise BadValue(f"threads is {request.threads}", "give at least 1")
+    memory = limits.Size | None
+    bounds = {"gap": limits.Gap, "threads": limits.Threads, "seed": limits.Seed, "memory_limit_bytes": memory}
+    for name, bound in bounds.items():
+        limits.check(getattr(request, name), bound, name)
     if request.options and not plugin.options:
         raise UsageError(f"solver {plugin.name!r} has no options of its own", "remove them")
     if plugin.options:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .. import interrupts, warden
 from ..errors import (
     MalformedAnswer,
     PluginError,
@@ -25,7 +26,7 @@ from ..errors import (
     SolverOutOfMemory,
     UsageError,
 )
-from .channel import LARGEST, Answer, Failed, Finished, Job, Load, Probe, Report, decode_reply, receive, send
+from .channel import LARGEST, Answer, Failed, Finished, Load, Probe, Report, SolverJob, decode_reply, receive, send
 from .result import Stop
 
 GRACE_S = 1.2
@@ -49,11 +50,16 @@ class Worker:
     """One process. Messages go down one pipe and come up another; its own output goes to a file."""
 
     def __init__(self) -> None:
+        with interrupts.shielded():
+            self._start()
+
+    def _start(self) -> None:
         down_read, self._down = os.pipe()
         self._up, up_write = os.pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         # A folder of its own: what a killed solver leaves behind goes with it.
         self._folder = tempfile.mkdtemp(prefix="uniap-worker-")
+        warden.watch(folder=self._folder)
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
         environment = dict(os.environ, PYTHONPATH=path, TMPDIR=self._folder)
         code = f"from uniap_core.solve.worker import main; main({down_read}, {up_write})"
@@ -66,6 +72,7 @@ class Worker:
             env=environment,
             start_new_session=True,
         )
+        warden.watch(group=self._process.pid)
         os.close(down_read)
         os.close(up_write)
         self._selector = selectors.DefaultSelector()
@@ -76,7 +83,7 @@ class Worker:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def send(self, message: Load | Job | Probe) -> None:
+    def send(self, message: Load | SolverJob | Probe) -> None:
         """Send a message; a worker that is gone is noticed when its answer is awaited."""
         with contextlib.suppress(BrokenPipeError):
             send(self._down, message)
@@ -107,6 +114,10 @@ class Worker:
         -------
         Its exit status (negative: a signal), or ``None`` if it still ran and was killed here.
         """
+        with interrupts.shielded():
+            return self._close()
+
+    def _close(self) -> int | None:
         try:
             code = self._process.wait(ENDING_S if self._process.poll() is None else None)
         except subprocess.TimeoutExpired:
@@ -116,6 +127,7 @@ class Worker:
         self._process.wait()
         self._words = self.last_words()
         shutil.rmtree(self._folder, ignore_errors=True)
+        warden.release(group=self._process.pid, folder=self._folder)
         self._output.close()
         self._selector.close()
         for fd in (self._down, self._up):
@@ -169,7 +181,7 @@ def dismiss() -> None:
         worker.close()
 
 
-def run(worker: Worker, job: Job, report: Callable[[Report], None]) -> Finished | Death:
+def run(worker: Worker, job: SolverJob, report: Callable[[Report], None]) -> Finished | Death:
     """Run one job to its answer or to the worker's end. The worker is released, or dead, afterwards.
 
     Parameters

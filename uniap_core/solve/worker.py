@@ -25,9 +25,9 @@ from .channel import (
     Answer,
     Failed,
     Finished,
-    Job,
     Load,
     Request,
+    SolverJob,
     decode_request,
     finished,
     receive,
@@ -64,12 +64,12 @@ def _serve(message: Request, write_fd: int) -> Answer | Finished:
     function = registry.resolve(message.target)
     if isinstance(message, Load):
         return Answer("")
-    if isinstance(message, Job):
+    if isinstance(message, SolverJob):
         return _solve(message, function, write_fd)
     return Answer(str(function()))
 
 
-def _solve(job: Job, function: object, write_fd: int) -> Finished:
+def _solve(job: SolverJob, function: object, write_fd: int) -> Finished:
     assert callable(function)
     request, began = job.request, time.perf_counter()
     if job.deadline is not None:

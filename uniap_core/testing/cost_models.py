@@ -90,6 +90,7 @@ class CostModelSuite:
         space: StrategySpace | None = None,
         cluster: Cluster | None = None,
         micro_batches: int | None = None,
+        graph: ModelGraph | None = None,
     ) -> CostTables:
         """Price a case, with something changed."""
         candidate = case.candidate
@@ -97,7 +98,8 @@ class CostModelSuite:
             candidate = Candidate.of(case.pp, micro_batches, candidate.training, case.schedule)
         machine = cluster or clusters.load(case.cluster)
         function: Any = registry.resolve(self.plugin.price)
-        tables: CostTables = function(_graph(case.model), machine, space or self.space, candidate, self.profile)
+        model = graph or _graph(case.model)
+        tables: CostTables = function(model, machine, space or self.space, candidate, self.profile)
         return tables
 
     # --- the descriptor ---------------------------------------------------------------------------------------
@@ -200,6 +202,30 @@ class CostModelSuite:
                 self.at_most(small[key][0], large[key][0])
                 assert small[key][2] <= large[key][2] * (1 + self.tolerance)
 
+    def test_freezing_costs_no_less(self) -> None:
+        """What is not trained has no gradient and no optimizer state, and never takes longer or keeps more."""
+        for case in self.cases:
+            graph, trained = _graph(case.model), self.price(case)
+            count = len(graph.layers)
+            for last in (1, count // 2, count):
+                names = {layer.name for layer in graph.layers[:last]}
+                part = self.price(case, graph=frozen(graph, names))
+                for a, b in zip(trained.layers, part.layers, strict=True):
+                    assert a.strategies == b.strategies
+                    self.at_most(b.forward_s, a.forward_s)
+                    self.at_most(b.backward_s, a.backward_s)
+                    self.at_most(b.iteration_s, a.iteration_s)
+                    self.at_most(b.stash_bytes, a.stash_bytes)
+                    if a.name in names and b.state_parts_bytes:
+                        assert not b.state_parts_bytes["gradients"].any()
+                        assert not b.state_parts_bytes["optimizer"].any()
+                for x, y in zip(trained.edges, part.edges, strict=True):
+                    self.at_most(y.reshard_s, x.reshard_s)
+                    self.at_most(y.cross_s, x.cross_s)
+                whole, less = (_needed(tables) for tables in (trained, part))
+                for old, new in zip(whole, less, strict=True):
+                    self.at_most(new, old)
+
     def test_sharding_and_recomputation_save_memory(self) -> None:
         """State shrinks along none, zero1, zero2, zero3; the stash along none, selective, full."""
         for case in self.cases:
@@ -237,6 +263,24 @@ class CostModelSuite:
 @cache
 def _graph(name: str) -> ModelGraph:
     return models.load(name, None)
+
+
+def frozen(graph: ModelGraph, names: set[str]) -> ModelGraph:
+    """The model with all parameters of some layers frozen."""
+    replace = msgspec.structs.replace
+    layers = tuple(
+        replace(layer, operators=tuple(replace(op, frozen=op.parameters) for op in layer.operators))
+        if layer.name in names
+        else layer
+        for layer in graph.layers
+    )
+    return replace(graph, layers=layers)
+
+
+def _needed(tables: CostTables) -> list[Array]:
+    """Bytes of a device that holds a layer alone, reserve included, by layer: shape (P, K)."""
+    reserved = np.array([rank.reserved_bytes for rank in tables.ranks])[:, None]
+    return [reserved + layer.state_bytes[None, :] + layer.stash_bytes[None, :] for layer in tables.layers]
 
 
 def _by_strategy(tables: CostTables) -> dict[tuple[str, Strategy], tuple[Array, float, float]]:

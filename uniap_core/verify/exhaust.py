@@ -50,7 +50,7 @@ class State:
 
 
 @dataclass
-class Search:
+class Exhaustion:
     """One search; ``best_s`` falls as better assignments are found."""
 
     posed: Problem
@@ -139,6 +139,6 @@ def exhaust(posed: Problem, cutoff_s: float, budget: int = 100_000) -> tuple[Ass
     TooLarge
         If the budget did not suffice.
     """
-    search = Search(posed, cutoff_s, budget)
+    search = Exhaustion(posed, cutoff_s, budget)
     search.run()
     return search.found, search.steps

@@ -7,6 +7,7 @@ under which it comes back; nothing but numpy is needed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from .. import artifact, cluster, problem
 from ..cluster import Cluster, Link, Node
 from ..costs import Candidate, CostTables, Price, Training
 from ..errors import BadValue
+from ..events import Emit, Progress, silent
 from ..graph import TOKENS, Flow, Layer, ModelGraph, Operator, Saved
 from ..posing import pose
 from ..problem import Problem
@@ -228,7 +230,15 @@ PROPERTIES = (
 # --- the fuzz ---------------------------------------------------------------------------------------------------
 
 
-def fuzz(count: int, *, price: Price, solve: Solve, seed: int = 0) -> Verdict:
+def fuzz(
+    count: int,
+    *,
+    price: Price,
+    solve: Solve,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    emit: Emit = silent,
+) -> Verdict:
     """Try all properties on random cases.
 
     Parameters
@@ -241,6 +251,10 @@ def fuzz(count: int, *, price: Price, solve: Solve, seed: int = 0) -> Verdict:
         An exact solver: must answer to optimality, or say ``infeasible``.
     seed
         Case n of a seed is always the same.
+    time_limit_s
+        No case is begun after so many seconds, the first excepted; the evidence says how many were tried.
+    emit
+        Told of progress.
 
     Returns
     -------
@@ -248,8 +262,14 @@ def fuzz(count: int, *, price: Price, solve: Solve, seed: int = 0) -> Verdict:
         One check per property; the evidence says in how many cases it applied, a failure names cases.
     """
     tallies = {name: Tally() for name in PROPERTIES}
-    priced = 0
-    for number in range(count):
+    began, asked, priced = time.perf_counter(), count, 0
+    for number in range(asked):
+        count = number + 1
+        seconds = time.perf_counter() - began
+        if time_limit_s is not None and number and seconds > time_limit_s:
+            count = number
+            break
+        emit(Progress(seconds, number, asked, f"case {number}"))
         case = random_case(np.random.default_rng([seed, number]))
         try:
             tables = price(case.graph, case.cluster, case.space, case.candidate, None)

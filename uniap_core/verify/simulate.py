@@ -49,7 +49,7 @@ def levels(schedule: str, depth: int, micro_batches: int) -> Levels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline:
+class TimedPipeline:
     """What is simulated; all times in seconds.
 
     Attributes
@@ -96,7 +96,7 @@ class Simulation:
         End of the last event of all, iteration work included.
     """
 
-    pipeline: Pipeline
+    pipeline: TimedPipeline
     forward_end_s: Array
     backward_end_s: Array
     activation_end_s: Array
@@ -116,7 +116,7 @@ class Simulation:
         return float((whole - self.busy_s.sum()) / whole) if whole else 0.0
 
 
-def simulate(pipeline: Pipeline) -> Simulation:
+def simulate(pipeline: TimedPipeline) -> Simulation:
     """Run one iteration.
 
     Raises
@@ -127,7 +127,7 @@ def simulate(pipeline: Pipeline) -> Simulation:
     return simulate_all([pipeline])[0]
 
 
-def simulate_all(pipelines: Sequence[Pipeline]) -> list[Simulation]:
+def simulate_all(pipelines: Sequence[TimedPipeline]) -> list[Simulation]:
     """Run one iteration of each of several pipelines of one shape and schedule, side by side.
 
     Raises
@@ -192,7 +192,7 @@ def _stages(level: int, step: int, micro_batches: int, depth: int) -> slice:
     return slice(max(level % step, level - step * (micro_batches - 1)), min(depth, level + 1), step)
 
 
-def _collect(pipeline: Pipeline, end: Array, arrival: Array) -> Simulation:
+def _collect(pipeline: TimedPipeline, end: Array, arrival: Array) -> Simulation:
     """Sort what happened at each level (shape (levels, P)) by stage and micro-batch."""
     depth, c = pipeline.depth, pipeline.micro_batches
     step, offset = levels(pipeline.schedule, depth, c)

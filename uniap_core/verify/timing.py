@@ -22,7 +22,7 @@ import numpy as np
 
 from ..tables import Array
 from .numbers import Recomputed, closed_form
-from .simulate import Pipeline, Simulation, simulate_all
+from .simulate import Simulation, TimedPipeline, simulate_all
 from .verdict import Check, conclude
 
 AGREES = 0.02
@@ -32,10 +32,10 @@ ROUNDING = 1e-9
 """Relative rounding error of sums of a few thousand floats."""
 
 
-def pipeline_of(own: Recomputed) -> Pipeline:
+def pipeline_of(own: Recomputed) -> TimedPipeline:
     """What to simulate: tables give resharding and transfers for both directions together, half to each."""
     half_reshard, half_cross = np.array(own.reshard_s) / 2, np.array(own.cross_s) / 2
-    return Pipeline(
+    return TimedPipeline(
         schedule=own.schedule,
         micro_batches=own.micro_batches,
         forward_s=np.array(own.forward_s) + half_reshard,
@@ -93,7 +93,7 @@ def timing(own: Recomputed, tolerance: float | None = None) -> Check:
     return conclude("simulation", faults, evidence, fix, data)
 
 
-def _without(full: Pipeline) -> tuple[Pipeline, Pipeline]:
+def _without(full: TimedPipeline) -> tuple[TimedPipeline, TimedPipeline]:
     """The pipeline without work once per iteration, and without transfers besides."""
     steady = replace(full, iteration_s=np.zeros_like(full.iteration_s))
     free = np.zeros_like(full.activation_s)
@@ -108,7 +108,7 @@ def _excess(seen: Simulation) -> float:
     return seen.makespan_s - closed_form(stage_s.tolist(), cross_s.tolist(), p.micro_batches)
 
 
-def bracket(pipeline: Pipeline) -> tuple[float, float]:
+def bracket(pipeline: TimedPipeline) -> tuple[float, float]:
     """Bounds on the makespan that need no simulation (derived in docs/verifier.md).
 
     Lower: one micro-batch passes every stage and boundary twice; and a stage can neither start before the first
@@ -141,7 +141,7 @@ def _flow_shop(stage_s: Array, cross_s: Array, micro_batches: int) -> float:
     return math.fsum(times) + (micro_batches - 1) * max(times)
 
 
-def period(pipeline: Pipeline) -> float:
+def period(pipeline: TimedPipeline) -> float:
     """Seconds per micro-batch that 1f1b takes in its steady state: the greatest cycle mean of its events.
 
     A cycle goes down from stage i to stage j and back; meanwhile stage i advances by j - i + 1 micro-batches. So the

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..proposal import Proposal
-from .simulate import Pipeline, Simulation, simulate
+from .simulate import Simulation, TimedPipeline, simulate
 
 STAGES, CHANNELS = 0, 1
 """Process ids of the trace."""
@@ -51,11 +51,11 @@ def timeline(proposal: Proposal) -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": metadata}
 
 
-def pipeline_of(proposal: Proposal) -> Pipeline:
+def pipeline_of(proposal: Proposal) -> TimedPipeline:
     """What to simulate of a plan; resharding and transfers are for both directions together, half to each."""
     half_reshard = np.array([stage.reshard_s for stage in proposal.stages]) / 2
     half_cross = np.array(proposal.predicted.cross_s) / 2
-    return Pipeline(
+    return TimedPipeline(
         schedule=proposal.schedule,
         micro_batches=proposal.micro_batches,
         forward_s=np.array([stage.forward_s for stage in proposal.stages]) + half_reshard,

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..codes import TooLarge
 from ..objective import Objective
-from .downsets import Clock, Lattice, Tree, idle
+from .downsets import Lattice, Tick, Tree, idle
 from .kernels import cut_fronts, stage_paths
 from .kernels.arrays import Duals, Fronts, PathEnds, PathRoom, Segment, Stages, TreeItems
 
@@ -73,7 +73,7 @@ def least_times(lattice: Lattice) -> Array:
     return np.array([problem.layers[u].time_s.min() for u in problem.order]) * (1 - 1e-12)
 
 
-def cut(lattice: Lattice, limit: float, least_s: Array, clock: Clock = idle, budget: int = 4_000_000) -> Cuts:
+def cut(lattice: Lattice, limit: float, least_s: Array, clock: Tick = idle, budget: int = 4_000_000) -> Cuts:
     """Bound every stage that may take at most ``limit`` seconds in a plan whose other stages do so too.
 
     Raises

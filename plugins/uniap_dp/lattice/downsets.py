@@ -26,7 +26,7 @@ from .kernels.arrays import Arcs, Border, StageClass
 from .steps import Live, StepTypes
 
 Array = np.ndarray
-Clock = Callable[[], None]
+Tick = Callable[[], None]
 
 
 def idle() -> None:
@@ -132,7 +132,7 @@ class Lattice:
 # --- building ---------------------------------------------------------------------------------------------------
 
 
-def build(problem: Problem, max_states: int, clock: Clock = idle) -> Lattice:
+def build(problem: Problem, max_states: int, clock: Tick = idle) -> Lattice:
     """Flatten a problem; ``clock`` is called often and raises when time is up.
 
     Raises

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arena import Arena, Pairs
 from .cuts import Root
-from .downsets import Clock, Lattice
+from .downsets import Lattice, Tick
 from .kernels import stage_labels, stage_paths
 from .kernels.arrays import PathRoom, Spots, ToGo
 
@@ -27,7 +27,7 @@ class StageTable:
 
 
 def tabulate(
-    lattice: Lattice, kind: int, root: Root, limits: Array, prices: Array, arena: Arena, clock: Clock, width: int = 0
+    lattice: Lattice, kind: int, root: Root, limits: Array, prices: Array, arena: Arena, clock: Tick, width: int = 0
 ) -> StageTable:
     """Label the stages from one downset.
 
@@ -69,7 +69,7 @@ def _label(
     limits: Array,
     prices: Array,
     arena: Arena,
-    clock: Clock,
+    clock: Tick,
     width: int,
 ) -> Spots:
     segment = root.segment(lattice, kind)
@@ -118,7 +118,7 @@ class Leg:
     time_s: float
 
 
-def strategies(lattice: Lattice, root: Root, leg: Leg, prices: Array, arena: Arena, clock: Clock) -> dict[int, int]:
+def strategies(lattice: Lattice, root: Root, leg: Leg, prices: Array, arena: Arena, clock: Tick) -> dict[int, int]:
     """Strategy of each layer of a stage: label it again with its own time as the limit, and trace back."""
     limits = np.full(len(root.tree.parent), -1.0)
     limits[leg.item] = leg.time_s

@@ -237,10 +237,10 @@ def test_a_time_limit_counts_the_start_of_the_process(problem, monkeypatch):
 def test_a_job_that_comes_too_late_is_not_started(problem):
     """What the process's start used up is not given to the solver."""
     from uniap_core.solve import process
-    from uniap_core.solve.channel import Job
+    from uniap_core.solve.channel import SolverJob
 
     plugin = availability.plugin("solver", "cpsat")
-    job = Job(target=plugin.solve, request=SolveRequest(), deadline=time.monotonic() - 0.01)
+    job = SolverJob(target=plugin.solve, request=SolveRequest(), deadline=time.monotonic() - 0.01)
     answer = process.run(process.hire(plugin.solve), job, lambda report: None)
     stopped = answer.stop  # by the worker itself, or by the driver if it was slow to say so
     assert stopped is Stop.TIME_LIMIT

@@ -34,7 +34,7 @@ def test_a_problem_has_those_that_matter_to_one_candidate():
     assert {own.pop("pp"), own.pop("micro_batches")} == {inspect.Parameter.empty}
     behind = options(make)
     assert own == {name: behind[name] for name in own}
-    assert set(behind) - set(own) == {"solver", "top", "time_limit", "gap", "workers"}
+    assert set(behind) - set(own) == {"solver", "top", "time_limit", "gap", "workers", "emit"}
 
 
 @pytest.mark.parametrize("function", [uniap.solve, uniap.compare])

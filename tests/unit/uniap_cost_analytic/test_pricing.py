@@ -245,7 +245,7 @@ def test_more_bandwidth_is_never_slower(name: str, factor: float) -> None:
 @settings(max_examples=8, deadline=None)
 def test_more_batch_is_never_faster_nor_smaller(batch: int, precision: str) -> None:
     less, more = (tables(batch=b, precision=precision) for b in (batch, 2 * batch))
-    for x, y in zip(less.problem.layers, more.problem.layers, strict=True):
+    for x, y in zip(pose(less).layers, pose(more).layers, strict=True):
         common = [name for name in x.strategies if name in y.strategies]
         i, j = ([t.strategies.index(name) for name in common] for t in (x, y))
         assert (x.time_s[:, i] <= y.time_s[:, j] * (1 + 1e-12)).all()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from uniap_fsdp.data import Stream
+from uniap_fsdp.data import Field, Stream
 from uniap_fsdp.source import fill_all, load
 from uniap_fsdp.train import train
 
@@ -29,8 +30,12 @@ def alone(graph: ModelGraph, batch: int, job: Job = JOB, optimizer: str = "adamw
     for step in range(job.steps):
         if stream is None:
             with torch.no_grad():
-                classes = tuple(x.shape[-1] for x in source.result(model(**source.task.example(1))))
-            stream = Stream(source.task, batch, job.seed, classes)
+                shapes = [x.shape for x in source.result(model(**source.task.example(1)))]
+            task = source.task
+            if not task.targets:  # as in train
+                fields = tuple(Field(f"classes{i}", tuple(shape[1:-1]), 0) for i, shape in enumerate(shapes))
+                task = replace(task, targets=fields)
+            stream = Stream(task, batch, job.seed, tuple(shape[-1] for shape in shapes))
         inputs, targets = stream.step(step)
         opt.zero_grad()
         results = source.result(model(**inputs))

@@ -261,3 +261,34 @@ def layer_bytes(layer, sequence, batch, element_bytes, selective=False):
         for s in op.saved
         if not (selective and s.selective)
     )
+
+
+class Adapted(nn.Module):
+    """A product with a low-rank adapter beside it (LoRA, Hu et al. 2021)."""
+
+    def __init__(self, base, rank=4):
+        super().__init__()
+        self.base = base
+        self.down = nn.Linear(base.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, base.out_features, bias=False)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+def lora(batch=1, sequence=64):
+    """``gpt`` with adapters on its fused projections; all else frozen."""
+    model, inputs = gpt(batch, sequence)
+    model.requires_grad_(False)
+    for block in model.blocks:
+        block.qkv = Adapted(block.qkv)
+    return model, inputs
+
+
+def tuned(batch=1, sequence=64):
+    """``gpt`` of which only the last block and the norm are trained."""
+    model, inputs = gpt(batch, sequence)
+    model.requires_grad_(False)
+    model.blocks[-1].requires_grad_(True)
+    model.norm.requires_grad_(True)
+    return model, inputs

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from uniap_core.errors import BadValue, UnknownName
 from uniap_core.pipeline import Pipeline as Shape
-from uniap_core.verify.simulate import Pipeline, live, simulate, simulate_all
+from uniap_core.verify.simulate import TimedPipeline, live, simulate, simulate_all
 from uniap_core.verify.timing import bracket, period
 
 
 def pipeline(schedule, c, forward, backward, *, once=None, down=None, up=None):
     depth = len(forward)
-    return Pipeline(
+    return TimedPipeline(
         schedule=schedule,
         micro_batches=c,
         forward_s=np.array(forward, dtype=float),

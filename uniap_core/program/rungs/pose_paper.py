@@ -35,7 +35,7 @@ from ...problem import Assignment, Problem
 from ..domains import domains
 from ..form import Form
 from ..ir import Array, Builder
-from ..terms import Placement, add_filled, add_memory, add_order, add_times, place, unit
+from ..terms import PlacementColumns, add_filled, add_memory, add_order, add_times, place, unit
 from .contract import Rung, Step
 
 
@@ -74,7 +74,7 @@ def pose_paper(problem: Problem, limit_s: float = math.inf) -> Step:
 
 
 def _factor(
-    builder: Builder, placement: Placement, value: tuple[Array, ...], count: int
+    builder: Builder, placement: PlacementColumns, value: tuple[Array, ...], count: int
 ) -> tuple[list[Array], list[list[int]]]:
     """One-hot columns for each layer's stage (or strategy), tied to x by sums.
 

@@ -1,8 +1,17 @@
-"""Where the devices' time goes: shares of one iteration, averaged over stages."""
+"""What a report says in words: where the time of an iteration goes, and what the proof is of."""
 
 from __future__ import annotations
 
+from ..costs import Training
 from ..proposal import CandidateProof, Proposal
+
+USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole"}
+"""What a training keeps where nothing is said."""
+
+
+def unusual(training: Training) -> dict[str, str]:
+    """What of a training differs from :data:`USUAL`, by option of ``uniap plan``."""
+    return {name: value for name, usual in USUAL.items() if (value := getattr(training, name)) != usual}
 
 
 def time_shares(proposal: Proposal) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import cost_models
+from ..events import Emit, silent
 from ..plan import Plan
 from ..posing import pose
 from ..problem import Problem
@@ -62,7 +63,15 @@ def check_again(problem: Problem, objective_s: float, solver: str, time_limit_s:
     return cross_check(problem, objective_s, resolve, solver=solver)
 
 
-def check_properties(count: int, *, cost_model: str = "analytic", solver: str = "dp", seed: int = 0) -> Verdict:
+def check_properties(
+    count: int,
+    *,
+    cost_model: str = "analytic",
+    solver: str = "dp",
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    emit: Emit = silent,
+) -> Verdict:
     """Fuzz a cost model and a solver with random models, clusters and spaces.
 
     Parameters
@@ -71,5 +80,14 @@ def check_properties(count: int, *, cost_model: str = "analytic", solver: str = 
         Random cases.
     cost_model, solver
         Names of the plugins to test.
+    time_limit_s
+        No case is begun after so many seconds.
     """
-    return fuzz(count, price=cost_models.pricer(cost_model), solve=lambda posed: solve(posed, solver), seed=seed)
+    return fuzz(
+        count,
+        price=cost_models.pricer(cost_model),
+        solve=lambda posed: solve(posed, solver),
+        seed=seed,
+        time_limit_s=time_limit_s,
+        emit=emit,
+    )

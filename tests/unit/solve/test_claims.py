@@ -7,7 +7,7 @@ import pytest
 
 from uniap_core import errors
 from uniap_core.problem import Assignment, Problem
-from uniap_core.solve.judge import Claim, judge
+from uniap_core.solve.claims import Claim, judge
 from uniap_core.solve.request import SolveRequest
 from uniap_core.solve.result import Stop
 from uniap_core.tables import LayerTable, Rank

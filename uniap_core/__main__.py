@@ -1,0 +1,5 @@
+"""``python -m uniap_core``."""
+
+from .entry import main
+
+main()
