@@ -121,7 +121,7 @@ class Repeats:
             for path in self.groups:
                 child = module.get_submodule(path)
                 for part in child.modules():
-                    numbers += [(part, name, value) for name, value in vars(part).items() if name in NUMBERS]
+                    numbers += [(part, name, value) for name, value in vars(part).items() if _counts(name, value)]
                 child.forward = self._instead(path, child, recorder)
                 patched.append(child)
             for part, name, _ in numbers:
@@ -153,7 +153,7 @@ class Repeats:
                 if made is not None:
                     self.templates[key] = made
             else:
-                self.agreed[key] = made == template
+                self.agreed[key] = self.agreed.get(key, True) and made == template
             return out
 
         return run
@@ -162,6 +162,11 @@ class Repeats:
         """A key that no storage has."""
         self.fresh -= 1
         return self.fresh
+
+
+def _counts(name: str, value: Any) -> bool:
+    """Whether an attribute says which block of the model it belongs to."""
+    return name in NUMBERS and type(value) is int
 
 
 def _hooks(module: torch.nn.Module) -> int:
@@ -185,7 +190,7 @@ def like(module: torch.nn.Module) -> Any:
     """A value that alike modules share; ``None`` for one that holds what nothing can be said of."""
     found: list[Any] = []
     for path, part in module.named_modules():
-        more = {k: v for k, v in vars(part).items() if k not in INTERNAL and k not in NUMBERS}
+        more = {k: v for k, v in vars(part).items() if k not in INTERNAL and not _counts(k, v)}
         if "forward" in more or part._forward_hooks or part._forward_pre_hooks:
             return None
         if any(isinstance(v, torch.Tensor) for v in more.values()):
