@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from . import warden
+from .architecture import ANY, ENTRIES, SHAPES, Entry, Value, beyond, complete, idle, mistyped
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .caches import folder as cache_folder
-from .cluster import Cluster, Device, Link, Node
+from .cluster import Cluster, Node
 from .costs import (
     MEMORY_PARTS,
     TIME_PARTS,
@@ -24,6 +25,7 @@ from .costs import (
     identity,
     pipeline_ranks,
 )
+from .devices import Device, Link
 from .errors import (
     BadFile,
     BadValue,
@@ -66,6 +68,15 @@ from .trust import allow as allow_source
 from .trust import check as check_source
 
 __all__ = [
+    "ANY",
+    "ENTRIES",
+    "SHAPES",
+    "Entry",
+    "Value",
+    "beyond",
+    "complete",
+    "idle",
+    "mistyped",
     "AXES",
     "Axis",
     "Grid",

@@ -1,7 +1,6 @@
 """Devices, nodes and links: what a plan runs on.
 
-Device kinds come from ``catalogue/devices.toml`` (datasheet figures and measured matmul ceilings, each with its
-source). A cluster is a preset ("4x8xH100-80G": nodes x devices x kind) or a TOML file.
+A cluster is a preset ("4x8xH100-80G": nodes x devices x kind of :mod:`uniap_core.devices`) or a TOML file.
 """
 
 from __future__ import annotations
@@ -9,95 +8,50 @@ from __future__ import annotations
 import math
 import os
 import re
-from functools import cache, cached_property
-from importlib import resources
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from . import artifact
+from . import artifact, kind_tables
+from .devices import GIB, Device, Kind, Link, kind_of, kinds, named
 from .errors import BadFile, BadValue, UnknownName
 from .limits import Amount, Degree, Positive, Seconds, check
-
-GIB = 2**30
 
 MOST_DEVICES = 2**20
 """In one cluster; ten times what anybody has built."""
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A link between devices, or between nodes.
+class Bank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``devices`` equal accelerators of a node that has several kinds."""
 
-    Attributes
-    ----------
-    kind
-        nvlink, nvswitch, pcie, infiniband or ethernet.
-    bandwidth_Bps
-        Bytes per second, one direction: per device inside a node, per node (all its NICs) between nodes.
-    latency_s
-        Seconds per message.
-    """
-
-    kind: Literal["nvlink", "nvswitch", "pcie", "infiniband", "ethernet", "xgmi"]
-    bandwidth_Bps: Positive
-    latency_s: Seconds
-
-
-class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One accelerator.
-
-    Attributes
-    ----------
-    memory_bytes
-        Capacity of one device.
-    peak_flops
-        Dense peak, FLOP/s, by precision (fp32, tf32, fp16, bf16, fp8).
-    matmul_ceiling
-        Share of the peak that large matrix products reach.
-    memory_Bps
-        Bandwidth of its memory, bytes/s.
-    launch_s
-        Time of the smallest kernel, seconds.
-    sms
-        Multiprocessors (compute units): matrix products run in waves over them.
-    generation
-        Which calibrated constants of a cost model apply: pascal, volta, turing, ampere, ada, hopper, blackwell, cdna2,
-        cdna3 or cdna4.
-    source
-        Where the figures come from.
-    """
-
-    name: str
-    memory_bytes: Positive
-    peak_flops: dict[str, Positive]
-    memory_Bps: Positive
-    matmul_ceiling: Positive = 0.85
-    launch_s: Seconds = 4e-6
-    sms: Degree = 108
-    generation: str = ""
-    source: str = ""
-
-    def peak(self, precision: str) -> float:
-        """FLOP/s of the datasheet in a precision.
-
-        Raises
-        ------
-        BadValue
-            If the device has no figure for that precision.
-        """
-        if precision not in self.peak_flops:
-            raise BadValue(
-                f"{self.name} has no {precision} figure", f"choose one of {', '.join(sorted(self.peak_flops))}"
-            )
-        return self.peak_flops[precision]
+    device: Device
+    devices: Degree
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``devices`` equal accelerators joined by ``link``."""
+    """``devices`` accelerators joined by ``link``: the first of them ``device``, then those of ``others``.
+
+    ``others`` is left out of files where all are equal, as it was before there were nodes of several kinds.
+    """
 
     device: Device
     devices: Degree
     link: Link
+    others: tuple[Bank, ...] | UnsetType = UNSET
+
+    @property
+    def banks(self) -> tuple[Bank, ...]:
+        """Its devices in rank order, those that are equal and neighbours together."""
+        others = self.others or ()
+        return Bank(self.device, self.devices - sum(bank.devices for bank in others)), *others
+
+    def with_devices(self, change: Callable[[Device], Device]) -> Node:
+        """The same node of changed devices."""
+        others = self.others and tuple(Bank(change(bank.device), bank.devices) for bank in self.others)
+        return msgspec.structs.replace(self, device=change(self.device), others=others or UNSET)
 
 
 class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, kw_only=True):
@@ -118,7 +72,10 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         for node in self.nodes:
             if node.devices < 1:
                 raise BadValue(f"a node of {self.name} has {node.devices} devices", "give at least one")
-            for value in (node.device.memory_bytes, node.device.memory_Bps, node.link.bandwidth_Bps):
+            if any(bank.devices < 1 for bank in node.banks):
+                raise BadValue(f"a node of {self.name} has other devices than it counts", "let the counts add up")
+            figures = [f for bank in node.banks for f in (bank.device.memory_bytes, bank.device.memory_Bps)]
+            for value in (*figures, node.link.bandwidth_Bps):
                 _positive(value, f"cluster {self.name}")
             check(node.link.latency_s, Seconds, f"the latency of a link of {self.name}")
         _positive(self.inter.bandwidth_Bps, f"cluster {self.name}: inter")
@@ -134,8 +91,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
 
     @cached_property
     def homogeneous(self) -> bool:
-        """True if all nodes are alike."""
-        return all(node == self.nodes[0] for node in self.nodes)
+        """True if all devices and all nodes are alike."""
+        return not self.nodes[0].others and all(node == self.nodes[0] for node in self.nodes)
 
     @cached_property
     def node_size(self) -> int:
@@ -145,7 +102,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     @property
     def best_precision(self) -> str:
         """The usual training precision of the devices: bf16, else fp16, else fp32."""
-        have = [set(node.device.peak_flops) for node in self.nodes]
+        have = [set(device.peak_flops) for device in self.device_kinds]
         return next((p for p in ("bf16", "fp16") if all(p in flops for flops in have)), "fp32")
 
     @cached_property
@@ -153,9 +110,46 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         """Node index of each rank."""
         return tuple(i for i, node in enumerate(self.nodes) for _ in range(node.devices))
 
+    @cached_property
+    def device_of(self) -> tuple[Device, ...]:
+        """Device of each rank."""
+        return tuple(bank.device for node in self.nodes for bank in node.banks for _ in range(bank.devices))
+
+    @cached_property
+    def device_kinds(self) -> tuple[Device, ...]:
+        """The different devices, in rank order."""
+        found: list[Device] = []
+        for node in self.nodes:
+            found += [bank.device for bank in node.banks if bank.device not in found]
+        return tuple(found)
+
     def device(self, rank: int) -> Device:
         """The device of a rank."""
-        return self.nodes[self.node_of[rank]].device
+        return self.device_of[rank]
+
+    def stage_devices(self, stage: int, depth: int) -> tuple[Device, ...]:
+        """The devices of a stage; equal ones of a node once."""
+        ranks = self.stage_ranks(stage, depth)
+        return tuple({id(device): device for device in self.device_of[ranks.start : ranks.stop]}.values())
+
+    def reordered(self, order: Sequence[int]) -> Cluster:
+        """The same machines with their nodes in another order, which its name then says.
+
+        Raises
+        ------
+        BadValue
+            If the order does not name every node once, from 0.
+        """
+        if sorted(order) != list(range(len(self.nodes))):
+            raise BadValue(
+                f"the order {','.join(map(str, order))} does not name each of the {len(self.nodes)} nodes once",
+                f"write the numbers 0 to {len(self.nodes) - 1} with commas, each once",
+            )
+        nodes = tuple(self.nodes[i] for i in order)
+        if nodes == self.nodes:
+            return self
+        name = f"{self.name} (nodes {','.join(map(str, order))})"
+        return msgspec.structs.replace(self, name=name, nodes=nodes)
 
     def stage_ranks(self, stage: int, depth: int) -> range:
         """Ranks of a stage: stages take equal, consecutive blocks of ranks."""
@@ -181,29 +175,6 @@ def _positive(value: float, title: str) -> None:
 # --- presets and files ------------------------------------------------------------------------------------------
 
 
-class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device kind of the catalogue with the links it usually comes with.
-
-    ``chip`` and ``form`` (sxm, pcie, ...) are what spellings of its name are matched against. ``domain`` is how many
-    devices NVLink joins where it reaches beyond hosts of ``node_size`` (72 in NVL72); ``inter`` is that of one host.
-    """
-
-    device: Device
-    link: Link
-    inter: Link
-    chip: str
-    form: str
-    node_size: int = 8
-    domain: int = 0
-    aliases: tuple[str, ...] = ()
-    price_per_device_hour: float | None = None
-
-    def between(self, devices: int) -> Link:
-        """The link between nodes of so many devices, which are several hosts where NVLink joins these."""
-        hosts = max(1.0, devices / self.node_size) if self.domain else 1.0
-        return msgspec.structs.replace(self.inter, bandwidth_Bps=self.inter.bandwidth_Bps * hosts)
-
-
 PRESETS = (
     "8xV100-32G",
     "2x4xTITANXp-12G",
@@ -220,32 +191,6 @@ PRESETS = (
 """Examples; any ``[NODESx]DEVICESxKIND`` with a kind of the catalogue works."""
 
 
-@cache
-def kinds() -> dict[str, Kind]:
-    """The device catalogue, by kind."""
-    import tomllib
-
-    text = resources.files("uniap_core").joinpath("catalogue/devices.toml").read_text()
-    return {name: _kind(name, dict(row)) for name, row in tomllib.loads(text).items()}
-
-
-def _kind(name: str, row: dict[str, Any]) -> Kind:
-    device = Device(
-        name=name,
-        memory_bytes=row.pop("memory_gib") * GIB,
-        peak_flops={precision: tera * 1e12 for precision, tera in row.pop("peak_tflops").items()},
-        memory_Bps=row.pop("memory_GBps") * 1e9,
-        matmul_ceiling=row.pop("matmul_ceiling"),
-        launch_s=row.pop("launch_us", 4.0) * 1e-6,
-        sms=row.pop("sms"),
-        generation=row.pop("generation"),
-        source=row.pop("source"),
-    )
-    for end in ("link", "inter"):
-        row[end] = Link(row[end]["kind"], row[end]["GBps"] * 1e9, row[end]["latency_us"] * 1e-6)
-    return msgspec.convert({"device": device, **row}, Kind)
-
-
 def preset(name: str) -> Cluster:
     """The cluster that a preset name describes.
 
@@ -260,12 +205,12 @@ def preset(name: str) -> Cluster:
         If the name does not parse or the kind is not in the catalogue.
     """
     match = re.fullmatch(r"(?:(\d+)x)?(\d+)x([A-Za-z].*)", name)
-    kind = _find_kind(match.group(3)) if match else None
-    if match is None or kind is None:
+    if match is None:
         raise UnknownName(
             f"there is no cluster named {name!r}",
-            f"write NODESxDEVICESxKIND with a kind of {', '.join(kinds())}, or name a TOML file",
+            "write NODESxDEVICESxKIND like 2x8xA100-40G with a kind of uniap clusters, or name a TOML file",
         )
+    kind = named(match.group(3), kinds(), f"cluster {name[:60]!r}")
     nodes, devices = int((match.group(1) or "1")[:12]), int(match.group(2)[:12])
     if nodes * devices > MOST_DEVICES:
         raise BadValue(f"cluster {name[:60]!r} has too many devices", f"give at most {MOST_DEVICES}")
@@ -274,13 +219,6 @@ def preset(name: str) -> Cluster:
     node = Node(kind.device, devices, kind.link)
     inter, price = kind.between(devices), kind.price_per_device_hour
     return Cluster(name=name, nodes=(node,) * nodes, inter=inter, price_per_device_hour=price)
-
-
-def _find_kind(word: str) -> Kind | None:
-    for name, kind in kinds().items():
-        if word.lower() in (name.lower(), *(alias.lower() for alias in kind.aliases)):
-            return kind
-    return None
 
 
 def load(name: str) -> Cluster:
@@ -298,22 +236,49 @@ def load(name: str) -> Cluster:
     return preset(name)
 
 
-class NodeTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A ``[[nodes]]`` table of a cluster file."""
+class DeviceTable(msgspec.Struct, forbid_unknown_fields=True):
+    """An entry of ``devices`` in a ``[[nodes]]`` table whose devices are of several kinds."""
 
     kind: str
-    devices: Degree
+    count: Degree = 1
+    memory_gib: Positive | None = None
+
+
+class NodeTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A ``[[nodes]]`` table of a cluster file: ``kind`` and how many, or a list of those."""
+
+    devices: Degree | list[DeviceTable]
+    kind: str | None = None
     count: Degree = 1
     link_GBps: Positive | None = None
     link_latency_us: Amount | None = None
     memory_gib: Positive | None = None
 
+    def entries(self) -> list[DeviceTable]:
+        """Its devices by kind, in rank order.
+
+        Raises
+        ------
+        BadValue
+            If it gives a kind twice or none.
+        """
+        several = isinstance(self.devices, list)
+        if several == (self.kind is not None) or not self.devices:
+            raise BadValue(
+                "a [[nodes]] table gives the kinds of its devices twice, or none",
+                'write kind = "A100-80G", devices = 8, or devices = [{kind = "A100-80G", count = 1}, ...]',
+            )
+        if isinstance(self.devices, list):
+            return [msgspec.structs.replace(e, memory_gib=e.memory_gib or self.memory_gib) for e in self.devices]
+        return [DeviceTable(self.kind or "", self.devices, self.memory_gib)]
+
 
 class ClusterTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A cluster file: ``name``, ``[[nodes]]``, and optionally the link between nodes and a price."""
+    """A cluster file: ``name``, ``[[nodes]]``, and optionally own ``[[kinds]]``, the link between nodes and a price."""
 
     name: str
     nodes: list[NodeTable]
+    kinds: list[kind_tables.KindTable] = []
     inter_GBps: Positive | None = None
     inter_latency_us: Amount | None = None
     price_per_device_hour: Amount | None = None
@@ -346,22 +311,40 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
         if isinstance(error, msgspec.ValidationError):
             raise BadFile(f"{origin}: {error}", "correct that field; docs/formats.md lists them") from None
         raise BadFile(f"{origin} is not TOML: {error}", "correct the syntax") from None
-    if sum(row.devices * row.count for row in table.nodes) > MOST_DEVICES:
+    if sum(entry.count * row.count for row in table.nodes for entry in row.entries()) > MOST_DEVICES:
         raise BadValue(f"{origin} has too many devices", f"give at most {MOST_DEVICES}")
+    known = {**kinds(), **{name: kind_of(name, row) for name, row in kind_tables.own(table.kinds).items()}}
     nodes: list[Node] = []
-    inter: Link | None = None
+    inters: list[Link] = []
     for row in table.nodes:
-        kind = _find_kind(row.kind)
-        if kind is None:
-            raise UnknownName(f"{origin}: there is no device kind {row.kind!r}", f"known: {', '.join(kinds())}")
-        inter = inter or _changed(kind.inter, table.inter_GBps, table.inter_latency_us)
-        device = kind.device
-        if row.memory_gib is not None:
-            device = msgspec.structs.replace(device, memory_bytes=row.memory_gib * GIB)
-        nodes += [Node(device, row.devices, _changed(kind.link, row.link_GBps, row.link_latency_us))] * row.count
-    if inter is None:
+        node, found = _node(row, known, origin)
+        nodes += [node] * row.count
+        inters += found
+    if not inters:
         raise BadFile(f"{origin} lists no nodes", "add a [[nodes]] table with kind and devices")
+    # What joins unequal nodes is as fast as the slowest of them.
+    inter = _changed(_slowest(inters), table.inter_GBps, table.inter_latency_us)
     return Cluster(name=table.name, nodes=tuple(nodes), inter=inter, price_per_device_hour=table.price_per_device_hour)
+
+
+def _node(row: NodeTable, known: dict[str, Kind], origin: str) -> tuple[Node, list[Link]]:
+    """A node, and the links that its kinds usually have to other nodes."""
+    banks, links, inters = [], [], []
+    for entry in row.entries():
+        kind = named(entry.kind, known, origin)
+        device = kind.device
+        if entry.memory_gib is not None:
+            device = msgspec.structs.replace(device, memory_bytes=entry.memory_gib * GIB)
+        banks.append(Bank(device, entry.count))
+        links.append(kind.link)
+        inters.append(kind.inter)
+    link = _changed(_slowest(links), row.link_GBps, row.link_latency_us)
+    node = Node(banks[0].device, sum(bank.devices for bank in banks), link, tuple(banks[1:]) or UNSET)
+    return node, inters
+
+
+def _slowest(links: Sequence[Link]) -> Link:
+    return min(links, key=lambda link: (link.bandwidth_Bps, -link.latency_s))
 
 
 def _changed(link: Link, gigabytes: float | None, microseconds: float | None) -> Link:

@@ -76,6 +76,12 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         which gathers them (Narayanan et al. 2021, section 4.1; Megatron-LM without sequence parallelism, DeepSpeed).
     dropout
         Whether dropout is on (masks are stashed, kernels run).
+    system
+        The software that was asked for by name (:mod:`uniap_core.system`); what it does is in the other fields.
+    vocabulary_multiple
+        What each tensor-parallel rank's part of a vocabulary is padded to a multiple of.
+    buckets_bytes
+        Bytes that the software keeps for reducing gradients under zero1 and zero2.
     """
 
     global_batch: int
@@ -88,6 +94,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tensor_overlap: Literal["none", "backward", "all"] = "none"
     scatter_gather: bool = False
     dropout: bool = False
+    system: str = ""
+    vocabulary_multiple: int = 1
+    buckets_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         for word, given, known in (

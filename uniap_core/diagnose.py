@@ -34,7 +34,8 @@ class Shortage:
     needed_bytes, available_bytes
         What the stage needs at the least, reserve included, and what a device has.
     certain
-        True if it proves the candidate infeasible: a layer fits nowhere, or the order of layers is the only one.
+        True if it proves the candidate infeasible: a layer fits nowhere, all layers together are too large for all
+        stages, or the order of layers is the only one.
     """
 
     pp: int
@@ -53,6 +54,7 @@ class Shortage:
     def sentence(self) -> str:
         """The shortage in words."""
         who = f"layer {self.layer} alone" if self.layer else f"stage {self.stage} of {self.pp}"
+        who = who if self.certain else f"in the order of the layers {who}"
         lack = self.needed_bytes - self.available_bytes
         return (
             f"{who} needs at least {_gib(self.needed_bytes)} per device and there are "
@@ -87,7 +89,9 @@ def shortage(problem: Problem) -> Shortage | None:
         problem.layers[order[first]].name if end - first == 1 else "",
         stage.reserved_bytes + float(smallest[i, first:end].sum()),
         stage.memory_bytes,
-        certain=bool(fits_nowhere.any()) or _only_one_order(problem),
+        certain=bool(fits_nowhere.any())
+        or bool(smallest.min(axis=0).sum() > budgets.clip(min=0.0).sum())
+        or _only_one_order(problem),
     )
 
 

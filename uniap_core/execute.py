@@ -87,7 +87,7 @@ class ExecutorPlugin:
     ``express(plan) -> list of reasons`` says why it could not run a plan as it stands; without it the capability
     decides. ``fit(graph, cluster, training, schedule) -> sets of pins`` says before the search what it can run of this
     very model: alternative sets, each of them added to each of the capability's regimes. It raises ``Inexpressible``
-    if it can run nothing of it.
+    if it can run nothing of it. ``system`` names its software (:mod:`uniap_core.system`), which decides prices.
     """
 
     name: str
@@ -98,6 +98,7 @@ class ExecutorPlugin:
     export: str = ""
     express: str = ""
     fit: str = ""
+    system: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
 

@@ -124,6 +124,25 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
             return self.outer
         return self.inner if self.split in ("column", "row") else 0
 
+    def key_heads(self, tp: int) -> int:
+        """Heads of keys and values that ``tp`` ranks hold together: at least one each, fewer are repeated."""
+        return max(self.kv_heads or self.heads, tp)
+
+    def misfit(self, tp: int) -> str:
+        """Why tensor parallelism of a degree cannot divide attention's heads, or an empty string.
+
+        Key heads are a multiple or a divisor of the degree: fewer are repeated on the ranks that share one (Megatron
+        Core, transformer_config.py and attention.py).
+        """
+        if self.kind != "attention" or self.split != "heads":
+            return ""
+        keys = self.kv_heads or self.heads
+        if self.heads % tp:
+            return f"{self.heads} heads of {self.name} do not divide by tp {tp}"
+        if keys % tp and tp % keys:
+            return f"{keys} key heads of {self.name} do not divide by tp {tp}, nor it by them"
+        return ""
+
     def flops(self, batch: float, sequence: int) -> float:
         """Floating-point operations of one forward pass (a multiply-add is two; attention counted in full)."""
         rows = batch * self.rows.at(sequence)

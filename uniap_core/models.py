@@ -21,10 +21,11 @@ Kernels = Literal["eager", "fused"]
 
 
 class Hyperparameters(NamedTuple):
-    """A transformer as tables of runs describe it; 0 is unknown.
+    """A transformer as tables of runs describe it; 0, ``None`` and an empty word are unknown.
 
-    ``head_size`` 0 is hidden / heads; ``ffn`` is that of one expert where there are ``experts``, of which a token
-    visits ``top_k``.
+    ``head_size`` 0 is hidden / heads. A token visits ``top_k`` of ``experts`` (1: a dense model), each ``moe_ffn``
+    wide, and all ``shared_experts``; the first ``dense_layers`` have an MLP of ``ffn`` instead. Where ``moe_ffn`` is
+    unknown, ``ffn`` is that of an expert. ``family`` is a word of the plugin that builds it.
     """
 
     layers: int = 0
@@ -37,6 +38,10 @@ class Hyperparameters(NamedTuple):
     head_size: int = 0
     experts: int = 0
     top_k: int = 0
+    moe_ffn: int = 0
+    shared_experts: int | None = None
+    dense_layers: int | None = None
+    family: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,8 @@ class ModelPlugin:
     from_hyperparameters
         ``(name, Hyperparameters, notes, granule, kernels) -> ModelGraph``, see :func:`from_hyperparameters`; ``None``
         for models that are not its own.
+    kernels
+        ``(graph, kernels) -> ModelGraph``: the same model with other kernels; ``None`` for graphs that are not its own.
     profile
         ``(graph, device, path, emit, *, tp, samples, precision, ranks, links) -> Profile``, if it measures layers.
     """
@@ -72,6 +79,7 @@ class ModelPlugin:
     trace: str = ""
     published: str = ""
     from_hyperparameters: str = ""
+    kernels: str = ""
     profile: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
@@ -231,6 +239,17 @@ def from_hyperparameters(
         if graph is not None:
             return graph
     raise UnknownName(f"no plugin builds {name!r} from hyper-parameters", "plan it as a graph of its own")
+
+
+def with_kernels(graph: ModelGraph, kernels: Kernels) -> ModelGraph:
+    """A model with these kernels of norms, rotary embeddings and activations; as it is where nobody can build them."""
+    if graph.architecture.get("kernels", kernels) == kernels:
+        return graph
+    for build in _declared("kernels"):
+        built: ModelGraph | None = build(graph, kernels)
+        if built is not None:
+            return built
+    return graph
 
 
 def profiler() -> Callable[..., Any]:

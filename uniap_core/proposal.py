@@ -64,7 +64,10 @@ class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Time per iteration and what it is made of (seconds): ``stages + transfers + steady = iteration_time_s``."""
+    """Time per iteration and what it is made of (seconds): ``stages + transfers + steady = iteration_time_s``.
+
+    ``tokens_per_s`` is ``None`` for a model in which nothing grows with a sequence.
+    """
 
     iteration_time_s: float
     stages_s: float
@@ -72,7 +75,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     steady_s: float
     cross_s: tuple[float, ...]
     samples_per_s: float
-    tokens_per_s: float
+    tokens_per_s: float | None
 
 
 class Hashes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -206,7 +209,7 @@ def propose(
         steady_s=problem.objective.peak * max(value.rank_s + value.cross_s),
         cross_s=value.cross_s,
         samples_per_s=samples,
-        tokens_per_s=samples * graph.sequence,
+        tokens_per_s=samples * graph.sequence if graph.counts_positions else None,
     )
     return Proposal(
         model=graph,

@@ -37,9 +37,12 @@ class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     dropout: bool = False
     states: States | UnsetType = UNSET
     loss: Loss | UnsetType = UNSET
+    system: str | UnsetType = UNSET
+    vocabulary_multiple: int | UnsetType = UNSET
+    buckets_bytes: float | UnsetType = UNSET
 
 
-LATER = {"states": "mixed", "loss": "whole"}
+LATER = {"states": "mixed", "loss": "whole", "system": "", "vocabulary_multiple": 1, "buckets_bytes": 0.0}
 """Fields of a training that came later, and what they mean where they are left out."""
 
 

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from uniap_core.errors import BadValue, UnknownName
 from uniap_core.graph import ModelGraph
+from uniap_core.models import Kernels
 
 from .operators import KERNELS
 
@@ -61,7 +62,9 @@ def _entries() -> tuple[Entry, ...]:
     gpt2, gpt3 = "Radford et al. 2019", "Brown et al. 2020"
     huge = {"layers": 32, "hidden": 1280, "heads": 16}
 
-    def llama(name: str, layers: int, hidden: int, heads: int, ffn: int, count: str, source: str, **more: int) -> Entry:
+    def llama(
+        name: str, layers: int, hidden: int, heads: int, ffn: int, count: str, source: str, **more: float
+    ) -> Entry:
         sizes = {"layers": layers, "hidden": hidden, "heads": heads, "ffn": ffn, "sequence": 2048} | more
         return Entry(name, "llama", sizes, count, source)
 
@@ -69,7 +72,8 @@ def _entries() -> tuple[Entry, ...]:
         sizes = {"layers": layers, "hidden": hidden, "heads": heads, "sequence": positions}
         return Entry(name, "gpt", sizes, count, source)
 
-    third = {"kv_heads": 8, "vocab": 128256, "sequence": 8192}
+    second = {"sequence": 4096, "norm_eps": 1e-5}
+    third = {"kv_heads": 8, "vocab": 128256, "sequence": 8192, "rotary_base": 500000, "norm_eps": 1e-5}
     return (
         Entry("bert-huge", "bert", huge, "672 M", uniap),
         Entry("bert-large", "bert", {"layers": 24, "hidden": 1024, "heads": 16}, "340 M", "Devlin et al. 2019"),
@@ -91,9 +95,9 @@ def _entries() -> tuple[Entry, ...]:
         ),
         llama("llama-7b", 32, 4096, 32, 11008, "6.7 B", llama1),
         llama("llama-13b", 40, 5120, 40, 13824, "13.0 B", llama1),
-        llama("llama2-7b", 32, 4096, 32, 11008, "6.7 B", llama2, sequence=4096),
-        llama("llama2-13b", 40, 5120, 40, 13824, "13.0 B", llama2, sequence=4096),
-        llama("llama2-70b", 80, 8192, 64, 28672, "69 B", llama2, kv_heads=8, sequence=4096),
+        llama("llama2-7b", 32, 4096, 32, 11008, "6.7 B", llama2, **second),
+        llama("llama2-13b", 40, 5120, 40, 13824, "13.0 B", llama2, **second),
+        llama("llama2-70b", 80, 8192, 64, 28672, "69 B", llama2, kv_heads=8, **second),
         llama("llama3-8b", 32, 4096, 32, 14336, "8 B", llama3, **third),
         llama("llama3-70b", 80, 8192, 64, 28672, "70.6 B", llama3, **third),
         llama("llama3-405b", 126, 16384, 128, 53248, "405 B", llama3, **third),
@@ -172,6 +176,19 @@ def build(name: str, sequence: int | None = None) -> ModelGraph:
     return structs.replace(graph, source=f"zoo:{name}")
 
 
+def with_kernels(graph: ModelGraph, kernels: Kernels) -> ModelGraph | None:
+    """A graph of the zoo with other kernels, or ``None`` for others and for models whose name says the kernels."""
+    if not graph.source.startswith("zoo:") or "kernels=" in graph.source:
+        return None
+    family = str(graph.architecture["family"])
+    known = dict(graph.architecture) | {"kernels": kernels, "sequence": graph.sequence}
+    known["positions_learned"] = known.get("positions", 0)
+    built: ModelGraph = _builder(family)(
+        **{key: known[key] for key in _signature(family) if key in known}, name=graph.name
+    )
+    return structs.replace(built, source=graph.source)
+
+
 def positions_learned(family: str, parameters: dict[str, Any]) -> int:
     """Entries of a named model's position table, which a longer sequence must not stretch."""
     default = {"bert": 512}.get(family, 1024)
@@ -221,12 +238,16 @@ def _value(family: str, key: str, text: str, parameter: inspect.Parameter) -> An
     try:
         if kind == "int":
             return _bounded(family, key, int(text))
+        if kind == "float":
+            return float(text)
         if kind == "bool":
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         if kind.startswith("tuple"):
             return tuple(_bounded(family, key, int(part)) for part in text.split("/"))
     except (ValueError, KeyError):
-        shape = {"int": "a whole number", "bool": "true or false"}.get(kind, "whole numbers like 2/2/6/2")
+        shape = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+            kind, "whole numbers like 2/2/6/2"
+        )
         raise BadValue(f"{family}: {key}={text} is not {shape}", f"write {key} as {shape}") from None
     return text
 

@@ -20,6 +20,8 @@ def llama(
     sequence: int = 2048,
     head_size: int = 0,
     tied: bool = False,
+    rotary_base: int = 10000,
+    norm_eps: float = 1e-6,
     kernels: Kernels = "eager",
     name: str = "llama",
 ) -> ModelGraph:
@@ -35,6 +37,8 @@ def llama(
         Positions per sample.
     tied
         Whether the output projection shares the embedding table.
+    rotary_base, norm_eps
+        Base of rotary positions and epsilon of the norms; they change no cost, and are recorded for exporters.
     kernels
         ``eager`` or ``fused`` (see :mod:`uniap_zoo.operators`).
 
@@ -81,6 +85,9 @@ def llama(
             "activation": "swiglu",
             "norm": "rms",
             "kernels": kernels,
+            # As the family has them (uniap_core.architecture), they are not repeated: graphs keep their hash.
+            **({"rotary_base": rotary_base} if rotary_base != 10000 else {}),
+            **({"norm_eps": norm_eps} if norm_eps != 1e-6 else {}),
         },
     )
 

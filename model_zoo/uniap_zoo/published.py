@@ -40,6 +40,12 @@ KNOWN = {
     "gemma-7b": Hyperparameters(28, 3072, 16, 16, 24576, 256000, head_size=256),
     "gemma2-9b": Hyperparameters(42, 3584, 16, 8, 14336, 256000, head_size=256),
     "gemma2-27b": Hyperparameters(46, 4608, 32, 16, 36864, 256000, head_size=128),
+    "gemma3-4b": Hyperparameters(34, 2560, 8, 4, 10240, 262208, head_size=256),
+    "gemma3-12b": Hyperparameters(48, 3840, 16, 8, 15360, 262208, head_size=256),
+    "gemma3-27b": Hyperparameters(62, 5376, 32, 16, 21504, 262208, head_size=128),
+    "glm-4.5-air": Hyperparameters(46, 4096, 96, 8, 10944, 151552, 0, 128, 128, 8, 1408, 1, 1),
+    "glm-4.5": Hyperparameters(92, 5120, 96, 8, 12288, 151552, 0, 128, 160, 8, 1536, 1, 3),
+    "smollm3-3b": Hyperparameters(36, 2048, 16, 4, 11008, 128256),
     "phi3-mini": Hyperparameters(32, 3072, 32, 32, 8192, 32064),
     "phi4": Hyperparameters(40, 5120, 40, 10, 17920, 100352),
     "yi-6b": Hyperparameters(32, 4096, 32, 4, 11008, 64000),
@@ -105,7 +111,8 @@ def sizes_of(name: str) -> Hyperparameters:
     if name in KNOWN:
         return KNOWN[name]
     known = catalogue.build(name, None).architecture
-    fields = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "experts", "top_k")
-    values = {field: int(known.get(field, 0)) for field in fields}
-    values["layers"] += int(known.get("decoder_layers", 0))
-    return Hyperparameters(**values)
+    fields = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab")
+    layers, hidden, heads, kv_heads, ffn, vocab = (int(known.get(field, 0)) for field in fields)
+    layers += int(known.get("decoder_layers", 0))
+    experts, top_k = int(known.get("experts", 0)), int(known.get("top_k", 0))
+    return Hyperparameters(layers, hidden, heads, kv_heads, ffn, vocab, experts=experts, top_k=top_k)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from uniap_core.profile import Profile
     from uniap_core.search import Sweep
     from uniap_core.solve.result import Result
+    from uniap_core.system import Attention
     from uniap_core.verify.verdict import Verdict
 
     __version__: str
@@ -49,6 +50,8 @@ def plan(
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,
+    system: str | None = None,
+    attention: Attention | None = None,
     pins: Sequence[str] = (),
     top: int = 1,
     time_limit: float | None = None,
@@ -81,7 +84,11 @@ def plan(
     profile
         Measurements of ``uniap profile``, or their file.
     executor
-        Narrow the plan to what this executor can run.
+        Narrow the plan to what this executor can run; its software is what is priced.
+    system
+        Price other software: megatron, nemo, deepspeed, fsdp, torchtitan, ... (as estimate's column of that name).
+    attention
+        ``eager`` or ``fused`` (default: what the software does; of traced models, what was traced).
     pins
         What is fixed: ``"pp=4"``, ``"tp<=4"``, ``"layers.0-15:recompute=full"``, ``"uniform"``.
     top
@@ -125,6 +132,8 @@ def plan(
         cost_model=cost_model,
         profile=profile,
         executor=executor,
+        system=system,
+        attention=attention,
         pins=pins,
         top=top,
         time_limit=time_limit,
@@ -151,6 +160,8 @@ def problem(
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,
+    system: str | None = None,
+    attention: Attention | None = None,
     pins: Sequence[str] = (),
 ) -> Problem:
     """The cost tables of one candidate as a problem, for any solver (parameters as for :func:`plan`)."""
@@ -171,6 +182,8 @@ def problem(
         cost_model=cost_model,
         profile=profile,
         executor=executor,
+        system=system,
+        attention=attention,
         pins=pins,
     )
     candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)

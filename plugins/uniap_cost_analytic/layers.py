@@ -9,7 +9,7 @@ from uniap_core.api import Operator, Strategy, Training
 from .constants import Constants
 from .kernels import Cut, Engine, work
 from .links import Group, collective_s
-from .memory import Recipe, local_parameters, recomputes
+from .memory import Recipe, gathered_width, local_parameters, recomputes
 
 BLEND = 3
 """Exponent of the soft maximum of device time and host time: neither is ever quite in step with the other."""
@@ -121,6 +121,13 @@ def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants)
             backward += collective_s("reduce_scatter", size, group, constants)
         else:
             backward += collective_s("all_reduce", size, group, constants)
+    if gathered := gathered_width(op, cut.tp):
+        # Products of queries, keys and values are split through the heads, put together, and each rank takes its own
+        # (Megatron Core, attention.py, ``get_query_key_value_tensors``).
+        size = rows * gathered * e.element_bytes
+        issued += 1
+        forward += collective_s("all_gather", size, group, constants)
+        backward += collective_s("reduce_scatter", size, group, constants)
     if op.kind == "loss" and op.split == "vocab":
         # Vocabulary-parallel cross-entropy: maximum, sum and target, one float per row each.
         forward += 3 * collective_s("all_reduce", rows * 4, group, constants)
@@ -139,7 +146,8 @@ def _context_and_experts(
     e = place.engine
     rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
     if op.kind == "attention" and cut.cp > 1:
-        width = 2 * (op.kv_heads or op.heads) * op.inner * op.count / (cut.tp if op.split == "heads" else 1)
+        heads = op.key_heads(cut.tp) / cut.tp if op.split == "heads" else op.kv_heads or op.heads
+        width = 2 * heads * op.inner * op.count
         size = cut.samples * op.keys.at(cut.sequence) * width * e.element_bytes
         passed = collective_s("all_gather", size, place.context, constants)
         return exposed_s(passed, attention_s, constants), exposed_s(2 * passed, 2.5 * attention_s, constants)

@@ -114,6 +114,20 @@ def _shared(counts: tuple[float, float], each: float, parts: tuple[int, int]) ->
     return sum((count * each / part for count, part in zip(counts, parts, strict=True)), 0.0)
 
 
+def repeated_width(op: Operator, tp: int) -> int:
+    """Elements per row of keys and values that all ranks keep beside one copy of each, where heads are repeated."""
+    return 2 * (op.key_heads(tp) - (op.kv_heads or op.heads)) * op.inner if _shares_keys(op, tp) else 0
+
+
+def gathered_width(op: Operator, tp: int) -> int:
+    """Elements per row of queries, keys and values that are gathered where several ranks share a key head."""
+    return (op.heads + 2 * (op.kv_heads or op.heads)) * op.inner if _shares_keys(op, tp) else 0
+
+
+def _shares_keys(op: Operator, tp: int) -> bool:
+    return op.kind == "attention" and op.split == "heads" and (op.kv_heads or op.heads) < tp
+
+
 def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) -> float:
     """Bytes that one operator keeps for backward on one device, per micro-batch.
 
@@ -128,6 +142,7 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
             continue
         share = cut.tp if saved.split or cut.sequence_parallel else 1
         total += rows * saved.width * (saved.bytes or element) / share
+    total += rows * repeated_width(op, cut.tp) * element / cut.tp
     if op.kind == "attention" and not training.flash_attention and not selective:
         heads = op.heads / (cut.tp if op.split == "heads" else 1)
         total += rows * heads * op.keys.at(cut.sequence) * (element + training.dropout * (element + 1))
@@ -202,6 +217,7 @@ def transient_bytes(
             # Under sequence parallelism the whole input is gathered, and its gradient whole before it is scattered.
             gathered = rows * op.inner * element if op.entry and cut.sequence_parallel else 0.0
             running = max(running, passes * (rows * width * element / share + gathered))
+        running = max(running, passes * rows * gathered_width(op, cut.tp) * element)
     if backward and recomputes(operators) and strategy.recompute != "none":
         again = sum(
             saved_bytes(op, cut, training, selective=False)

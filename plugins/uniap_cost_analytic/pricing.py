@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from uniap_core.api import (
@@ -40,6 +41,7 @@ from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
 from .memory import local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+from .vocabulary import padded
 
 CONTEXT_BYTES = 1.5 * 2**30
 """CUDA context, cuBLAS workspaces and NCCL buffers: outside the allocator (nvidia-smi minus reserved)."""
@@ -122,7 +124,7 @@ class Pricing:
         self.training = candidate.training
         self.recipe = recipe(self.training)
         self.override = constants or {}
-        self.sites = _sites(cluster, candidate.pp)
+        self.sites = _sites(cluster, candidate.pp, self._slowest)
         self.ranks = cluster.devices // candidate.pp
         self.options = space.strategies(self.ranks, cluster.node_size)
         if not self.options:
@@ -141,6 +143,12 @@ class Pricing:
     def constants(self, device: Device) -> Constants:
         """The constants of a device's generation."""
         return self.override.get(device.generation) or constants_of(device.generation)
+
+    def _slowest(self, devices: tuple[Device, ...]) -> Device:
+        """The device that holds the others of its stage up: the slowest engine, at the slowest memory among them."""
+        slowest = min(devices, key=lambda d: engine(d, self.training, self.constants(d)).linear_flops)
+        memory_Bps = min(d.memory_Bps for d in devices)
+        return slowest if slowest.memory_Bps == memory_Bps else msgspec.structs.replace(slowest, memory_Bps=memory_Bps)
 
     def place(self, site: int, strategy: Strategy) -> Place:
         """The device and the groups of a strategy on a stage."""
@@ -164,12 +172,18 @@ class Pricing:
 
     def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
         """One pass of a layer in each direction on one device of a stage."""
-        operators = tuple(op for op in layer.operators if active(op, self.training))
+        operators = self.operators(layer, cut.tp)
         return layout_costs(operators, cut, place, self.training, self.constants(self.sites[site].device))
+
+    def operators(self, layer: Layer, tp: int) -> tuple[Operator, ...]:
+        """The operators of a layer that run, vocabularies padded."""
+        running = tuple(op for op in layer.operators if active(op, self.training))
+        multiple = self.training.vocabulary_multiple
+        return padded(running, tp, multiple) if multiple > 1 else running
 
     def stash(self, layer: Layer, inputs: Inputs, strategy: Strategy) -> float:
         """Bytes that a layer stashes per micro-batch in flight."""
-        operators = tuple(op for op in layer.operators if active(op, self.training))
+        operators = self.operators(layer, strategy.tp)
         return stash_bytes(operators, inputs, self.cut(strategy), strategy, self.training)
 
     def reached(self, layer: Layer) -> bool:
@@ -195,7 +209,7 @@ class Pricing:
             replace(charged[kind], name=layer.name) for layer, kind in zip(self.graph.layers, kinds, strict=True)
         )
         memory = [
-            min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, self.candidate.pp))
+            min(device.memory_bytes for device in self.cluster.stage_devices(i, self.candidate.pp))
             for i in range(self.candidate.pp)
         ]
         return CostTables(
@@ -223,7 +237,6 @@ class Pricing:
                 + "; ".join(list(reasons)[:3]),
                 "allow other tensor, context or data parallel degrees, or change the batch or the micro-batches",
             )
-        operators = tuple(op for op in layer.operators if active(op, self.training))
         copies = self.candidate.pp > 1
         times = np.empty((3, len(self.sites), len(fitting)))
         parts = np.empty((5, len(self.sites), len(fitting)))
@@ -235,7 +248,7 @@ class Pricing:
                 if (i, cut) not in layouts:
                     layouts[i, cut] = self.layout(layer, i, cut, place)
                 priced = price_layer(
-                    operators,
+                    self.operators(layer, strategy.tp),
                     layouts[i, cut],
                     strategy,
                     place,
@@ -294,26 +307,26 @@ class Pricing:
         """Bytes by part (rows) and strategy."""
 
         def held(strategy: Strategy, *, frozen: bool) -> tuple[float, float]:
-            return local_parameters(layer.operators, strategy, copies=copies, frozen=frozen)
+            return local_parameters(self.operators(layer, strategy.tp), strategy, copies=copies, frozen=frozen)
 
         return np.array([state_bytes(held(s, frozen=True), held(s, frozen=False), s, self.recipe) for s in fitting]).T
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1
-        operators = tuple(op for op in layer.operators if active(op, self.training))
+        running = [self.operators(layer, s.tp) for s in fitting]
         return np.array(
             [
                 transient_bytes(
-                    operators,
+                    mine,
                     self.cut(s),
                     s,
-                    local_parameters(operators, s, copies=copies),
-                    local_parameters(operators, s, copies=copies, frozen=False),
+                    local_parameters(mine, s, copies=copies),
+                    local_parameters(mine, s, copies=copies, frozen=False),
                     self.recipe,
                     self.training,
                     backward=self.reached(layer),
                 )
-                for s in fitting
+                for mine, s in zip(running, fitting, strict=True)
             ]
         )
 
@@ -331,13 +344,15 @@ class Pricing:
         depth = self.candidate.pp
         parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
         for i in range(depth):
-            memory = min(node.device.memory_bytes for node in self.cluster.stage_nodes(i, depth))
+            memory = min(device.memory_bytes for device in self.cluster.stage_devices(i, depth))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
             parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
             parts["fragmentation"].append(FRAGMENTED * parts["workspace"][-1])
             parts["margin"].append(MARGIN_SHARE * memory)
+        if self.training.buckets_bytes:  # some strategies need them, and the reserve is that of all
+            parts["buckets"] = [self.training.buckets_bytes] * depth
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}
 
     def _charged(self, priced: PricedLayer, end: str, workspace: tuple[float, ...]) -> LayerCosts:
@@ -374,17 +389,11 @@ class Pricing:
         return tuple(edges)
 
 
-def _sites(cluster: Cluster, depth: int) -> tuple[Site, ...]:
+def _sites(cluster: Cluster, depth: int, slowest: Callable[[tuple[Device, ...]], Device]) -> tuple[Site, ...]:
     ranks = cluster.devices // depth
     if cluster.homogeneous and aligned(cluster, depth):
         return (Site(0, ranks, cluster.device(0)),)
-    return tuple(Site(i * ranks, ranks, _slowest(cluster, i, depth)) for i in range(depth))
-
-
-def _slowest(cluster: Cluster, stage: int, depth: int) -> Device:
-    """The device that holds the others of its stage up."""
-    found = {node.device.name: node.device for node in cluster.stage_nodes(stage, depth)}
-    return min(found.values(), key=lambda d: max(d.peak_flops.values()) * d.matmul_ceiling)
+    return tuple(Site(i * ranks, ranks, slowest(cluster.stage_devices(i, depth))) for i in range(depth))
 
 
 def _inputs(graph: ModelGraph) -> dict[str, Inputs]:
@@ -413,8 +422,8 @@ def _may_lie(end: str, stage: int, depth: int) -> bool:
 def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int) -> str:
     """Why a layer cannot use a strategy, or an empty string.
 
-    Heads, key-value heads and widths must divide by tp, experts by ep, the sequence by 2 cp (causal balance), the
-    micro-batch by dp; a vocabulary is padded.
+    Heads and widths must divide by tp, key heads too or divide it, experts by ep, the sequence by 2 cp (causal
+    balance), the micro-batch by dp; a vocabulary is padded.
     """
     if divide_batch(candidate, strategy) is None:
         return f"the micro-batch of {candidate.micro_batch} does not divide by dp {strategy.dp}"
@@ -425,8 +434,8 @@ def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int
             return f"width {width} of {op.name} does not divide by tp {tp}"
         if op.split == "row" and op.inner % tp:
             return f"width {op.inner} of {op.name} does not divide by tp {tp}"
-        if op.kind == "attention" and op.split == "heads" and (op.heads % tp or (op.kv_heads or op.heads) % tp):
-            return f"{op.heads} heads ({op.kv_heads or op.heads} of keys) of {op.name} do not divide by tp {tp}"
+        if reason := op.misfit(tp):
+            return reason
         if strategy.cp > 1 and (op.rows.per_position == 0 or sequence % (2 * strategy.cp)):
             return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
         if op.experts and op.experts % strategy.ep:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXECUTOR = ExecutorPlugin(
     name="fsdp",
+    system="PyTorch FSDP2",
     summary="stock torch: a strategy per layer, free cuts, GPipe and 1F1B, ZeRO 0 to 3, recompute, checkpoints",
     # Mixed precision with scaled losses (fp16) is not done here, and neither are context and expert parallelism.
     capability=Capability(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from uniap_core.api import Cluster, Inexpressible, ModelGraph, Plan, Training
+from uniap_core.api import Cluster, Inexpressible, ModelGraph, Plan, Training, divisors
 
 from .check import frozen, refusals
 from .models.names import FAMILIES, family_of, is_traced
+
+SPLIT = ("attention", "heads")
+"""Attention that tensor parallelism divides by heads."""
 
 
 def express(plan: Plan) -> list[str]:
@@ -28,7 +31,10 @@ def express(plan: Plan) -> list[str]:
 
 
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
-    """The pins under which a model can be run: no tensor parallelism in layers that are not known how to split.
+    """The pins under which a model can be run.
+
+    No tensor parallelism in layers that are not known how to split, nor of degrees that do not divide key heads, which
+    are not repeated here.
 
     Raises
     ------
@@ -37,15 +43,17 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     """
     for cause, fix in frozen(graph, training.precision):
         raise Inexpressible(f"the fsdp executor does not run {cause}", fix)
+    keys = {op.kv_heads or op.heads for x in graph.layers for op in x.operators if (op.kind, op.split) == SPLIT}
+    whole = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if any(count % tp for count in keys))
     if is_traced(graph):
-        pins = tuple(f"{layer}:tp=1" for layer in _unsplittable(graph))
+        pins = tuple(f"{layer}:tp=1" for layer in _unsplittable(graph)) + whole
         return ((*pins, "pp=1") if graph.without_backward else pins,)
     if not family_of(graph):
         raise Inexpressible(
             f"the fsdp executor has no torch model of the family {graph.family!r}",
             f"trace one (uniap trace hf:config.json), or use {', '.join(FAMILIES)}",
         )
-    return ((),)
+    return (whole,)
 
 
 def _unsplittable(graph: ModelGraph) -> list[str]:

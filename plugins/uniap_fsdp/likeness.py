@@ -4,26 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import Inexpressible, ModelGraph, Plan
+from uniap_core.api import ANY, SHAPES, Inexpressible, ModelGraph, Plan, Value, beyond, complete, idle, mistyped
 
 from .models.names import FAMILIES, LLAMAS, family_of, is_traced
+
+DROPOUTS: dict[str, tuple[Value, ...]] = dict.fromkeys(
+    ("attention_dropout", "hidden_dropout", "embedding_dropout"), ANY
+)
+"""They count in training with dropout alone, which is asked for apart."""
+
+STANDARD: dict[str, tuple[Value, ...]] = {
+    **dict.fromkeys((*SHAPES, "positions", "router_loss"), ANY),
+    **dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), (True,)),
+    "activation": ("gelu",),
+    "norm": ("layer",),
+    **DROPOUTS,
+}
+"""What GPT and BERT have in common."""
+
+READ: dict[str, dict[str, tuple[Value, ...]]] = {
+    # Values that Llama has no option for are refused where it is built (models/llama.py, unknown_settings).
+    "llama": {
+        "family": ("llama", *LLAMAS),
+        **dict.fromkeys((*SHAPES, "tied", "norm_eps", "qkv_bias", "out_bias", "mlp_bias"), ANY),
+        **dict.fromkeys(("rotary", "rotary_base", "rotary_factor", "rotary_low", "rotary_high"), ANY),
+        **dict.fromkeys(("rotary_positions", "sliding_window", "sliding_layers", "activation"), ANY),
+        **DROPOUTS,
+        "norm": ("rms", ""),
+        "qk_norm": ("", "head"),
+    },
+    "gpt": {"family": ("gpt",), "tied": ANY, "norm_eps": (1e-5,), **STANDARD},
+    "bert": {
+        "family": ("bert",),
+        "tied": (True,),
+        "norm_eps": (1e-12,),
+        "head_bias": (True,),
+        **STANDARD,
+        "next_sentence": (True,),
+    },
+    "t5": {
+        "family": ("t5",),
+        **dict.fromkeys((*SHAPES, "decoder_layers", "buckets", "positions"), ANY),
+        "tied": (True,),
+        "activation": ("relu",),
+        "norm": ("rms",),
+        "norm_eps": (1e-6,),
+        **DROPOUTS,
+    },
+}
+"""Entries of an architecture that the code here reads, by family, with the values that it can build."""
 
 
 def differences(plan: Plan) -> Iterator[str]:
     """Reasons why a script with the code here would not train a plan's model; none if it would.
 
-    A traced model is held against the code layer by layer and to the parameter; what parameters do not show (norms'
-    epsilons, rotary positions, windows) the code reads from the graph's architecture.
+    The model is held against the code layer by layer and to the parameter; what parameters do not show (norms'
+    epsilons, rotary positions, windows) the code reads from the graph's architecture, or it is a difference.
     """
     graph = plan.model
     if not family_of(graph):
         kind = graph.architecture.get("family", graph.family)
         yield f"there is none here for {kind}, only for {', '.join(dict.fromkeys((*FAMILIES, *LLAMAS)))}"
-    elif is_traced(graph):
-        if family_of(graph) == "llama" and "rotary" not in graph.architecture:
+    else:
+        if wrong := list(mistyped(graph.architecture)):
+            yield f"its architecture: {', '.join(wrong)}"
+            return
+        facts = complete({"family": graph.family, **graph.architecture})
+        yield from (f"the code here has no {entry}" for entry in beyond(facts, READ[family_of(graph)]))
+        yield from (f"its graph contradicts itself: {entry}" for entry in idle(facts))
+        if graph.family in FAMILIES and facts["family"] != graph.family:
+            yield f"its graph is of the family {graph.family}, and its architecture of {facts['family']}"
+        if is_traced(graph) and family_of(graph) == "llama" and "rotary" not in graph.architecture:
             yield "its graph, of an older trace, does not say its rotary positions"
         yield from _other_layers(graph)
-        if plan.training.dropout and _drops(graph):
+        if is_traced(graph) and plan.training.dropout and _drops(graph):
             yield "the code here has no dropout"
 
 

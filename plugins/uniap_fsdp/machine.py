@@ -58,12 +58,12 @@ def _check_cuda(world: int, folder: str) -> list[str]:
         return []
     nodes = -(-world // here)
     command = (
-        f"torchrun --nnodes={nodes} --nproc-per-node={here} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
+        f"torchrun --nnodes={nodes} --nproc-per-node={here} --node-rank=N --master-addr=HOST --master-port=29500 "
         f"-m uniap_fsdp.worker {folder}"
     )
     raise LaunchFailed(
         f"the plan needs {world} devices and this machine has {here}",
-        f"on each of {nodes} nodes that share this folder, run: {command}",
+        f"on each of {nodes} nodes that share this folder, N from 0 and HOST the address of node 0, run: {command}",
     )
 
 

@@ -42,7 +42,7 @@ SCRIPT = '''# {title}
 # From the plan {seal}.
 {note}"""Trains one model under one plan, predicted {seconds:.4g} s per iteration:
 
-    torchrun --nproc-per-node={devices} train.py --steps 100
+{start}
 """
 
 from __future__ import annotations
@@ -113,8 +113,7 @@ NOTES = {
 The model is this folder's own llama, with the sizes of {source} and its biases, norms and rotary positions.
 """,
     "": """
-The model is this folder's own {family}, with the sizes of {source}: other settings of that config (epsilons,
-activations) are those of runtime/models/{family}.py.
+The model is this folder's own {family}, with the sizes of {source}.
 """,
 }
 """What the head of a script says of a traced model, by family or for all others."""
@@ -175,7 +174,29 @@ def script(plan: Plan) -> str:
         optimizer=plan.training.optimizer,
         dropout=plan.training.dropout,
         devices=plan.cluster.devices,
+        start=start(plan),
     )
+
+
+def start(plan: Plan) -> str:
+    """How torchrun starts the script: once, or on every node with the node's number and its own devices.
+
+    Ranks are numbered along the nodes in the order of the plan's cluster.
+    """
+    counts = [node.devices for node in plan.cluster.nodes]
+    if len(counts) == 1:
+        return f"    torchrun --nproc-per-node={counts[0]} train.py --steps 100"
+    meet = "--master-addr=HOST --master-port=29500 train.py --steps 100"
+    if len(set(counts)) == 1:
+        ranks = f"--nnodes={len(counts)} --nproc-per-node={counts[0]} --node-rank=N"
+        return (
+            f"On each of {len(counts)} nodes, N from 0 and HOST the address of node 0:\n\n    torchrun {ranks} {meet}"
+        )
+    lines = [
+        f"    torchrun --nnodes={len(counts)} --nproc-per-node={count} --node-rank={n} {meet}"
+        for n, count in enumerate(counts)
+    ]
+    return "\n".join([f"On {len(counts)} nodes, one line each, with HOST the address of node 0:", "", *lines])
 
 
 def _table(rows: list[str]) -> str:

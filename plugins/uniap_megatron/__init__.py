@@ -12,6 +12,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 
 EXECUTOR = ExecutorPlugin(
     name="megatron",
+    system="Megatron Core",
     summary=f"launch script and arguments for stock Megatron-LM {MEGATRON} (export only)",
     capability=Capability(
         uniform=True,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 from uniap_core.api import Plan, line
 
-from .expressible import blocks
+from .expressible import blocks, flashes
 from .recompute import method
-
-VOCABULARY_MULTIPLE = 128
-"""Megatron-LM pads the vocabulary to a multiple of this times the tensor-parallel degree."""
+from .shape import Pairs, facts_of, model_arguments
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ def sections(plan: Plan) -> tuple[Section, ...]:
         ("batch", _batch(plan)),
         ("recomputation", iter(method(plan, blocks(plan)) or ())),
         ("data parallelism and precision", _data_parallel(plan)),
-        ("model", _model(plan)),
-        ("kernels, as priced (with Transformer Engine this line may go)", _kernels(plan)),
+        ("model", model_arguments(plan)),
+        ("kernels, as priced", _kernels(plan)),
     )
     listed = ((title, tuple(Argument(flag, value) for flag, value in pairs)) for title, pairs in rows)
     return tuple((title, arguments) for title, arguments in listed if arguments)
@@ -67,15 +64,6 @@ def layout(plan: Plan) -> str:
         runs = [(key, len(list(run))) for key, run in groupby(letters)]
         stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in runs))
     return "|".join(stages)
-
-
-def padded_vocabulary(plan: Plan) -> int:
-    """Rows of the embedding table as Megatron-LM makes it."""
-    multiple = VOCABULARY_MULTIPLE * plan.layers[0].strategy.tp
-    return -(-int(plan.model.architecture["vocab"]) // multiple) * multiple
-
-
-Pairs = Iterator[tuple[str, str]]
 
 
 def _parallelism(plan: Plan) -> Pairs:
@@ -120,37 +108,9 @@ def _data_parallel(plan: Plan) -> Pairs:
         yield "fp8-format", "hybrid"
 
 
-def _model(plan: Plan) -> Pairs:
-    shape = plan.model.architecture
-    yield "num-layers", str(shape["layers"])
-    yield "hidden-size", str(shape["hidden"])
-    yield "ffn-hidden-size", str(shape["ffn"])
-    yield "num-attention-heads", str(shape["heads"])
-    yield "kv-channels", str(shape["head_size"])
-    if shape["kv_heads"] != shape["heads"]:
-        yield "group-query-attention", ""
-        yield "num-query-groups", str(shape["kv_heads"])
-    yield "max-position-embeddings", str(max(int(shape.get("positions", 0)), plan.sequence))
-    yield "make-vocab-size-divisible-by", str(VOCABULARY_MULTIPLE)
-    if not shape["tied"]:
-        yield "untie-embeddings-and-output-weights", ""
-    if plan.model.family in ("llama", "mixtral"):
-        yield "position-embedding-type", "rope"
-        yield "normalization", "RMSNorm"
-        yield "swiglu", ""
-        yield "disable-bias-linear", ""
-    if plan.model.family == "mixtral":
-        yield "num-experts", str(shape["experts"])
-        yield "moe-router-topk", str(shape["top_k"])
-        yield "moe-grouped-gemm", ""
-        yield "moe-token-dispatcher-type", "alltoall"
-    if not plan.training.dropout:
-        yield "attention-dropout", "0.0"
-        yield "hidden-dropout", "0.0"
-    if not plan.training.flash_attention:
-        yield "attention-backend", "unfused"
-
-
 def _kernels(plan: Plan) -> Pairs:
-    if plan.model.family in ("llama", "mixtral") and plan.model.architecture.get("kernels") != "fused":
+    facts = facts_of(plan.model)
+    if facts["rotary"] != "none" and facts["kernels"] != "fused":
         yield "no-rope-fusion", ""
+    if not flashes(plan):
+        yield "attention-backend", "unfused"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
+from uniap_core.api import AXES, SHAPES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
 
 from . import FAMILIES, MEGATRON, PRECISIONS
-from .recompute import method, selective_shortage
+from .recompute import attention_shortage, method, selective_shortage
+from .shape import untold
+
+UNFUSED = ("maxwell", "pascal", "volta", "turing")
+"""Generations of devices below compute capability 8.0."""
 
 BLOCKS = ("decoder", "encoder")
 """Kinds of layers that are transformer layers to Megatron-LM."""
-
-ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
 
 
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
@@ -43,11 +45,21 @@ def blocks(plan: Plan) -> list[LayerPlan]:
     return [layer for layer in plan.layers if kinds[layer.name] in BLOCKS]
 
 
+def flashes(plan: Plan) -> bool:
+    """Whether attention can be fused: priced so, in 16 bits, on devices that Transformer Engine fuses it on.
+
+    It switches flash and cuDNN attention off below compute capability 8.0 (transformer_engine,
+    dot_product_attention/utils.py, ``get_attention_backend``), and has neither in fp32.
+    """
+    made = {node.device.generation for node in plan.cluster.nodes}
+    return plan.training.flash_attention and plan.precision in ("bf16", "fp16", "fp8") and not made & set(UNFUSED)
+
+
 def _model(graph: ModelGraph) -> Iterator[str]:
     if graph.family not in FAMILIES:
         yield f"Megatron-LM {MEGATRON} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
         return
-    lacking = [key for key in ARCHITECTURE if key not in graph.architecture]
+    lacking = [key for key in (*SHAPES, "tied") if key not in graph.architecture]
     if lacking:
         yield f"the graph of {graph.name} does not say its {', '.join(lacking)}"
         return
@@ -55,8 +67,7 @@ def _model(graph: ModelGraph) -> Iterator[str]:
     inner = kinds[1:-1]
     if kinds[0] != "embedding" or kinds[-1] != "head" or any(kind not in BLOCKS for kind in inner):
         yield f"{graph.name} is not an embedding, transformer layers and a head in a row"
-    elif len(inner) != graph.architecture["layers"]:
-        yield f"the graph of {graph.name} has {len(inner)} transformer layers and says {graph.architecture['layers']}"
+    yield from untold(graph)
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
@@ -75,6 +86,8 @@ def _strategies(plan: Plan) -> Iterator[str]:
         yield f"there are no experts in {plan.model.name} to be spread over ep {first.ep}"
     if plan.model.family == "mixtral" and first.tp > 1 and not first.sequence_parallel:
         yield "Megatron-LM refuses experts under tensor parallelism without sequence parallelism"
+    if first.cp > 1 and plan.model.architecture.get("sliding_window"):
+        yield "Megatron-LM's context parallelism passes keys on, which does not go with a sliding window"
     if plan.model.family == "bert" and first.cp > 1:
         yield "pretrain_bert.py has no context parallelism"
     if method(plan, blocks(plan)) is None:
@@ -83,6 +96,8 @@ def _strategies(plan: Plan) -> Iterator[str]:
             "the plan mixes otherwise"
         )
     yield from selective_shortage(plan, blocks(plan))
+    if plan.training.flash_attention and not flashes(plan):
+        yield from attention_shortage(plan, blocks(plan))
 
 
 def _schedule(plan: Plan) -> Iterator[str]:

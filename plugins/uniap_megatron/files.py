@@ -8,7 +8,9 @@ from pathlib import Path
 from uniap_core.api import Plan, line, write_text
 
 from . import MEGATRON
-from .arguments import layout, padded_vocabulary, sections
+from .arguments import layout, sections
+from .expressible import flashes
+from .shape import padded_vocabulary
 
 ARGUMENTS = "arguments.txt"
 LAUNCH = "launch.sh"
@@ -66,6 +68,10 @@ def summary(plan: Plan) -> list[str]:
             f"{stage.memory_bytes / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
         )
     lines.append(f"vocabulary {plan.model.architecture['vocab']}, padded to {padded_vocabulary(plan)}")
+    if plan.training.flash_attention and not flashes(plan):
+        lines.append("priced with fused attention, which these devices have not in this precision: expect longer")
+    if plan.model.family == "bert":
+        lines.append("Megatron-LM's BERT is pre-norm where the original is post-norm")
     return [*lines, f"plan {plan.seal}"]
 
 
@@ -77,6 +83,8 @@ def launch_script(plan: Plan) -> str:
         title=line(f"{plan.model.name} on {plan.cluster.name}: {layout(plan) if plan.pp > 1 else 'one stage'}"),
         nodes=len(plan.cluster.nodes),
         devices=plan.cluster.nodes[0].devices,
+        node_rank="${NODE_RANK:?set NODE_RANK}" if len(plan.cluster.nodes) > 1 else "0",
+        address="${MASTER_ADDR:?set MASTER_ADDR to node 0}" if len(plan.cluster.nodes) > 1 else "localhost",
         script="pretrain_bert.py" if bert else "pretrain_gpt.py",
         data=BERT_DATA if bert else GPT_DATA.format(ordinary=int(plan.model.architecture["vocab"]) - 1),
         arguments=ARGUMENTS,
@@ -111,11 +119,13 @@ data=(--data-path "${DATA_PATH:?set DATA_PATH}" --vocab-file "${VOCAB_FILE:?set 
 LAUNCH_TEMPLATE = """\
 #!/usr/bin/env bash
 # {title}
-# For stock Megatron-LM {tag}. Run on every node:
+# For stock Megatron-LM {tag} with Transformer Engine. Run on every node:
 #   MEGATRON=/path/to/Megatron-LM ./launch.sh [further Megatron-LM arguments]
 # Settings:
-#   NODE_RANK, MASTER_ADDR, MASTER_PORT   as torchrun needs them on several nodes
+#   NODE_RANK, MASTER_ADDR, MASTER_PORT   on several nodes: the node's number from 0, in the order of the plan's
+#                   cluster, and where node 0 listens
 #   STEPS, LR       iterations and learning rate
+#   EVAL_INTERVAL, EVAL_ITERS   iterations between evaluations, and of one (0: none)
 {data_help}\
 # What the plan decides is in {arguments}; do not repeat it here.
 set -euo pipefail
@@ -128,10 +138,10 @@ export CUDA_DEVICE_MAX_CONNECTIONS=1
 mapfile -t plan < <(grep -v -e '^#' -e '^$' "$here/{arguments}")
 {data}\
 run=(--train-iters="${{STEPS:-100}}" --lr="${{LR:-1e-4}}" --min-lr=0 --lr-decay-style=constant
-     --log-interval=1 --log-throughput)
+     --eval-interval="${{EVAL_INTERVAL:-1000}}" --eval-iters="${{EVAL_ITERS:-0}}" --log-interval=1 --log-throughput)
 
 cd "$MEGATRON"
-exec ${{TORCHRUN:-torchrun}} --nnodes={nodes} --nproc-per-node={devices} --node-rank="${{NODE_RANK:-0}}" \\
-    --master-addr="${{MASTER_ADDR:-localhost}}" --master-port="${{MASTER_PORT:-6000}}" \\
+exec ${{TORCHRUN:-torchrun}} --nnodes={nodes} --nproc-per-node={devices} --node-rank="{node_rank}" \\
+    --master-addr="{address}" --master-port="${{MASTER_PORT:-6000}}" \\
     {script} "${{plan[@]}}" "${{data[@]}}" "${{run[@]}}" "$@"
 """

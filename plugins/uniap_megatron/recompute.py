@@ -60,6 +60,42 @@ def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
             )
 
 
+def attention_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
+    """Stages where attention without a fused kernel would not fit, though the plan, priced with one, does.
+
+    It keeps the probabilities of every micro-batch in flight (Korthikanti et al. 2022, arXiv 2205.05198, equation 1).
+    """
+    graph = {layer.name: layer for layer in plan.model.layers}
+    for i, stage in enumerate(plan.stages):
+        mine = [layer for layer in blocks if layer.stage == i and layer.strategy.recompute == "none"]
+        kept = stage.in_flight * sum(_probability_bytes(plan, x.strategy, graph[x.name]) for x in mine)
+        if stage.memory_bytes + kept > stage.memory_limit_bytes:
+            yield (
+                f"attention is not fused here (compute capability below 8.0, or fp32), and keeps "
+                f"{kept / 2**30:.1f} GiB of probabilities more on stage {i} than was priced, "
+                f"{(stage.memory_bytes + kept) / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
+            )
+
+
+def _probability_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:
+    """Bytes per micro-batch and device of the probabilities of a layer's attention."""
+    samples = plan.global_batch / plan.micro_batches / chosen.dp
+    element = ELEMENT_BYTES.get(plan.precision, 4)
+    each = element + plan.training.dropout * (element + 1)
+    return sum(
+        samples
+        * op.rows.at(plan.sequence)
+        * op.count
+        * op.keys.at(plan.sequence)
+        * op.heads
+        / chosen.tp
+        / chosen.cp
+        * each
+        for op in layer.operators
+        if op.kind == "attention"
+    )
+
+
 def _kept_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:
     """Bytes per micro-batch and device that the plan's selective recomputation drops and Megatron-LM's keeps."""
     samples = plan.global_batch / plan.micro_batches / chosen.dp

@@ -50,7 +50,10 @@ def fold(events: list[Event]) -> tuple[list[Event], dict[int, int]]:
         steps = steps[:start] + body + [_named(step, names) for step in steps[end:]]
     if not renamed:
         return events, renamed
-    return [*before, *(event for ran, packs in steps for event in (ran, *packs))], renamed
+    folded: list[Event] = [*before]
+    for ran, packs in steps:
+        folded += [ran, *packs]
+    return folded, renamed
 
 
 def _steps(events: list[Event]) -> tuple[list[Packed], list[Step]]:

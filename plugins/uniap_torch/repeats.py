@@ -307,7 +307,7 @@ class _Call:
     def again(self, template: _Template, repeats: Repeats) -> Any:
         """Write a template down for this call, and return tensors like those that it returned."""
         recorder = self.recorder
-        keys = {name: key for key, name in self.names.items()}
+        keys: dict[Any, int] = {name: key for key, name in self.names.items()}
 
         def key(name: Any) -> int:
             if name not in keys:

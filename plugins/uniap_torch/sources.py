@@ -138,6 +138,12 @@ def hugging_face(path: str, sequence: int | None) -> Source:
         try:
             module = build(config)
         except Exception as error:  # whatever the model's own code raises for values it does not like
+            kernel = getattr(config, "_attn_implementation", None)
+            if kernel and "attention" in str(error).lower():
+                raise BadValue(
+                    f"{path}: attn_implementation {kernel!r} of the config does not build here: {_reason(error)}",
+                    "leave attn_implementation out of the config (plan --attention fused prices a fused kernel)",
+                ) from error
             raise BadValue(f"{path}: the model does not build: {_reason(error)}", "correct the config") from error
     if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = getattr(config, "pad_token_id", None) or 0
@@ -284,6 +290,7 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any] | None:
             "vocab_size": a["vocab"],
             "tie_word_embeddings": a["tied"],
         }
+        config |= {key: a[name] for key, name in LLAMA.items() if name in a}
         if family == "mixtral":
             config |= {"num_local_experts": a["experts"], "num_experts_per_tok": a["top_k"]}
         return config | {"model_type": family}
@@ -308,6 +315,9 @@ def config_of(architecture: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"model_type": "swin"} | picture | stages | sizes
     return None
 
+
+LLAMA = {"rope_theta": "rotary_base", "rms_norm_eps": "norm_eps"}
+"""Settings of Llama's config that the zoo records."""
 
 SWIN = {"depths": "depths", "num_heads": "stage_heads"}
 """Lists of Swin's config and what the zoo calls them."""

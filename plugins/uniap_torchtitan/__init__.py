@@ -15,6 +15,7 @@ GENERATIONS = ("volta", "turing", "ampere", "ada", "hopper", "blackwell", "cdna2
 
 EXECUTOR = ExecutorPlugin(
     name="torchtitan",
+    system="torchtitan",
     summary=f"launch script, flags and model configuration for torchtitan {TORCHTITAN} (export only)",
     capability=Capability(
         uniform=True,

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
+from uniap_core.api import (
+    ANY,
+    AXES,
+    SHAPES,
+    Cluster,
+    Inexpressible,
+    LayerPlan,
+    ModelGraph,
+    Plan,
+    Training,
+    Value,
+    beyond,
+    complete,
+    divisors,
+    idle,
+    mistyped,
+)
 
 from . import FAMILIES, GENERATIONS, PRECISIONS, TORCHTITAN
 
-ARCHITECTURE = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab", "tied")
+READ: dict[str, tuple[Value, ...]] = {
+    "family": FAMILIES,
+    **dict.fromkeys((*SHAPES, "tied", "norm_eps", "rotary_base"), ANY),
+    **dict.fromkeys(("rotary_factor", "rotary_low", "rotary_high", "rotary_positions"), ANY),
+    "rotary": ("default", "llama3"),
+    "activation": ("swiglu",),
+    "norm": ("rms",),
+}
+"""Entries of an architecture that the configuration module is written of, and the values that its Llama has."""
 
 
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The alternative sets of pins under which a model can be run.
 
     No pipeline for a tied model, in one by 1f1b a micro-batch for every stage, sharding as :func:`_sharding` says,
-    tensor parallel degrees that divide the sequence.
+    tensor parallel degrees that divide the sequence and the heads of keys.
 
     Raises
     ------
@@ -25,7 +49,7 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     reasons = list(_model(graph))
     if reasons:
         raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
-    always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp)
+    always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp or _keys(graph) % tp)
     alone = [("pp=1", "micro_batches=1"), ("pp=1", "dp=1"), ("pp=1", "sharding=zero3")]
     kept = ("sharding!=zero2", "sharding!=zero3")
     piped: list[tuple[str, ...]] = []
@@ -52,17 +76,38 @@ def blocks(plan: Plan) -> list[LayerPlan]:
     return [layer for layer in plan.layers if kinds[layer.name] == "decoder"]
 
 
+def facts_of(graph: ModelGraph) -> dict[str, Value]:
+    """The complete architecture of a graph."""
+    return complete({"family": graph.family, **graph.architecture})
+
+
+def _keys(graph: ModelGraph) -> int:
+    """Heads of keys and values."""
+    return int(facts_of(graph)["kv_heads"])
+
+
 def _model(graph: ModelGraph) -> Iterator[str]:
     if graph.family not in FAMILIES:
         yield f"torchtitan {TORCHTITAN} is exported for {', '.join(FAMILIES)}, not for the family {graph.family!r}"
         return
-    lacking = [key for key in ARCHITECTURE if key not in graph.architecture]
+    lacking = [key for key in (*SHAPES, "tied") if key not in graph.architecture]
     if lacking:
         yield f"the graph of {graph.name} does not say its {', '.join(lacking)}"
         return
     kinds = [layer.kind for layer in graph.layers]
     if kinds != ["embedding", *["decoder"] * int(graph.architecture["layers"]), "head"]:
-        yield f"{graph.name} is not an embedding, {graph.architecture['layers']} blocks and a head in a row"
+        yield f"{graph.name} is not an embedding, {graph.architecture['layers']} blocks (layers) and a head in a row"
+        return
+    facts = facts_of(graph)
+    if wrong := list(mistyped(facts)):
+        yield f"the architecture of {graph.name}: {', '.join(wrong)}"
+        return
+    dropouts = {name: 0.0 for name in facts if name.endswith("_dropout")}
+    told = [f"torchtitan's Llama has no {entry}" for entry in beyond(facts | dropouts, READ)]
+    told += [f"the graph of {graph.name} contradicts itself: {entry}" for entry in idle(facts)]
+    if facts["rotary"] == "llama3" and not (facts["rotary_positions"] and facts["rotary_high"]):
+        told.append(f"the graph of {graph.name} does not say its rotary_low, rotary_high and rotary_positions")
+    yield from told
 
 
 def _pipeline(plan: Plan) -> Iterator[str]:
@@ -79,6 +124,8 @@ def _strategies(plan: Plan) -> Iterator[str]:
         if len(values) > 1:
             yield f"torchtitan takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
     first = plan.layers[0].strategy
+    if _keys(plan.model) % first.tp:
+        yield f"{_keys(plan.model)} key heads do not divide by tp {first.tp}, and torchtitan does not repeat them"
     if first.sequence_parallel and plan.sequence % first.tp:
         yield f"the sequence of {plan.sequence} does not divide by tp {first.tp}, as its sequence parallelism needs"
 
@@ -113,7 +160,7 @@ def _recompute(plan: Plan) -> Iterator[str]:
 def _rest(plan: Plan) -> Iterator[str]:
     if plan.precision not in PRECISIONS:
         yield f"torchtitan trains in {' or '.join(PRECISIONS)}, not in {plan.precision}"
-    for name, made in {node.device.name: node.device.generation for node in plan.cluster.nodes}.items():
+    for name, made in {device.name: device.generation for device in plan.cluster.device_kinds}.items():
         if made and made not in GENERATIONS:
             yield f"Triton, which compiles torchtitan's attention, does not run on {name} ({made})"
     if plan.training.optimizer == "sgd":
@@ -125,7 +172,8 @@ def _rest(plan: Plan) -> Iterator[str]:
     if plan.training.scatter_gather and plan.pp > 1:
         yield "torchtitan sends activations between stages whole, not in parts that are gathered behind them"
     if plan.training.dropout:
-        yield "torchtitan's Llama has no dropout"
+        dropouts = [f"{name} {x}" for name, x in facts_of(plan.model).items() if name.endswith("_dropout") and x]
+        yield from (f"torchtitan's Llama has no {dropout}" for dropout in dropouts)
     sizes = sorted({node.devices for node in plan.cluster.nodes})
     if len(sizes) > 1:
         yield f"torchrun starts equally many ranks on every node; nodes here have {' or '.join(map(str, sizes))}"

@@ -76,6 +76,8 @@ def launch_script(plan: Plan) -> str:
         title=line(f"{plan.model.name} on {plan.cluster.name}, pp {plan.pp}, {plan.micro_batches} micro-batches"),
         nodes=len(plan.cluster.nodes),
         devices=plan.cluster.nodes[0].devices,
+        node_rank="${NODE_RANK:?set NODE_RANK}" if len(plan.cluster.nodes) > 1 else "0",
+        address="${MASTER_ADDR:?set MASTER_ADDR to node 0}" if len(plan.cluster.nodes) > 1 else "localhost",
         flags=FLAGS,
         module=MODULE,
         function=FUNCTION,
@@ -89,7 +91,8 @@ LAUNCH_TEMPLATE = """\
 # For stock torchtitan {version} (pip install torchtitan=={version}). Run on every node:
 #   ./launch.sh [further torchtitan flags]
 # Settings:
-#   MASTER_ADDR, MASTER_PORT   where the ranks meet, on several nodes
+#   NODE_RANK, MASTER_ADDR, MASTER_PORT   on several nodes: the node's number from 0, in the order of the plan's
+#                   cluster, and where node 0 listens
 #   HF_ASSETS       folder with the tokenizer
 #   DATASET         c4, or another of torchtitan's
 #   STEPS           iterations
@@ -103,7 +106,7 @@ mapfile -t plan < <(grep -v -e '^#' -e '^$' "$here/{flags}")
 run=(--hf_assets_path "${{HF_ASSETS:?set HF_ASSETS to a folder with the tokenizer}}"
      --dataloader.dataset "${{DATASET:-c4}}" --training.steps "${{STEPS:-100}}")
 
-exec ${{TORCHRUN:-torchrun}} --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-id=uniap \\
-    --rdzv-endpoint="${{MASTER_ADDR:-localhost}}:${{MASTER_PORT:-29500}}" \\
+exec ${{TORCHRUN:-torchrun}} --nnodes={nodes} --nproc-per-node={devices} --node-rank="{node_rank}" \\
+    --master-addr="{address}" --master-port="${{MASTER_PORT:-29500}}" \\
     -m torchtitan.train --module {module} --config {function} "${{plan[@]}}" "${{run[@]}}" "$@" {subcommand}
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from uniap_core.api import Plan, line, literal
+from collections.abc import Mapping
+
+from uniap_core.api import Plan, Value, line, literal
 
 from . import TORCHTITAN
+from .expressible import facts_of
 
 MODULE = "uniap_plan"
 """Name of the module that is written, for ``--module``."""
@@ -15,7 +18,7 @@ FUNCTION = "train"
 
 def module_text(plan: Plan) -> str:
     """A Python module with one function that returns a ``Trainer.Config``."""
-    shape = plan.model.architecture
+    shape = facts_of(plan.model)
     return TEMPLATE.format(
         version=TORCHTITAN,
         title=line(plan.model.name),
@@ -30,7 +33,23 @@ def module_text(plan: Plan) -> str:
         vocab=int(shape["vocab"]),
         sequence=plan.sequence,
         tied=bool(shape["tied"]),
+        epsilon=float(shape["norm_eps"]),
+        rotary=_rotary(shape),
     )
+
+
+def _rotary(shape: Mapping[str, Value]) -> str:
+    """Rotary positions as keyword arguments."""
+    text = f"theta={float(shape['rotary_base'])!r}"
+    if shape["rotary"] == "llama3":
+        numbers = {
+            "scaling_factor": float(shape["rotary_factor"]),
+            "low_freq_factor": float(shape["rotary_low"]),
+            "high_freq_factor": float(shape["rotary_high"]),
+            "original_max_position_embeddings": int(shape["rotary_positions"]),
+        }
+        text += ', scaling="llama"' + "".join(f", {name}={value!r}" for name, value in numbers.items())
+    return text
 
 
 TEMPLATE = '''\
@@ -56,6 +75,7 @@ from torchtitan.trainer import Trainer
 
 DIM, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, FFN = {dim}, {layers}, {heads}, {kv_heads}, {head_size}, {ffn}
 VOCAB, SEQUENCE, TIED = {vocab}, {sequence}, {tied}
+ROTARY = dict({rotary})
 
 
 def normal(std):
@@ -63,7 +83,7 @@ def normal(std):
 
 
 def norm():
-    return RMSNorm.Config(normalized_shape=DIM, param_init={{"weight": nn.init.ones_}})
+    return RMSNorm.Config(normalized_shape=DIM, eps={epsilon!r}, param_init={{"weight": nn.init.ones_}})
 
 
 def block(number):
@@ -78,7 +98,7 @@ def block(number):
             head_dim=HEAD_SIZE,
             fuse_qkv=True,
             inner_attention=get_attention_config("flex"),
-            rope=ComplexRoPE.Config(dim=HEAD_SIZE, max_seq_len=SEQUENCE, theta=500000),
+            rope=ComplexRoPE.Config(dim=HEAD_SIZE, max_seq_len=SEQUENCE, **ROTARY),
             wqkv_param_init=normal(0.02),
             wo_param_init=deep,
         ),

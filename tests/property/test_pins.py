@@ -84,7 +84,7 @@ def planned(texts: list[str], executor: str | None) -> Plan | UniapError:
 SAID = [
     (["cp=2"], None, "the search considers cp 1:"),
     (["ep=4"], None, "the search considers ep 1:"),
-    (["tp=12"], None, "considers tp 1, 2, 4: a group of 12 spans nodes of 4 devices"),
+    (["tp=12"], None, "considers tp 1, 2, 4: tensor parallelism stays inside a node"),
     (["tp=8"], None, "considers tp 1, 2, 4: 8 does not divide the 12 devices"),
     (["dp=8"], None, "8 does not divide the 12 devices"),
     (["pp=6"], None, "considers pp 1, 2, 3, 4: 5 layers do not fill 6 stages"),
@@ -93,7 +93,7 @@ SAID = [
     (["sharding=zero3"], "megatron", "considers sharding none, zero1; megatron runs nothing else here"),
     (["layers.0:recompute=selective"], "megatron", "considers recompute full, none; megatron runs nothing else here"),
     (["tp=4"], None, "layer layers.0 no strategy: it has tp 1, 2"),
-    (["tp=4"], None, "6 heads (6 of keys) of attention do not divide by tp 4"),
+    (["tp=4"], None, "6 heads of attention do not divide by tp 4"),
     (["pp>=3", "pp<=2"], None, "nothing satisfies the pins pp>=3, pp<=2 together; considered are pp 1, 2, 3, 4"),
 ]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from uniap_core import artifact, cluster
 from uniap_core.errors import BadFile, BadValue, UnknownName
+from uniap_core.kind_tables import EXAMPLE
 
 TOML = """
 name = "lab"
@@ -98,7 +100,7 @@ def test_a_cluster_is_a_document(tmp_path):
 
 
 def test_figures_must_be_positive():
-    with pytest.raises(BadValue, match="positive"):
+    with pytest.raises(BadFile, match=r"> 0.*inter_GBps"):
         cluster.from_toml(TOML.replace("12.5", "-1.0"))
 
 
@@ -106,3 +108,183 @@ def test_a_node_of_joined_hosts_has_the_links_of_all_of_them():
     hosts, joined = cluster.load("16x4xGB200"), cluster.load("1x64xGB200")
     assert joined.inter.bandwidth_Bps == 16 * hosts.inter.bandwidth_Bps
     assert cluster.load("2x16xH100-80G").inter == cluster.load("4x8xH100-80G").inter
+
+
+# --- kinds of one's own, and nodes of several kinds ----------------------------------------------------------------
+
+LIKE = """
+name = "pros"
+[[kinds]]
+name = "RTXPRO6000"
+like = "RTX5090"
+memory_gib = 95.0
+peak_tflops = { bf16 = 500.0, fp32 = 125.0 }
+[[nodes]]
+kind = "rtxpro6000"
+devices = 8
+"""
+
+WHOLE = """
+name = "spark"
+[[kinds]]
+name = "GB10"
+generation = "blackwell"
+memory_gib = 119.0
+memory_GBps = 273.0
+peak_tflops = { bf16 = 62.0 }
+sms = 48
+link = { kind = "pcie", GBps = 25.0 }
+inter = { kind = "ethernet", GBps = 12.5, latency_us = 9.0 }
+[[nodes]]
+kind = "GB10"
+devices = 1
+count = 2
+"""
+
+BOX = """
+name = "box"
+[[nodes]]
+devices = [{ kind = "A100-80G", count = 1 }, { kind = "RTX4090", count = 3 }]
+"""
+
+
+def test_a_kind_like_another_has_its_other_figures():
+    device, known = cluster.from_toml(LIKE).nodes[0].device, cluster.kinds()["RTX5090"].device
+    assert (device.name, device.memory_bytes) == ("RTXPRO6000", 95 * 2**30)
+    assert device.peak_flops == {"bf16": 500e12, "fp32": 125e12}
+    assert (device.memory_Bps, device.sms, device.generation) == (known.memory_Bps, known.sms, known.generation)
+    assert "RTX5090" in device.source
+
+
+def test_a_whole_kind():
+    found = cluster.from_toml(WHOLE)
+    device = found.nodes[0].device
+    assert (found.devices, len(found.nodes)) == (2, 2)
+    assert (device.memory_Bps, device.sms, device.peak("bf16")) == (273e9, 48, 62e12)
+    link, inter = found.nodes[0].link, found.inter
+    assert (link.kind, link.bandwidth_Bps, inter.kind, inter.bandwidth_Bps) == ("pcie", 25e9, "ethernet", 12.5e9)
+    assert (link.latency_s, inter.latency_s) == pytest.approx((10e-6, 9e-6))
+    assert "GB10" not in cluster.kinds()
+
+
+def test_a_kind_may_be_like_one_before_it():
+    second = '[[kinds]]\nname = "GB10-big"\nlike = "gb10"\nmemory_gib = 250\n[[nodes]]'
+    found = cluster.from_toml(WHOLE.replace("[[nodes]]", second, 1).replace('kind = "GB10"', 'kind = "GB10-big"'))
+    assert found.nodes[0].device.memory_bytes == 250 * 2**30
+    assert found.nodes[0].device.memory_Bps == 273e9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (WHOLE.replace("sms = 48", "smz = 48"), r"unknown field `smz`.*kinds\[0\]"),
+        (WHOLE.replace("bf16 = 62.0", "bf17 = 62.0"), r"bf17.*peak_tflops"),
+        (WHOLE.replace('"pcie"', '"string"'), r"string.*kinds\[0\]\.link"),
+        (WHOLE.replace("memory_gib = 119.0\n", "").replace('generation = "blackwell"\n', ""), "memory_gib, generation"),
+        (WHOLE.replace("273.0", "-1"), r"> 0.*kinds\[0\]\.memory_GBps"),
+        (WHOLE.replace("273.0", "nan"), r"kinds\[0\]\.memory_GBps"),
+        (WHOLE.replace("62.0", "inf"), r"kinds\[0\]\.peak_tflops"),
+        (WHOLE.replace("{ bf16 = 62.0 }", "{}"), "no peak_tflops"),
+        (WHOLE.replace("sms = 48", "matmul_ceiling = 1.2"), r"<= 1.*matmul_ceiling"),
+        (WHOLE.replace("latency_us = 9.0", "latency_us = -9.0"), r">= 0.*inter\.latency_us"),
+        (WHOLE.replace('"blackwell"', '"balckwell"'), "generation 'balckwell'"),
+        (WHOLE.replace('"GB10"', '"h100-80g"'), "'h100-80g' is known already"),
+        (WHOLE.replace('"GB10"', '"two words"'), "'two words' is no name"),
+    ],
+)
+def test_bad_kinds_say_what_is_wrong(text, message):
+    with pytest.raises(BadFile, match=message):
+        cluster.from_toml(text)
+
+
+def test_a_kind_like_none_says_which_are_near():
+    with pytest.raises(UnknownName, match="RTX5091") as caught:
+        cluster.from_toml(LIKE.replace("RTX5090", "RTX5091"))
+    assert "RTX5090" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["8xA100", "2x8xa100", "8xRTX"])
+def test_an_ambiguous_kind_says_which_it_may_be(name):
+    with pytest.raises(UnknownName, match="may be") as caught:
+        cluster.load(name)
+    meant = {"A100-40G", "A100-80G"} if "RTX" not in name else {"RTX3090", "RTX4090"}
+    assert all(kind in caught.value.cause for kind in meant)
+    assert "H100" not in caught.value.cause
+
+
+def test_the_example_of_a_kind_reads():
+    assert cluster.from_toml(f'name = "example"\n{EXAMPLE}').device(1).name == "GB10"
+
+
+def test_a_node_of_several_kinds():
+    box, kinds = cluster.from_toml(BOX), cluster.kinds()
+    a100, other = kinds["A100-80G"], kinds["RTX4090"]
+    assert (box.devices, len(box.nodes), box.node_size) == (4, 1, 4)
+    assert box.device_of == (a100.device, *[other.device] * 3)
+    assert box.device_kinds == (a100.device, other.device)
+    assert not box.homogeneous
+    assert box.nodes[0].link == other.link  # PCIe, not the NVSwitch that one device has elsewhere
+    assert box.stage_devices(0, 4) == (a100.device,)
+    assert box.stage_devices(1, 4) == (other.device,)
+    assert box.stage_devices(0, 2) == (a100.device, other.device)
+    grown = box.nodes[0].with_devices(lambda device: msgspec.structs.replace(device, sms=1))
+    assert [(bank.device.sms, bank.devices) for bank in grown.banks] == [(1, 1), (1, 3)]
+
+
+def test_equal_nodes_of_several_kinds_are_not_homogeneous():
+    pair = cluster.from_toml(BOX.replace("[[nodes]]", "[[nodes]]\ncount = 2"))
+    assert pair.nodes[0] == pair.nodes[1]
+    assert not pair.homogeneous
+
+
+def test_a_node_of_several_kinds_is_a_document(tmp_path):
+    box = cluster.from_toml(BOX)
+    artifact.write(tmp_path / "box.json", box)
+    assert cluster.load(str(tmp_path / "box.json")) == box
+
+
+def test_nodes_of_one_kind_are_written_as_they_always_were():
+    assert b"others" not in artifact.encode(cluster.from_toml(TOML))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        'kind = "A100-80G"\ndevices = [{ kind = "A100-80G" }]',
+        "devices = 4",
+        "devices = []",
+        'devices = [{ kind = "A100-80G", count = 0 }, { kind = "RTX4090" }]',
+    ],
+)
+def test_nodes_say_each_kind_once(nodes):
+    with pytest.raises((BadValue, BadFile)):
+        cluster.from_toml(f'name = "x"\n[[nodes]]\n{nodes}')
+
+
+def test_banks_add_up_to_the_devices():
+    node, more = cluster.load("1x2xA100-80G").nodes[0], cluster.kinds()["RTX4090"].device
+    with pytest.raises(BadValue, match="counts"):
+        cluster.Cluster(
+            name="x",
+            nodes=(msgspec.structs.replace(node, others=(cluster.Bank(more, 2),)),),
+            inter=cluster.load("1x2xA100-80G").inter,
+        )
+
+
+def test_unequal_nodes_are_joined_by_the_slowest_of_their_networks():
+    kinds = '[[nodes]]\nkind = "{}"\ndevices = 1\n[[nodes]]\nkind = "{}"\ndevices = 1'
+    orders = [
+        cluster.from_toml(f'name = "x"\n{kinds.format(*pair)}') for pair in (("H100-80G", "T4"), ("T4", "H100-80G"))
+    ]
+    assert {c.inter for c in orders} == {cluster.kinds()["T4"].inter}
+
+
+def test_nodes_in_another_order():
+    lab = cluster.from_toml(TOML)
+    turned = lab.reordered((2, 0, 1))
+    assert turned.nodes == (lab.nodes[2], lab.nodes[0], lab.nodes[1])
+    assert turned.name == "lab (nodes 2,0,1)"
+    assert lab.reordered((1, 0, 2)) == lab  # its first two are alike
+    for order in ((0, 1), (0, 0, 1), (0, 1, 3)):
+        with pytest.raises(BadValue, match="each of the 3 nodes"):
+            lab.reordered(order)

@@ -28,6 +28,7 @@ COLUMNS = (
     "micro_batches",
     "pareto",
     "note",
+    "samples_per_s",
 )
 
 
@@ -49,6 +50,12 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     micro_batches: int | None = None
     pareto: bool = False
     note: str = ""
+    samples_per_s: float | None = None
+
+    @property
+    def speed(self) -> float | None:
+        """What jobs of one model are compared by: tokens per second, or samples where it has no tokens."""
+        return self.samples_per_s if self.tokens_per_s is None else self.tokens_per_s
 
 
 def grid(
@@ -112,24 +119,27 @@ def _point(search: Search, cluster: Cluster, training: Training) -> Point:
         global_batch=batch,
         iteration_time_s=plan.predicted.iteration_time_s,
         tokens_per_s=speed,
-        tokens_per_s_per_device=speed / cluster.devices,
-        price_per_million_tokens=None if price is None else price * cluster.devices / 3600 / speed * 1e6,
+        tokens_per_s_per_device=None if speed is None else speed / cluster.devices,
+        price_per_million_tokens=(
+            None if price is None or speed is None else price * cluster.devices / 3600 / speed * 1e6
+        ),
         pp=plan.pp,
         micro_batches=plan.micro_batches,
+        samples_per_s=plan.predicted.samples_per_s,
     )
 
 
 def _on_front(point: Point, points: Sequence[Point]) -> bool:
-    if point.tokens_per_s is None:
+    if point.speed is None:
         return False
     mine = _figures(point)
-    rivals = [_figures(p) for p in points if p.tokens_per_s is not None]
+    rivals = [_figures(p) for p in points if p.speed is not None]
     return not any(all(a >= b for a, b in zip(r, mine, strict=True)) and r != mine for r in rivals)
 
 
 def _figures(point: Point) -> tuple[float, float, float]:
     """Larger is better: speed, fewer devices, lower price (unknown prices count as equal)."""
-    return point.tokens_per_s or 0.0, -point.devices, -(point.price_per_million_tokens or 0.0)
+    return point.speed or 0.0, -point.devices, -(point.price_per_million_tokens or 0.0)
 
 
 def to_csv(points: Sequence[Point]) -> str:

@@ -10,7 +10,8 @@ from dataclasses import replace
 import msgspec
 
 from .. import diagnose
-from ..cluster import GIB, Cluster
+from ..cluster import Cluster
+from ..devices import GIB
 from ..errors import BadValue, Infeasible, NotEnoughTime, UniapError, UsageError
 from ..events import Emit, Progress, silent
 from ..graph import at_sequence
@@ -18,6 +19,7 @@ from ..pins import Pins
 from ..posing import pose
 from ..search import Search, candidates, moved, price, sweep, within
 from ..strategy import divisors
+from .orders import orders
 
 STEP = 0.25 * GIB
 """Memory is asked for in steps of a quarter of a GiB."""
@@ -44,7 +46,7 @@ def relaxations(search: Search, emit: Emit = silent, began: float | None = None)
     """
     began = time.perf_counter() if began is None else began
     found: list[Relaxation] = []
-    kinds = (_memory, _devices, _states, _batch, _sequence, _pins)
+    kinds = (_memory, _devices, _states, _batch, _sequence, _order, _pins)
     with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):
         for done, kind in enumerate(kinds):
             emit(Progress(float("inf"), done, len(kinds), kind.__name__.strip("_")))
@@ -71,7 +73,7 @@ def _memory(search: Search) -> Steps:
         if short is not None:
             needs.append(short.needed_bytes)
     start = min(needs, default=0.0)
-    most = max(node.device.memory_bytes for node in search.cluster.nodes)
+    most = max(device.memory_bytes for device in search.cluster.device_kinds)
     size = max(start, most) // STEP * STEP
     for _ in range(24):
         size = max(size + STEP, size * 1.005 // STEP * STEP)
@@ -80,7 +82,7 @@ def _memory(search: Search) -> Steps:
 
 def _with_memory(search: Search, size: float) -> Cluster:
     nodes = tuple(
-        msgspec.structs.replace(node, device=msgspec.structs.replace(node.device, memory_bytes=size))
+        node.with_devices(lambda device: msgspec.structs.replace(device, memory_bytes=size))
         for node in search.cluster.nodes
     )
     return msgspec.structs.replace(search.cluster, nodes=nodes)
@@ -125,6 +127,13 @@ def _sequence(search: Search) -> Steps:
         sequence //= 2
         if search.graph.counts_positions and search.graph.holds_at(sequence):
             yield f"a sequence of {sequence}", replace(search, graph=at_sequence(search.graph, sequence))
+
+
+def _order(search: Search) -> Steps:
+    """Unequal nodes in another order."""
+    for order in orders(search.cluster):
+        turned = moved(search, search.cluster.reordered(order), search.training)
+        yield f"another order of the nodes (--node-order {','.join(map(str, order))})", turned
 
 
 def _pins(search: Search) -> Steps:

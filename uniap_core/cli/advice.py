@@ -149,10 +149,12 @@ def _print_points(points: tuple[object, ...]) -> None:
 
     from ..advise.grid import Point
 
-    table = Table("", "cluster", "batch", "tokens/s", "per device", "price/M tokens", "plan", box=box.SIMPLE_HEAD)
+    tokens = any(isinstance(p, Point) and p.tokens_per_s is not None for p in points)
+    unit = "tokens/s" if tokens else "samples/s"
+    table = Table("", "cluster", "batch", unit, "per device", "price/M tokens", "plan", box=box.SIMPLE_HEAD)
     for point in points:
         assert isinstance(point, Point)
-        if point.tokens_per_s is None:
+        if point.speed is None:
             table.add_row("", point.cluster, str(point.global_batch), "-", "-", "-", point.note.split(":")[-1][:40])
             continue
         price = point.price_per_million_tokens
@@ -160,8 +162,8 @@ def _print_points(points: tuple[object, ...]) -> None:
             "*" if point.pareto else "",
             point.cluster,
             str(point.global_batch),
-            f"{point.tokens_per_s:.4g}",
-            f"{point.tokens_per_s_per_device:.4g}",
+            f"{point.speed:.4g}",
+            f"{point.speed / point.devices:.4g}",
             "-" if price is None else f"{price:.4g}",
             f"pp{point.pp} x {point.micro_batches}",
         )

@@ -47,8 +47,10 @@ def models(json: Json = False) -> None:
 
 @command
 def clusters(json: Json = False) -> None:
-    """List device kinds and example clusters; any NODESxDEVICESxKIND works."""
-    from ..cluster import PRESETS, kinds
+    """List device kinds and example clusters, and how to describe others; any NODESxDEVICESxKIND works."""
+    from ..cluster import PRESETS
+    from ..devices import kinds
+    from ..kind_tables import EXAMPLE
 
     if json:
         return print_json({"presets": PRESETS, "kinds": kinds()})
@@ -67,7 +69,11 @@ def clusters(json: Json = False) -> None:
         )
     _table(("kind", "memory", "matmul TFLOP/s", "in a node, GB/s", "between nodes, GB/s"), rows)
     print("\npresets: " + ", ".join(PRESETS))
-    print("or any NODESxDEVICESxKIND (4x8xH100-80G), or a TOML file (docs/formats.md)")
+    print(
+        "or any NODESxDEVICESxKIND (4x8xH100-80G), or a TOML file (docs/formats.md) of nodes of these kinds or yours:"
+    )
+    print(f'\nname = "two sparks"\n\n{EXAMPLE}')
+    print('a node of several kinds: devices = [{ kind = "A100-80G", count = 1 }, { kind = "RTX4090", count = 3 }]')
     return None
 
 

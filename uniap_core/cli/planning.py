@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,9 @@ from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from ..advise.prices import PinPrice
     from ..advise.replan import Kept
+    from ..cluster import Cluster
     from ..errors import Infeasible
     from ..events import Emit
     from ..search import Search, Sweep
@@ -63,8 +64,22 @@ Schedule = Annotated[str, typer.Option(help="Pipeline schedule: 1f1b or gpipe.")
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
 Executor = Annotated[str | None, typer.Option(help="Narrow the space to what this executor can launch.")]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--system", help="Software to price: megatron, nemo, deepspeed, fsdp, torchtitan (default: executor's)."
+    ),
+]
+AttentionOption = Annotated[
+    str | None,
+    typer.Option("--attention", help="eager or fused (default: the software's; of traced models, as traced)."),
+]
 PinList = Annotated[
     list[str], typer.Option("--pin", help="Fix a choice: pp=4, 'tp<=4', 'layers.0-15:recompute=full', uniform.")
+]
+
+NodeOrderOption = Annotated[
+    str | None, typer.Option(help="Unequal nodes in another order, as 2,0,1 (numbered from 0), or the best found.")
 ]
 
 
@@ -83,6 +98,8 @@ def plan(
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,
+    system: SystemOption = None,
+    attention: AttentionOption = None,
     pin: PinList = [],  # noqa: B006
     max_strategies: Annotated[
         int | None, typer.Option(min=1, help="At most so many different strategies; 1 is a uniform plan.")
@@ -91,6 +108,7 @@ def plan(
     time_limit: Annotated[float | None, typer.Option(min=0, help="Wall seconds for the whole sweep.")] = None,
     gap: Annotated[float, typer.Option(min=0, help="Relative gap that counts as optimal.")] = 1e-9,
     workers: Annotated[int, typer.Option(min=1, help="Processes that solve candidates side by side.")] = 1,
+    node_order: NodeOrderOption = None,
     old: Annotated[str | None, typer.Option("--from", help="Old plan: change its layout as little as may be.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the plan file here.")] = None,
     json: Json = False,
@@ -99,6 +117,7 @@ def plan(
     import time
 
     from .. import plan as plans
+    from ..advise.orders import better_order
     from ..advise.prices import pin_prices
     from ..errors import Infeasible
     from ..search import make
@@ -107,7 +126,7 @@ def plan(
     with progress("planning", quiet=json) as emit:
         search = make(
             model,
-            cluster,
+            ordered(cluster, node_order),
             batch,
             seq=seq,
             precision=precision,
@@ -119,7 +138,9 @@ def plan(
             cost_model=cost_model,
             profile=profile,
             executor=executor,
-            pins=pin if max_strategies is None else [*pin, f"max_strategies={max_strategies}"],
+            system=system,
+            attention=attention,  # type: ignore[arg-type]
+            pins=[*pin, *([f"max_strategies={max_strategies}"] if max_strategies else [])],
             top=top,
             time_limit=time_limit,
             gap=gap,
@@ -127,30 +148,23 @@ def plan(
             emit=emit,
         )
         try:
-            found, kept = _plan(search, old, emit)
+            search, found, kept = _plan(search, old, node_order == "best", emit, began)
         except Infeasible as error:
             raise advised(error, search, emit, began) from None
         if output:
             written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
-        asked = search.pins.pins and not json and not found.interrupted
-        prices = pin_prices(search, found, emit, began) if asked else ()
+        asked = not json and not found.interrupted
+        prices = pin_prices(search, found, emit, began) if asked and search.pins.pins else ()
+        order = better_order(search, found, emit, began) if asked and node_order is None else None
     if found.interrupted:
         say_interrupted("this is the best plan so far")
     if json:
-        documents = [plans.to_file(each) for each in found.plans]
-        return print_json(documents[0] if top == 1 else documents)
-    console = _print_plans(found)
-    for price in prices:
-        console.print(f"  [bold]pins[/]      {price.sentence()}")
-    if kept is not None:
-        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
-    if output:
-        console.print(f"  [bold]written[/]   {output}")
-    return None
+        return print_json(plans.to_file(found.plan) if top == 1 else [plans.to_file(each) for each in found.plans])
+    return _print_plans(found, prices, kept, "" if order is None else order.sentence(), output)
 
 
-def _print_plans(found: Sweep) -> Console:
-    """Print the best plan and the others that were asked for."""
+def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None, order: str, output: str | None) -> None:
+    """Print the best plan, the others that were asked for, and what there is to say of pins, old plan and order."""
     from rich.console import Console
 
     from ..report.terminal import print_plan
@@ -161,17 +175,41 @@ def _print_plans(found: Sweep) -> Console:
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
         console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
         print_plan(other, console)
-    return console
+    for price in prices:
+        console.print(f"  [bold]pins[/]      {price.sentence()}")
+    if kept is not None:
+        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
+    for word, text in (("order", order), ("written", output)):
+        if text:
+            print(f"  {word:<9} {text}")
 
 
-def _plan(search: Search, old: str | None, emit: Emit) -> tuple[Sweep, Kept | None]:
-    """Plan afresh, or away from an old plan with as little change as may be."""
+def ordered(cluster: str, node_order: str | None) -> str | Cluster:
+    """A cluster with its nodes in the order that was asked for."""
+    from ..cluster import load
+    from ..errors import UsageError
+
+    if node_order is None or node_order == "best":
+        return cluster
+    if not all(number.strip().isdecimal() for number in node_order.split(",")):
+        raise UsageError(f"--node-order {node_order!r} is no order", "write node numbers with commas (2,0,1), or best")
+    return load(cluster).reordered([int(number) for number in node_order.split(",")])
+
+
+def _plan(search: Search, old: str | None, turn: bool, emit: Emit, began: float) -> tuple[Search, Sweep, Kept | None]:
+    """Plan afresh, or away from an old plan with as little change as may be; on the best order of nodes if asked."""
+    from ..advise.orders import better_order
     from ..advise.replan import replan
-    from ..search import sweep
+    from ..errors import NotEnoughTime
+    from ..search import moved, sweep, within
 
-    if old is None:
-        return sweep(search, emit), None
-    return replan(read_plan(old), search, emit=emit)
+    found, kept = (sweep(search, emit), None) if old is None else replan(read_plan(old), search, emit=emit)
+    order = better_order(search, found, emit, began) if turn and not found.interrupted else None
+    if order is not None:
+        with contextlib.suppress(NotEnoughTime):
+            turned = moved(search, search.cluster.reordered(order.order), search.training)
+            return _plan(within(turned, began), old, False, emit, began)
+    return search, found, kept
 
 
 def written(write: Callable[[], None], document: object) -> None:
@@ -214,6 +252,8 @@ def candidate(
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,
+    system: SystemOption = None,
+    attention: AttentionOption = None,
     pin: PinList = [],  # noqa: B006
     output: Annotated[str | None, typer.Option("--output", "-o", help="Write the problem file here.")] = None,
     write_mps: Annotated[
@@ -240,6 +280,8 @@ def candidate(
         cost_model=cost_model,
         profile=profile,
         executor=executor,
+        system=system,
+        attention=attention,  # type: ignore[arg-type]
         pins=pin,
     )
     chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)

@@ -150,10 +150,8 @@ def trace(
         return print_json(graph)
     where = f"; written to {output}" if output else "; give -o FILE to keep it"
     trained = f" ({graph.trained:,} trained)" if graph.trained < graph.parameters else ""
-    print(
-        f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters{trained}, "
-        f"sequence {graph.sequence}{where}"
-    )
+    length = f", sequence {graph.sequence}" if graph.counts_positions else ""
+    print(f"{graph.name}: {len(graph.layers)} layers, {graph.parameters:,} parameters{trained}{length}{where}")
     return None
 
 

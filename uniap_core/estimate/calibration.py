@@ -47,7 +47,7 @@ def runs_of(rows: Iterable[Mapping[str, str]], weights: Mapping[str, float] | No
             plan = parse(row, [])
         except UniapError:
             continue
-        generations = frozenset(node.device.generation for node in plan.cluster.nodes)
+        generations = frozenset(device.generation for device in plan.cluster.device_kinds)
         source = re.split(":", row.get("row_id") or "")[0]
         found.append(MeasuredRun(seconds, generations, _predictor(plan), (weights or {}).get(source, 1.0)))
     return found

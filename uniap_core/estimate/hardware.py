@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .. import cluster as clusters
-from ..cluster import GIB, Cluster, Kind, Link, Node
+from ..cluster import Cluster, Node
+from ..devices import GIB, Kind, Link, kinds
 from ..errors import BadValue
 
 _FIGURE = re.compile(
@@ -136,7 +136,7 @@ def find_kind(word: str, intra: str = "") -> Kind:
     """
     word = re.sub(r"^\s*\d+\s*[xX*]\s*", "", word)  # 8xA100 is eight of them
     text = re.sub(r"[^a-z0-9]+", "-", word.lower())
-    chips = {kind.chip for kind in clusters.kinds().values()}
+    chips = {kind.chip for kind in kinds().values()}
     turned = "-".join(reversed(text.split("-")))  # RTX TITAN is the TITAN RTX
     found = [chip for chip in chips if _contains(text, chip)] or [chip for chip in chips if _contains(turned, chip)]
     if not found and re.search(r"(^|-)gh(-|\d|$)", text):
@@ -146,7 +146,7 @@ def find_kind(word: str, intra: str = "") -> Kind:
             f"no device of the catalogue is called {word!r}", "add its kind to the catalogue, or write its chip"
         )
     chip = max(found, key=len)
-    options = [kind for kind in clusters.kinds().values() if kind.chip == chip]
+    options = [kind for kind in kinds().values() if kind.chip == chip]
     size = re.search(r"(\d{2,3})\s*-?\s*gi?b?\b", word.lower().replace(chip, " "))
     form = next((f for f in ("pcie", "hbm2e", "sxm", "oam") if f in _letters(word + intra)), "sxm")
     gib = float(size.group(1)) if size else 0.0

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..costs import Candidate, CostTables, LayerCosts, Price, Training
+from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
 from ..pipeline import Pipeline
 from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
+from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
 from .hardware import cluster_of
 from .published import filled
-from .system import Stack
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -35,6 +35,12 @@ BY_WORKSPACE = ("workspace", "fragmentation")
 """Parts of the reserve that grow with what layers need while they run."""
 
 
+DECODERS = ("gpt", "llama", "mixtral")
+"""Families whose attention may be a fused kernel or not."""
+
+BUCKETED = ("zero1", "zero2")
+"""Shardings under which gradients are reduced by buckets."""
+
 MOST = {"layers": 20_000, "heads": 1e6, "num_gpus": 2**20, "gpus_per_node": 2**16, "tp": 1e6, "pp": 1e6, "vpp": 1e6}
 """The largest number that a column may have; 10^10 of the others."""
 
@@ -45,13 +51,12 @@ no master copy): fields that its row leaves open are raised only if the estimate
 
 @dataclass(frozen=True)
 class Plan:
-    """What a row says, filled up with defaults; ``buckets_bytes`` are buffers that its framework keeps besides."""
+    """What a row says, filled up with defaults."""
 
     graph: ModelGraph
     cluster: Cluster
     candidate: Candidate
     space: StrategySpace
-    buckets_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,9 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
     )
     model = row.get("model") or "model"
-    shape = Hyperparameters(
-        *(_number(row, name) or 0 for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq"))
-    )
-    shape = filled(model, shape, notes)
+    shape = filled(model, shape_of(row), notes)
+    if re.search(r"\blora\b", model, re.IGNORECASE):
+        notes.append("all weights trained: adapters are not priced from columns")
     tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
@@ -106,8 +110,9 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         ep = math.gcd(ep, dp * cp)
         notes.append(f"ep {ep}")
     stack = Stack(row.get("system") or "")
-    granule = 128 * tp if stack.megatron else 1
-    graph = from_hyperparameters(model, shape, notes, granule, stack.kernels)
+    if not stack.name:
+        notes.append(f"software {DEFAULT}")
+    graph = from_hyperparameters(model, shape, notes, kernels=stack.kernels)
     batch = _number(row, "global_batch")
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
@@ -115,26 +120,25 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     sharding = _sharding(row.get("sharding") or stack.sharding, pp, notes)
     recompute = _recompute(row.get("recompute") or "")
     precision = _precision_of(row, cluster, notes)
-    era = min(_ERA.get(kind.device.generation, 3) for kind in kinds)
-    older = precision == "fp16" or (recompute == "full" and sharding != "zero3" and graph.family != "llama")
-    modern = era >= 2 or (era == 1 and not older) or shape.sequence > 4096
-    # Fused attention takes 16-bit operands.
-    fused = modern and precision not in ("fp32", "tf32")
-    if recompute is None and not modern and precision == "fp16" and stack.megatron:
+    older = recompute == "full" and sharding != "zero3" and graph.family != "llama"
+    fused = stack.fuses_attention(era_of(cluster), precision, graph.sequence, older=older)
+    if recompute is None and not fused and precision == "fp16" and stack.megatron:
         # It had nothing else then, and recomputed every layer (Shoeybi et al. 2019, section 5).
         recompute = "full"
         notes.append("recompute full")
     micro, count = _micro_batches(row, batch, dp, pp, notes)
-    training = Training(
-        global_batch=micro * dp * count,
+    training = training_of(
+        stack,
+        cluster,
+        graph.family,
+        graph.sequence,
+        batch=micro * dp * count,
         precision=precision,
-        flash_attention=fused,
-        flash_version=stack.flash_version(model, cluster),
-        tensor_overlap=stack.tensor_overlap(era),
-        scatter_gather=stack.scatter_gather,
-        # Mixed-precision recipes of the time before fused attention had dropout.
-        dropout=not fused and precision in ("fp16", "bf16") and graph.family != "llama",
+        attention=_attention(row),
+        older=older,
     )
+    if not fused and graph.architecture.get("family") in DECODERS:
+        notes.append(f"attention not fused{', dropout' if training.dropout else ''}, as in recipes of its time")
     space = StrategySpace(
         tp=(tp,),
         dp=(dp,),
@@ -144,8 +148,50 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         recomputes=(recompute,) if recompute else RECOMPUTES,
         sequence_parallel=fused,
     )
-    buckets = stack.buckets_bytes if sharding in ("zero1", "zero2") and dp > 1 else 0.0
-    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space, buckets)
+    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space)
+
+
+def shape_of(row: Mapping[str, str]) -> Hyperparameters:
+    """The model that a row's columns state, what is blank left unknown.
+
+    Raises
+    ------
+    BadValue
+        If a column is malformed, or ``head_size`` and ``head_dim`` contradict each other.
+    """
+    size, other = _number(row, "head_size"), _number(row, "head_dim")
+    if size and other and size != other:
+        raise BadValue(f"head_size is {size} and head_dim {other}", "give one of them")
+    experts = _count(row, "experts")
+    return Hyperparameters(
+        layers=_number(row, "layers") or 0,
+        hidden=_number(row, "hidden") or 0,
+        heads=_number(row, "heads") or 0,
+        kv_heads=_number(row, "kv_heads") or 0,
+        ffn=_number(row, "ffn") or 0,
+        vocab=_number(row, "vocab") or 0,
+        sequence=_number(row, "seq") or 0,
+        head_size=size or other or 0,
+        experts=0 if experts is None else max(1, experts),
+        top_k=_count(row, "top_k") or 0,
+        moe_ffn=_count(row, "moe_ffn") or 0,
+        shared_experts=_count(row, "shared_experts"),
+        dense_layers=_count(row, "dense_layers"),
+        family=(row.get("family") or "").strip(),
+    )
+
+
+def _attention(row: Mapping[str, str]) -> Attention | None:
+    """The kernel of attention that a row states, or ``None``."""
+    word = (row.get("attention") or "").strip().lower()
+    if word not in ("", "eager", "fused"):
+        raise BadValue(f"attention is {word!r}", "write eager or fused")
+    return {"eager": "eager", "fused": "fused"}.get(word)  # type: ignore[return-value]
+
+
+def _count(row: Mapping[str, str], name: str) -> int | None:
+    """A number that may be 0, or ``None`` if it is blank."""
+    return 0 if (row.get(name) or "").strip() == "0" else _number(row, name)
 
 
 def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
@@ -156,11 +202,6 @@ def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
 
 _NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")
 """What sources write where they know nothing."""
-
-
-_ERA = {"pascal": 0, "volta": 0, "turing": 0, "ampere": 1}
-"""Fused attention and sequence parallelism: never before Ampere, always after it; on it, unless the recipe is the
-older one (a GPT whose activations are recomputed in full, or fp16)."""
 
 
 def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Prediction:
@@ -182,7 +223,7 @@ def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Predict
     for sharding, recompute in options:
         space = msgspec.structs.replace(plan.space, shardings=(sharding,), recomputes=(recompute,))
         tables = price(plan.graph, plan.cluster, space, plan.candidate)
-        found = _uniform(plan, tables, 0)
+        found = uniform(plan.graph, tables, 0)
         if found.likely:
             break
     if len(options) > 1 and notes is not None:
@@ -207,16 +248,16 @@ _RISING: tuple[tuple[Sharding, Recompute], ...] = (
 """Pairs of sharding and recomputation by what they cost."""
 
 
-def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
+def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
-    problem, c = pose(tables), plan.candidate.micro_batches
-    chunk = even_split(plan.graph, problem.depth)
+    problem, c = pose(tables), tables.candidate.micro_batches
+    chunk = even_split(graph, problem.depth)
     value = problem.evaluate(Assignment(chunk, (k,) * len(chunk)))
     total = value.objective_s
     if not math.isfinite(total):
         raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
     stage = tuple(problem.chunks[j] for j in chunk)
-    memory = _memory(plan, tables, chunk, k)
+    memory = _memory(tables, chunk, k)
     reserves = _reserves(tables, stage, k)
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
@@ -232,14 +273,14 @@ def _uniform(plan: Plan, tables: CostTables, k: int) -> Prediction:
     return Prediction(total, max(seen), context, fits, likely, parts)
 
 
-def _memory(plan: Plan, tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
+def _memory(tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
     """Bytes of state and activations of each rank at its fullest moment, without its reserve."""
     problem = pose(tables)
     state, stash = [0.0] * problem.depth, [0.0] * problem.depth
     for layer, j in zip(tables.layers, chunk, strict=True):
         state[j] += _state(layer, k)
         stash[j] += float(layer.stash_bytes[k])
-    bare = [Rank(r.memory_bytes, plan.buckets_bytes, r.in_flight) for r in problem.ranks]
+    bare = [Rank(r.memory_bytes, 0.0, r.in_flight) for r in problem.ranks]
     return [
         rank.need_bytes([(state[j], stash[j]) for j in held]) for rank, held in zip(bare, problem.held, strict=True)
     ]
@@ -259,6 +300,9 @@ def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, l
     found = {name: list(values) for name, values in tables.reserved_parts_bytes.items()}
     if not found:
         return {"reserve": [s.reserved_bytes for s in tables.ranks]}
+    strategy = tables.layers[0].strategies[k]
+    if "buckets" in found and (strategy.sharding not in BUCKETED or strategy.dp == 1):
+        found["buckets"] = [0.0] * len(tables.ranks)
     if "workspace" not in found or any(layer.workspace_bytes is None for layer in tables.layers):
         return found
     need = [0.0] * len(tables.ranks)

@@ -70,13 +70,24 @@ def _cards(plan: Plan) -> str:
     predicted = plan.predicted
     cards = [
         (f"{predicted.iteration_time_s:.4g} s", "per iteration"),
-        (f"{predicted.tokens_per_s:,.0f}", f"tokens/s ({predicted.samples_per_s:.4g} samples/s)"),
+        _speed(plan),
         (f"{plan.pp} x {plan.micro_batches}", "stages x micro-batches"),
-        (f"{plan.global_batch}", f"samples of {plan.sequence} positions, {plan.precision}, {plan.schedule}"),
+        (f"{plan.global_batch}", f"samples{_positions(plan)}, {plan.precision}, {plan.schedule}"),
         (f"{plan.cluster.devices}", f"devices: {plan.cluster.name}"),
     ]
     inner = "".join(f"<div><b>{escape(figure)}</b><span>{escape(unit)}</span></div>" for figure, unit in cards)
     return f'<div class="cards">{inner}</div>'
+
+
+def _positions(plan: Plan) -> str:
+    return f" of {plan.sequence} positions" if plan.model.counts_positions else ""
+
+
+def _speed(plan: Plan) -> tuple[str, str]:
+    said = plan.predicted
+    if plan.model.counts_positions and said.tokens_per_s is not None:
+        return f"{said.tokens_per_s:,.0f}", f"tokens/s ({said.samples_per_s:.4g} samples/s)"
+    return f"{said.samples_per_s:.4g}", "samples/s"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -148,8 +159,9 @@ def _reproduce(plan: Plan) -> str:
     pins = "".join(f" --pin {shell(pin)}" for pin in plan.pins)
     kept = "".join(f" --{name} {shell(value)}" for name, value in unusual(plan.training).items())
     model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
+    sequence = f"--seq {plan.sequence} " if plan.model.counts_positions else ""
     command = (
-        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} --seq {plan.sequence} "
+        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} {sequence}"
         f"--precision {shell(plan.precision)}{kept} --schedule {shell(plan.schedule)}{pins} -o plan.json"
     )
     rows = [

@@ -25,18 +25,17 @@ def draw(points: Sequence[Point], path: str | os.PathLike[str], title: str) -> N
         raise PluginError("pictures need matplotlib", "pip install 'uniap[plot]'") from None
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
+    unit = "tokens/s" if any(p.tokens_per_s is not None for p in points) else "samples/s"
     kinds = list(dict.fromkeys(p.cluster.rsplit("x", 1)[-1] for p in points))
     for kind in kinds:
-        mine = [p for p in points if p.cluster.rsplit("x", 1)[-1] == kind and p.tokens_per_s is not None]
-        axes.scatter([p.devices for p in mine], [p.tokens_per_s or 0.0 for p in mine], label=kind)
-    front = sorted((p for p in points if p.pareto), key=lambda p: (p.devices, p.tokens_per_s or 0.0))
-    axes.plot([p.devices for p in front], [p.tokens_per_s or 0.0 for p in front], color="0.6", zorder=0, label="front")
+        mine = [p for p in points if p.cluster.rsplit("x", 1)[-1] == kind and p.speed is not None]
+        axes.scatter([p.devices for p in mine], [p.speed or 0.0 for p in mine], label=kind)
+    front = sorted((p for p in points if p.pareto), key=lambda p: (p.devices, p.speed or 0.0))
+    axes.plot([p.devices for p in front], [p.speed or 0.0 for p in front], color="0.6", zorder=0, label="front")
     for p in front:
-        axes.annotate(f"batch {p.global_batch}", (p.devices, p.tokens_per_s or 0.0), fontsize=7, xytext=(4, 4),
+        axes.annotate(f"batch {p.global_batch}", (p.devices, p.speed or 0.0), fontsize=7, xytext=(4, 4),
                       textcoords="offset points")  # fmt: skip
-    axes.set(
-        xlabel="devices", ylabel="tokens/s", title=f"{title}: what each cluster reaches", xscale="log", yscale="log"
-    )
+    axes.set(xlabel="devices", ylabel=unit, title=f"{title}: what each cluster reaches", xscale="log", yscale="log")
     axes.set_xticks(devices := sorted({p.devices for p in points}), labels=[str(d) for d in devices])
     axes.minorticks_off()
     axes.legend()

@@ -37,11 +37,10 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
         f"  {plan.pp} stage{'s' * (plan.pp > 1)} x {plan.micro_batches} micro-batch"
         f"{'es' * (plan.micro_batches > 1)} of {plan.global_batch // plan.micro_batches}, {plan.schedule}"
     )
-    yield Text(
-        f"  {_time(plan.predicted.iteration_time_s)} per iteration, {plan.predicted.samples_per_s:.4g} samples/s, "
-        f"{plan.predicted.tokens_per_s:.4g} tokens/s",
-        style="bold green",
-    )
+    rates = f"  {_time(plan.predicted.iteration_time_s)} per iteration, {plan.predicted.samples_per_s:.4g} samples/s"
+    if plan.model.counts_positions and plan.predicted.tokens_per_s is not None:
+        rates += f", {plan.predicted.tokens_per_s:.4g} tokens/s"
+    yield Text(rates, style="bold green")
     yield Text()
     yield from _stages(plan)
     yield Text()
@@ -57,10 +56,10 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 def _headline(plan: Plan) -> Text:
     title = Text(line(plan.model.name), style="bold")
     words = [plan.precision, *(f"{name} {value}" for name, value in unusual(plan.training).items())]
-    frozen = plan.model.parameters - plan.model.trained
-    if frozen:
+    if plan.model.trained < plan.model.parameters:
         words.append(f"{plan.model.trained:,} of {plan.model.parameters:,} parameters trained")
-    where = f" on {plan.cluster.name}, batch {plan.global_batch}, sequence {plan.sequence}, {', '.join(words)}"
+    sequence = f"sequence {plan.sequence}, " if plan.model.counts_positions else ""
+    where = f" on {plan.cluster.name}, batch {plan.global_batch}, {sequence}{', '.join(words)}"
     return title + Text(line(where))
 
 

@@ -1,6 +1,7 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
 from .ability import best_precision, check_ability, lacks, narrow, refusals, regimes_of
+from .below import below
 from .considered import Considered, candidates
 from .pricing import price, tables_of
 from .recheck import check_again, check_properties, verify_plan
@@ -12,6 +13,7 @@ __all__ = [
     "TIE",
     "Search",
     "Sweep",
+    "below",
     "best_precision",
     "candidates",
     "check_ability",

@@ -31,19 +31,19 @@ def best_precision(executor: ExecutorPlugin, cluster: Cluster) -> str:
     if cluster.best_precision in able:
         return cluster.best_precision
     if not able:
-        have = sorted(set.intersection(*(set(node.device.peak_flops) for node in cluster.nodes)))
+        have = sorted(set.intersection(*(set(device.peak_flops) for device in cluster.device_kinds)))
         raise UsageError(
             f"{executor.name} trains in {_either(executor.capability.precisions)}, and the devices of {cluster.name} "
             f"have figures for {_either(tuple(have) or ('no precision in common',))}",
             "choose other devices or another executor",
         )
-    return max(able, key=lambda p: (min(node.device.peak_flops[p] for node in cluster.nodes), -able.index(p)))
+    return max(able, key=lambda p: (min(device.peak_flops[p] for device in cluster.device_kinds), -able.index(p)))
 
 
 def _common(capability: Capability, cluster: Cluster) -> list[str]:
     """The usual precisions, then the others, that an executor and all devices have."""
     ordered = sorted(capability.precisions, key=lambda p: USUAL.index(p) if p in USUAL else len(USUAL))
-    shared = [p for p in ordered if all(p in node.device.peak_flops for node in cluster.nodes)]
+    shared = [p for p in ordered if all(p in device.peak_flops for device in cluster.device_kinds)]
     return [p for p in shared if p in USUAL] or shared
 
 
@@ -79,7 +79,7 @@ def refusals(
         )
         yield f"{name} does not train in {training.precision}", fix
     yield from lacks(executor, graph, training)
-    for device, made in {node.device.name: node.device.generation for node in cluster.nodes}.items():
+    for device, made in {device.name: device.generation for device in cluster.device_kinds}.items():
         if able.generations is not None and made and made not in able.generations:
             yield f"{name} does not run on {device} ({made})", f"it runs on {_either(able.generations)}"
     sizes = sorted({node.devices for node in cluster.nodes})

@@ -23,6 +23,10 @@ FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
 """Who gets a candidate that the chosen solver calls unsupported: the first of these that is installed."""
 
 
+VARIANTS = 32
+"""How many variants are asked what they lack."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What came of a candidate: the best assignment over its variants and a bound over all of them.
@@ -35,6 +39,8 @@ class Attempt:
         What the assignment is of.
     interrupted
         True if the user stopped the solver.
+    shortage
+        Where memory falls short in the closest variant, if nothing fits.
     """
 
     priced: PricedCandidate
@@ -47,6 +53,7 @@ class Attempt:
     seconds: float = 0.0
     note: str = ""
     interrupted: bool = False
+    shortage: diagnose.Shortage | None = None
 
 
 def attempt(
@@ -104,7 +111,9 @@ def attempt(
         outcome = "solved"
     else:
         outcome = "pruned" if bound < math.inf else "infeasible"
-    note = {"pruned": "by the cutoff", "infeasible": "no assignment fits", "limit": stopped}.get(outcome, "")
+    short = _closest(priced) if outcome == "infeasible" else None
+    unfit = short.sentence() if short else "no assignment of strategies and stages fits the memory, proven by a solve"
+    note = {"pruned": "by the cutoff", "infeasible": unfit, "limit": stopped}.get(outcome, "")
     return Attempt(
         priced,
         outcome,
@@ -116,7 +125,14 @@ def attempt(
         seconds=time.perf_counter() - started,
         note=note,
         interrupted=interrupted,
+        shortage=short,
     )
+
+
+def _closest(priced: PricedCandidate) -> diagnose.Shortage | None:
+    """The least shortage of the variants of lowest bound."""
+    found = (diagnose.shortage(pose(variant.tables)) for variant in priced.variants[:VARIANTS])
+    return min((short for short in found if short is not None), key=lambda short: short.factor, default=None)
 
 
 def _sharpened(search: Search, variant: Variant) -> float:

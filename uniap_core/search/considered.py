@@ -165,9 +165,24 @@ def _refusal(known: Considered, pin: Pin) -> UsageError:
         free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
         if any(pin.holds(value) for value in free.values(pin)):
             name = search.executor.name
-            return UsageError(f"{cause}; {name} runs nothing else here", "pin one of these, or choose another executor")
+            shapes = _undivided(search, pin)
+            return UsageError(
+                f"{cause}; {name} runs nothing else here{': ' + shapes if shapes else ''}",
+                "pin one of these, or choose another executor",
+            )
     reason = _reason(search, pin)
     return UsageError(f"{cause}{': ' + reason if reason else ''}", "pin one of these, or drop the pin")
+
+
+def _undivided(search: Search, pin: Pin) -> str:
+    """What of the model a pinned tensor parallel degree does not divide, though it may be run elsewhere."""
+    if pin.key != "tp" or pin.op != "=" or not isinstance(pin.value, int):
+        return ""
+    tp, graph = pin.value, search.graph
+    heads = {op.kv_heads for layer in graph.layers for op in layer.operators if op.split == "heads" and op.kv_heads}
+    found = [f"{count} key heads do not divide by tp {tp}" for count in sorted(heads) if count % tp]
+    found += [f"the sequence of {graph.sequence} does not divide by tp {tp}"] * (graph.sequence % tp > 0)
+    return "; ".join(found)
 
 
 def _reason(search: Search, pin: Pin) -> str:
@@ -181,7 +196,7 @@ def _reason(search: Search, pin: Pin) -> str:
         return f"no data parallel degree divides micro-batches of {batch // value}"
     if pin.key in ("cp", "ep"):
         kind = {"cp": "context", "ep": "expert"}[pin.key]
-        return f"{kind} parallel degrees are searched only where the space says so"
+        return f"{kind} parallelism is not searched unless the space of a search in Python names its degrees"
     if cluster.devices % value:
         return f"{value} does not divide the {cluster.devices} devices"
     if pin.key == "pp" and value > len(search.graph.layers):
@@ -189,7 +204,9 @@ def _reason(search: Search, pin: Pin) -> str:
     if pin.key == "dp" and batch % value:
         return f"{value} does not divide the batch of {batch}"
     if pin.key == "tp" and cluster.node_size % value:
-        return f"a group of {value} spans nodes of {cluster.node_size} devices"
+        sizes = sorted({node.devices for node in cluster.nodes})
+        have = f"{' or '.join(map(str, sizes))} device{'s' * (sizes != [1])}"
+        return f"tensor parallelism stays inside a node, and the nodes of {cluster.name} have {have}"
     return ""
 
 

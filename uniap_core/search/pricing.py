@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import numbers
 import time
@@ -58,7 +57,7 @@ class PricedCandidate:
     bound_s
         The least bound of the variants; ``inf`` if the candidate is out.
     shortage
-        Where memory provably falls short.
+        Where memory falls short, if the candidate is out for that.
     impossible
         Why it cannot be priced.
     """
@@ -148,8 +147,8 @@ def _check_figures(plan: Plan) -> None:
     limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
     if plan.space.max_strategies is not None:
         limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
-    for node in plan.cluster.nodes:
-        node.device.peak(plan.training.precision)
+    for device in plan.cluster.device_kinds:
+        device.peak(plan.training.precision)
     if plan.cluster.devices % plan.pp:
         raise BadValue(f"pp {plan.pp} does not divide {plan.cluster.devices} devices", "choose a divisor")
     if plan.training.global_batch % plan.micro_batches:
@@ -179,13 +178,13 @@ def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
     try:
         for regime, tables in _regimes(search, candidate):
             short = diagnose.shortage(pose(tables))
-            if short is not None and short.certain:
+            if short is not None:
                 shortages.append(short)
-            else:
+            if short is None or not short.certain:
                 variants += _variants(search, regime, tables)
     except BadValue as error:
         return PricedCandidate(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
-    if not variants:
+    if all(math.isinf(variant.bound_s) for variant in variants) and shortages:
         closest = min(shortages, key=lambda short: short.factor)
         return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
     variants.sort(key=lambda variant: variant.bound_s)
@@ -202,12 +201,16 @@ def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTable
     """
     tables = price(search, candidate)
     found = []
+    reasons: dict[str, None] = {}
     for regime in search.regimes:
         if regime.allows(candidate.pp, candidate.micro_batches):
-            with contextlib.suppress(BadValue):
+            try:
                 found.append((regime, regime.restrict(tables)))
+            except BadValue as error:
+                reasons[error.cause] = None
     if not found:
-        raise BadValue("the executor can run no plan of this candidate", "choose another executor")
+        why = "; ".join(reasons) or f"it has none for pp {candidate.pp} with {candidate.micro_batches} micro-batches"
+        raise BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
     return found
 
 

@@ -21,7 +21,9 @@ from ..plan import Plan
 from ..profile import Profile
 from ..solve.plugin import SolverPlugin
 from ..strategy import StrategySpace
+from ..system import Attention
 from .ability import best_precision, check_ability, narrow, regimes_of
+from .software import space_of, stack_of, trained, with_kernels
 
 TIE = 1e-9
 """Relative difference below which two times per iteration count as equal."""
@@ -161,6 +163,8 @@ def make(
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,
+    system: str | None = None,
+    attention: Attention | None = None,
     pins: Sequence[str] = (),
     top: int = 1,
     time_limit: float | None = None,
@@ -171,7 +175,7 @@ def make(
     """The search that a command line or a call describes, by names.
 
     What the executor cannot run is refused or narrowed away here, before anything is priced; ``emit`` is told where
-    it decides the precision.
+    it decides the precision, and what software and which attention are priced without being named.
 
     Raises
     ------
@@ -184,12 +188,15 @@ def make(
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = precision or _chosen_precision(machine, plugin, emit)
-    for node in machine.nodes:
-        node.device.peak(precision)
+    for device in machine.device_kinds:
+        device.peak(precision)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq) if isinstance(model, str) else model
-    training = Training(global_batch=batch, precision=precision, optimizer=optimizer, states=states, loss=loss)
-    space = StrategySpace()
+    stack = stack_of(system, plugin, emit)
+    graph = with_kernels(graph, stack, attention, emit)
+    software = trained(graph, machine, stack, attention, batch, precision)
+    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss)
+    space = space_of(graph, machine, stack, precision)
     if plugin is not None:
         check_ability(plugin, graph, machine, training, schedule)
         space = narrow(space, plugin.capability)

@@ -13,17 +13,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .. import diagnose, interrupts
+from .. import interrupts
 from ..costs import Candidate
-from ..errors import BadValue, Infeasible, NotEnoughTime, SolverCrashed, Stopped, UniapError
+from ..errors import NotEnoughTime, SolverCrashed, Stopped, UniapError
 from ..events import Emit, Progress, silent
 from ..plan import Plan, seal
 from ..proposal import CandidateProof, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
-from .considered import candidates, listing
+from .considered import candidates
 from .crew import Crew
-from .pricing import PricedCandidate, bounded, price
+from .pricing import PricedCandidate, bounded
+from .reasons import refusal
 from .request import TIE, Search
 from .turns import in_turn
 
@@ -222,9 +223,9 @@ def _unsolved(priced: PricedCandidate) -> Attempt:
     if priced.impossible:
         return Attempt(priced, "impossible", None, note=priced.impossible)
     if priced.shortage is not None:
-        return Attempt(priced, "infeasible", None, note=priced.shortage.sentence())
+        return Attempt(priced, "infeasible", None, note=priced.shortage.sentence(), shortage=priced.shortage)
     if math.isinf(priced.bound_s):
-        return Attempt(priced, "infeasible", None, note="proven by its lower bound")
+        return Attempt(priced, "infeasible", None, note="no strategy of a layer takes a finite time on some stage")
     return Attempt(priced, "limit", priced.bound_s, note="interrupted")
 
 
@@ -279,21 +280,7 @@ def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> Unia
             f"no plan was found before the end ({why}); {len(open_ones)} candidates are open",
             "give more time (--time-limit) or another solver",
         )
-    title = f"{search.graph.name} on {search.cluster.name} with batch {search.training.global_batch}"
-    short = [a.priced.shortage for a in attempts if a.priced.shortage is not None]
-    if short:
-        closest = min(short, key=lambda shortage: shortage.factor)
-        tables = price(search, Candidate.of(closest.pp, closest.micro_batches, search.training, search.schedule))
-        helps = "; or ".join(diagnose.remedies(tables, closest))
-        return Infeasible(f"{title}: no plan fits the memory; {closest.sentence()}", helps)
-    reasons = list(dict.fromkeys(a.note for a in attempts if a.note))
-    if all(a.outcome == "impossible" for a in attempts):
-        pinned = next((reason for reason in reasons if any(pin in reason for pin in search.pins.texts)), "")
-        cause = f"{title}: no candidate is possible: {pinned or reasons[0]}"
-        if search.pins.pins and not pinned:
-            cause += f"; with the pins {', '.join(search.pins.texts)}; considered are {listing(search)}"
-        return BadValue(cause, "change the batch, the devices or the pins")
-    return Infeasible(f"{title}: no plan fits: {'; '.join(reasons[:2])}", "more memory, devices, or fewer pins")
+    return refusal(search, attempts)
 
 
 def since(started: float) -> float:

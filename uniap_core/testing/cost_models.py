@@ -15,8 +15,9 @@ import pytest
 
 from uniap_core import cluster as clusters
 from uniap_core import models, registry
-from uniap_core.cluster import Cluster, Link
+from uniap_core.cluster import Cluster
 from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training, identity
+from uniap_core.devices import Device, Link
 from uniap_core.errors import BadValue
 from uniap_core.graph import ModelGraph
 from uniap_core.posing import digest, pose
@@ -302,9 +303,9 @@ def _faster(cluster: Cluster) -> Cluster:
     def link(old: Link) -> Link:
         return change(old, bandwidth_Bps=old.bandwidth_Bps * 2, latency_s=old.latency_s / 2)
 
-    nodes = []
-    for node in cluster.nodes:
-        peak = {name: flops * 2 for name, flops in node.device.peak_flops.items()}
-        device = change(node.device, peak_flops=peak, memory_Bps=node.device.memory_Bps * 2)
-        nodes.append(change(node, device=device, link=link(node.link)))
-    return change(cluster, nodes=tuple(nodes), inter=link(cluster.inter))
+    def device(old: Device) -> Device:
+        peak = {name: flops * 2 for name, flops in old.peak_flops.items()}
+        return change(old, peak_flops=peak, memory_Bps=old.memory_Bps * 2)
+
+    nodes = tuple(change(node.with_devices(device), link=link(node.link)) for node in cluster.nodes)
+    return change(cluster, nodes=nodes, inter=link(cluster.inter))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..architecture import block_parameters, complete, mistyped
 from ..graph import Layer, ModelGraph, Operator
 from .verdict import Check, conclude
 
@@ -39,6 +40,9 @@ def _faults(graph: ModelGraph) -> Iterator[str]:
         if type(entries.get(name)) is not int or not entries[name] > 0:  # type: ignore[operator]
             yield f"the entry {name} is {entries.get(name)!r}"
             return
+    if wrong := list(mistyped(entries)):
+        yield from (f"the entry {entry}" for entry in wrong)
+        return
     if entries.get("family", graph.family) != graph.family:
         yield f"the entries are of the family {entries['family']}, and the graph of {graph.family}"
     blocks = [layer for layer in graph.layers if layer.kind in ("encoder", "decoder")]
@@ -73,20 +77,7 @@ def _block(graph: ModelGraph, block: Layer) -> Iterator[str]:
 
 def parameters(graph: ModelGraph) -> int:
     """Parameters of one block of a graph's architecture."""
-    a: dict[str, Any] = graph.architecture
-    hidden, ffn, experts = a["hidden"], a["ffn"], a.get("experts", 0)
-    queries, keys = a["heads"] * a["head_size"], a["kv_heads"] * a["head_size"]
-    biased = graph.family in BIASED
-    products = {"qkv": (hidden, queries + 2 * keys), "out": (queries, hidden)}
-    gated = a.get("activation", "gelu" if biased else "swiglu") == "swiglu"
-    up, down = (hidden, (2 if gated else 1) * ffn), (ffn, hidden)
-    total = sum(inner * outer for inner, outer in products.values())
-    total += a.get("qkv_bias", biased) * products["qkv"][1] + a.get("out_bias", biased) * hidden
-    total += max(1, experts) * (up[0] * up[1] + down[0] * down[1]) + experts * hidden
-    total += a.get("mlp_bias", biased) * (up[1] + down[1])
-    total += 2 * hidden * (1 if a.get("norm", "rms" if not biased else "layer") == "rms" else 2)
-    normed = {"head": 2 * a["head_size"], "width": queries + keys}
-    return int(total + normed.get(str(a.get("qk_norm", "")), 0))
+    return block_parameters(complete({"family": graph.family, **graph.architecture}))
 
 
 def _ends(graph: ModelGraph) -> Iterator[str]:

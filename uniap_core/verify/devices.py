@@ -76,7 +76,10 @@ def batch(proposal: Proposal) -> Check:
 
 
 def divisibility(proposal: Proposal) -> Check:
-    """Heads, key-value heads, widths and experts divide by their degrees; vocabularies are padded; sequence by 2 cp."""
+    """Heads, widths and experts divide by their degrees, or fewer key heads divide tp and are repeated.
+
+    Vocabularies are padded; the sequence divides by 2 cp.
+    """
     faults, padded = [], 0
     graph_layers = {layer.name: layer for layer in proposal.model.layers}
     seen: dict[tuple[object, ...], list[str]] = {}
@@ -97,10 +100,8 @@ def _indivisible(layer: Layer, s: Strategy, sequence: int) -> Iterator[str]:
     for op in layer.operators:
         if op.divided % s.tp:
             yield f"width {op.divided} of {op.name} does not divide by tp {s.tp}"
-        if op.split == "heads" and op.heads % s.tp:
-            yield f"{op.heads} heads of {op.name} do not divide by tp {s.tp}"
-        if op.split == "heads" and op.kv_heads % s.tp:
-            yield f"{op.kv_heads} key-value heads of {op.name} do not divide by tp {s.tp}"
+        if misfit := op.misfit(s.tp):
+            yield misfit
         if op.experts % s.ep:
             yield f"{op.experts} experts of {op.name} do not divide by ep {s.ep}"
     # Ring attention cuts the sequence into 2 cp pieces, so that a causal mask gives every rank equal work.

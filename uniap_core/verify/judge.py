@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from .. import artifact
-from ..costs import CostTables
+from ..costs import OPTIMIZERS, CostTables
 from ..errors import UniapError
 from ..posing import digest, pose
 from ..proposal import CandidateProof, Proposal
@@ -18,9 +18,6 @@ from .proof import sweep_proof
 from .simulate import live
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
-
-OPTIMIZERS = ("adamw", "adam", "sgd")
-"""Whose state and time per step are known; whatever else is written there would be launched as one of them."""
 
 
 def verify(

@@ -230,8 +230,11 @@ def objective(proposal: Proposal, own: Recomputed) -> Check:
         "time in transfers": (said.transfers_s, transfers),
         "time in the steady state": (said.steady_s, (own.micro_batches - 1) * max(*own.stage_s, *own.cross_s, 0.0)),
         "samples per second": (said.samples_per_s, samples),
-        "tokens per second": (said.tokens_per_s, samples * proposal.sequence),
     }
+    if said.tokens_per_s is not None or proposal.model.counts_positions:
+        # Earlier files have a figure for models without a sequence, too: samples times a number without a meaning.
+        told = math.nan if said.tokens_per_s is None else said.tokens_per_s
+        pairs["tokens per second"] = (told, samples * proposal.sequence)
     evidence = f"{seconds:.6g} s per iteration = {stages:.6g} stages + {transfers:.6g} transfers + steady state"
     data: dict[str, float | int | str] = {"claimed_s": said.iteration_time_s, "computed_s": seconds}
     return conclude("objective", _compare("", pairs, "units"), evidence, PLAN_AGAIN, data)
@@ -275,7 +278,7 @@ def _memory(proposal: Proposal, own: Recomputed) -> Check:
 def _limits(proposal: Proposal, tables: CostTables) -> Check:
     """The limits are those of the tables, and no device has less."""
     cluster = proposal.cluster
-    capacity = [node.device.memory_bytes for node in cluster.nodes for _ in range(node.devices)]
+    capacity = [bank.device.memory_bytes for n in cluster.nodes for bank in n.banks for _ in range(bank.devices)]
     faults = []
     for i, (stage, priced) in enumerate(zip(proposal.stages, tables.ranks, strict=True)):
         if not close(stage.memory_limit_bytes, priced.memory_bytes):

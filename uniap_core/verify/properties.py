@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 
 from .. import artifact, cluster, problem
-from ..cluster import Cluster, Link, Node
+from ..cluster import Cluster, Node
 from ..costs import Candidate, CostTables, Price, Training
+from ..devices import Link
 from ..errors import BadValue
 from ..events import Emit, Progress, silent
 from ..graph import TOKENS, Flow, Layer, ModelGraph, Operator, Saved
@@ -78,7 +79,7 @@ def random_case(rng: np.random.Generator) -> Case:
     depth = _pick(rng, [d for d in divisors(machine.devices) if d <= len(graph.layers)])
     batch = int(2 ** rng.integers(2, 6)) * _pick(rng, [1, 3])
     micro_batches = _pick(rng, [c for c in divisors(batch) if c <= 8])
-    precision = "bf16" if all("bf16" in node.device.peak_flops for node in machine.nodes) else "fp16"
+    precision = "bf16" if all("bf16" in device.peak_flops for device in machine.device_kinds) else "fp16"
     training = Training(global_batch=batch, precision=precision)
     candidate = Candidate.of(depth, micro_batches, training, _pick(rng, ["1f1b", "gpipe"]))
     return Case(graph, machine, random_space(rng), candidate)
@@ -193,13 +194,12 @@ def more_memory(case: Case) -> Case:
 
 
 def _more(node: Node, factor: float) -> Node:
-    device = msgspec.structs.replace(node.device, memory_bytes=node.device.memory_bytes * factor)
-    return Node(device, node.devices, node.link)
+    return node.with_devices(lambda device: msgspec.structs.replace(device, memory_bytes=device.memory_bytes * factor))
 
 
 def faster_links(case: Case) -> Case:
     """Twice the bandwidth and half the latency of every link."""
-    faster = _with_nodes(case.cluster, lambda node: Node(node.device, node.devices, _scaled(node.link, 2.0)))
+    faster = _with_nodes(case.cluster, lambda node: msgspec.structs.replace(node, link=_scaled(node.link, 2.0)))
     return replace(case, cluster=msgspec.structs.replace(faster, inter=_scaled(case.cluster.inter, 2.0)))
 
 

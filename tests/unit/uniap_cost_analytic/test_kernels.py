@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uniap_cost_analytic.constants import constants_of
 from uniap_cost_analytic.kernels import Cut, Engine, active, alignment, engine, matmul_s, work
+from uniap_cost_analytic.vocabulary import padded
 
 from uniap_core import cluster as clusters
 from uniap_core.api import Training
@@ -35,9 +36,14 @@ def test_systems_that_pad_are_priced_padded(system):
 
     row = {"gpu": "A100", "num_gpus": "8", "gpus_per_node": "8", "model": "GPT", "layers": "4", "hidden": "1024"}
     row |= {"heads": "16", "vocab": "50257", "seq": "1024", "global_batch": "16", "tp": "2", "pp": "1", "dp": "4"}
-    assert parse(row | {"system": system}, []).graph.architecture["vocab"] == 50432
-    assert parse(row | {"system": system, "vocab": ""}, []).graph.architecture["vocab"] == 50432
-    assert parse(row | {"system": "HF Transformers"}, []).graph.architecture["vocab"] == 50257
+    for vocab in ("50257", ""):
+        plan = parse(row | {"system": system, "vocab": vocab}, [])
+        multiple = plan.candidate.training.vocabulary_multiple
+        embedding, head = (padded(plan.graph.layers[i].operators, 2, multiple) for i in (0, -1))
+        assert embedding[0].inner == head[1].outer == head[2].inner == head[2].saved[0].width == 50432
+        assert embedding[0].parameters == head[1].parameters == 50432 * 1024
+        assert plan.graph.architecture["vocab"] == 50257
+    assert parse(row | {"system": "HF Transformers"}, []).candidate.training.vocabulary_multiple == 1
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def by_name(costs: CostTables, layer: int = 1) -> dict[str, dict[str, float]]:
             "iteration": float(row.iteration_s[0, k]),
             "state": float(row.state_bytes[k]),
             "stash": float(row.stash_bytes[k]),
+            "tensor": float(row.time_parts_s["tensor_parallel"][0, k]),
         }
         for k, s in enumerate(row.strategies)
     }
@@ -195,14 +196,25 @@ def test_materialized_attention_keeps_probabilities() -> None:
 
 
 def test_layouts_that_do_not_divide_are_left_out() -> None:
-    costs = tables(small(kv_heads=2), batch=4)
+    costs = tables(small(heads=12, kv_heads=6, hidden=768), batch=4)
     assert {s.tp for s in costs.layers[1].strategies} == {2}
     assert {s.tp for s in costs.layers[0].strategies} == {2, 4, 8}
 
 
+@pytest.mark.parametrize(("heads", "tp"), [(1, 2), (1, 8), (2, 4), (2, 8), (4, 8)])
+def test_key_heads_below_tp_are_repeated(heads: int, tp: int) -> None:
+    """Each rank keeps a head of keys and values; weights are split as ever, and what they make is gathered."""
+    name = f"tp{tp}-dp{8 // tp}"
+    space = StrategySpace(tp=(tp,), sequence_parallel=False)
+    few, own = (by_name(tables(small(kv_heads=n), space=space))[name] for n in (heads, tp))
+    assert few["stash"] == pytest.approx(own["stash"])
+    assert few["state"] < own["state"]
+    assert few["tensor"] > own["tensor"]
+
+
 def test_no_strategy_names_layer_and_cause() -> None:
     with pytest.raises(BadValue, match=r"layers.0.*micro-batch of 1 does not divide by dp"):
-        tables(small(kv_heads=1), batch=1)
+        tables(small(heads=3, kv_heads=3, hidden=768), batch=1)
     with pytest.raises(BadValue, match="no bf16 figure"):
         tables(cluster="8xV100-32G")
     with pytest.raises(BadValue, match="do not divide"):
@@ -225,6 +237,45 @@ def test_unequal_devices_have_times_per_stage() -> None:
     assert costs.ranks[0].memory_bytes > costs.ranks[1].memory_bytes
 
 
+def box(*kinds: str) -> Cluster:
+    """One node of such devices, joined as RTX4090s are."""
+    link, inter = (getattr(clusters.kinds()["RTX4090"], end) for end in ("link", "inter"))
+    banks = [clusters.Bank(clusters.kinds()[kind].device, 1) for kind in kinds]
+    node = clusters.Node(banks[0].device, len(banks), link, tuple(banks[1:]))
+    return Cluster(name="box", nodes=(node,), inter=inter)
+
+
+def test_a_stage_of_several_kinds_takes_the_time_and_the_memory_of_the_slowest() -> None:
+    # fp8 is no argument: there the RTX4090 has more than the A100 has in bf16, and it is the slower of the two.
+    mixed, slow = tables(cluster=box("A100-PCIe-80G", *["RTX4090"] * 3)), tables(cluster=box(*["RTX4090"] * 4))
+    assert any(s.tp == 4 for s in mixed.layers[1].strategies)
+    for ours, theirs in zip(mixed.layers, slow.layers, strict=True):
+        np.testing.assert_allclose(ours.forward_s, theirs.forward_s)
+        np.testing.assert_allclose(ours.backward_s, theirs.backward_s)
+        np.testing.assert_allclose(ours.iteration_s, theirs.iteration_s)
+    assert mixed.ranks[0].memory_bytes == clusters.kinds()["RTX4090"].device.memory_bytes
+
+
+def test_stages_of_a_node_of_several_kinds_are_priced_by_their_own_device() -> None:
+    mixed = tables(cluster=box("A100-PCIe-80G", *["RTX4090"] * 3), pp=4, c=4)
+    for stage, kind in enumerate(["A100-PCIe-80G", *["RTX4090"] * 3]):
+        pure = tables(cluster=box(*[kind] * 4), pp=4, c=4)
+        assert mixed.ranks[stage].memory_bytes == clusters.kinds()[kind].device.memory_bytes
+        for ours, theirs in zip(mixed.layers, pure.layers, strict=True):
+            np.testing.assert_allclose(ours.forward_s[stage], theirs.forward_s[stage])
+
+
+def test_a_stage_runs_at_the_slowest_engine_and_the_slowest_memory() -> None:
+    fast, narrow = (clusters.kinds()[kind].device for kind in ("A100-PCIe-80G", "RTX4090"))
+    narrow = msgspec.structs.replace(narrow, memory_Bps=2 * fast.memory_Bps)
+    node = clusters.Node(fast, 2, clusters.kinds()["RTX4090"].link, (clusters.Bank(narrow, 1),))
+    both = Cluster(name="both", nodes=(node,), inter=box("RTX4090").inter)
+    worst = msgspec.structs.replace(narrow, memory_Bps=fast.memory_Bps)
+    alike = msgspec.structs.replace(both, nodes=(clusters.Node(worst, 2, node.link),))
+    for ours, theirs in zip(tables(cluster=both).layers, tables(cluster=alike).layers, strict=True):
+        np.testing.assert_allclose(ours.forward_s, theirs.forward_s)
+
+
 @pytest.mark.parametrize("name", ["8xA100-80G", "2x8xH100-80G", "2x4xTITANXp-12G"])
 @given(factor=st.floats(1.01, 20))
 @settings(max_examples=5, deadline=None)
@@ -234,7 +285,7 @@ def test_more_bandwidth_is_never_slower(name: str, factor: float) -> None:
     precision = slow.best_precision
     for pp in (1, 2):
         a, b = (tables(cluster=c, pp=pp, c=2, precision=precision) for c in (slow, fast))
-        for x, y in zip(a.problem.layers, b.problem.layers, strict=True):
+        for x, y in zip(pose(a).layers, pose(b).layers, strict=True):
             assert (y.time_s <= x.time_s * (1 + 1e-12)).all()
         for e, f in zip(a.edges, b.edges, strict=True):
             assert (f.reshard_s <= e.reshard_s * (1 + 1e-12)).all()

@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
             "max_position_embeddings": 128,
         },
     ),
-    "no activation gelu": ("llama", {"hidden_act": "gelu"}),
+    "no activation geglu": ("llama", {"hidden_act": "gelu"}),
     "none here for olmo2": ("olmo2", {}),
     "layer head has": ("qwen2", {"architectures": ["Qwen2ForTokenClassification"]}),
 }

@@ -8,11 +8,13 @@ from dataclasses import fields
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from uniap_fsdp import plan_types
-from uniap_fsdp.script import script
+from uniap_fsdp.script import script, start
 
 from tests.planned import planned
 from uniap_core import axes
+from uniap_core.cluster import preset
 from uniap_core.strategy import AXES, StrategySpace
 
 STRATEGIES = StrategySpace(cp=(1, 2), ep=(1, 2)).strategies(8, 8)
@@ -55,3 +57,21 @@ def test_the_arrangement_of_ranks_imports_the_standard_library_alone() -> None:
     modules = [alias.name for n in found if isinstance(n, ast.Import) for alias in n.names]
     modules += [n.module or "." for n in found if isinstance(n, ast.ImportFrom)]
     assert not [name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names]
+
+
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=5))
+def test_the_script_says_how_every_node_starts_its_own_devices(counts) -> None:
+    """Processes of the lines printed, one line a node, are the plan's ranks, wherever the nodes' sizes differ."""
+    node = preset("8xA100-80G").nodes[0]
+    machine = replace(preset("8xA100-80G"), nodes=tuple(replace(node, devices=count) for count in counts))
+    plan = planned("gpt", "tp1-dp8")
+    text = start(replace(plan, proposal=replace(plan.proposal, cluster=machine)))
+    lines = [line.split() for line in text.splitlines() if "torchrun" in line]
+    if len(counts) > 1 and len(set(counts)) == 1:
+        lines = [[word.replace("=N", f"={n}") for word in lines[0]] for n in range(len(counts))]
+    said = [dict(word.removeprefix("--").partition("=")[::2] for word in line) for line in lines]
+    assert [int(words["nproc-per-node"]) for words in said] == counts
+    if len(counts) > 1:
+        assert all(words["nnodes"] == str(len(counts)) for words in said)
+        assert [int(words["node-rank"]) for words in said] == list(range(len(counts)))
+        assert all(words["master-addr"] == "HOST" for words in said)

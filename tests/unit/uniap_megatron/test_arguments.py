@@ -5,9 +5,10 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uniap_megatron.arguments import layout, padded_vocabulary, words
+from uniap_megatron.arguments import layout, words
 from uniap_megatron.expressible import express
 from uniap_megatron.ranks import layout as rank_layout
+from uniap_megatron.shape import padded_vocabulary
 
 from tests.planned import planned
 from uniap_core.errors import Inexpressible
@@ -181,3 +182,26 @@ def test_experts_under_tensor_parallelism_need_sequence_parallelism():
 
 def test_experts_need_a_model_with_experts():
     assert any("no experts" in reason for reason in express(planned("llama", "tp1-dp8-ep2")))
+
+
+def test_attention_without_a_fused_kernel_must_fit():
+    """A plan priced with flash attention for V100, which has none: the probabilities that stay must fit too."""
+    tight = planned("bert-large", "tp1-dp8-zero1", batch=320, cluster="8xV100-32G", precision="fp16")
+    assert any("not fused" in reason for reason in express(tight)), express(tight)
+    assert express(planned("bert", "tp1-dp8", cluster="8xV100-32G", precision="fp16")) == []
+
+
+def test_experts_are_evened_out():
+    said = spoken(planned("mixtral", "tp2-dp4-zero1-sp", micro_batches=2))
+    assert said["moe-router-load-balancing-type"] == "aux_loss"
+    assert float(said["moe-aux-loss-coeff"]) > 0
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt", "bert", "mixtral"])
+def test_biases_activation_positions_and_norms_of_every_family(model):
+    said = spoken(planned(model, "tp2-dp4-sp"))
+    llama = model in ("llama", "mixtral")
+    assert ("swiglu" in said) == ("disable-bias-linear" in said) == llama
+    assert said["normalization"] == ("RMSNorm" if llama else "LayerNorm")
+    assert said["position-embedding-type"] == ("rope" if llama else "learned_absolute")
+    assert float(said["norm-epsilon"]) > 0

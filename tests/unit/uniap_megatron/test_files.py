@@ -33,14 +33,36 @@ def test_the_script_passes_the_plan_word_for_word(tmp_path, torchrun):
     plan = planned("llama", "tp2-dp2-zero1-sp", cuts=(3,), micro_batches=4, cluster="2x4xA100-80G")
     files = export(plan, EXECUTOR, tmp_path / "out")
     assert [os.path.basename(file) for file in files] == ["arguments.txt", "launch.sh"]
-    done = launch(tmp_path / "out", torchrun, "--save=/x", MEGATRON=str(tmp_path), NODE_RANK="1", STEPS="7")
+    where = {"NODE_RANK": "1", "MASTER_ADDR": "first"}
+    done = launch(tmp_path / "out", torchrun, "--save=/x", MEGATRON=str(tmp_path), STEPS="7", **where)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     at = said.index("pretrain_gpt.py")
-    assert {"--nnodes=2", "--nproc-per-node=4", "--node-rank=1"} <= set(said[:at])
+    assert {"--nnodes=2", "--nproc-per-node=4", "--node-rank=1", "--master-addr=first"} <= set(said[:at])
     assert said[at + 1 : at + 1 + len(words(plan))] == words(plan)
     assert {"--mock-data", "--vocab-size=999", "--train-iters=7"} <= set(said)
+    # Without them its training loop divides by None (megatron/training/training.py, evaluation).
+    assert {"--eval-interval=1000", "--eval-iters=0"} <= set(said)
     assert said[-1] == "--save=/x"
+
+
+@pytest.mark.parametrize("lacking", ["NODE_RANK", "MASTER_ADDR"])
+def test_on_several_nodes_the_script_asks_where_it_is(lacking, tmp_path, torchrun):
+    export(planned("gpt", "tp1-dp8", cluster="2x4xA100-80G"), EXECUTOR, tmp_path / "out")
+    where = {"NODE_RANK": "1", "MASTER_ADDR": "first"}
+    del where[lacking]
+    done = launch(tmp_path / "out", torchrun, MEGATRON=str(tmp_path), **where)
+    assert done.returncode != 0
+    assert f"set {lacking}" in done.stderr
+
+
+def test_attention_is_not_promised_to_be_fused_where_it_cannot_be(tmp_path):
+    """Below compute capability 8.0 Transformer Engine has no fused attention, whatever was priced."""
+    old, new = (planned("gpt", "tp1-dp8", cluster=f"8x{name}", precision="fp16") for name in ("V100-32G", "A100-80G"))
+    assert "--attention-backend=unfused" in words(old)
+    assert not any("attention-backend" in word for word in words(new))
+    with open(export(old, EXECUTOR, tmp_path)[0]) as file:
+        assert "priced with fused attention" in file.read()
 
 
 def test_real_data_need_a_tokenizer(tmp_path, torchrun):

@@ -166,6 +166,21 @@ def test_the_script_passes_the_flags_word_for_word(tmp_path):
             assert TORCHTITAN in opened.read()
 
 
+@pytest.mark.parametrize("lacking", ["NODE_RANK", "MASTER_ADDR", ""])
+def test_on_several_nodes_ranks_are_numbered_as_in_the_cluster(lacking, tmp_path):
+    plan = planned("llama", "tp1-dp4-zero1", cuts=(4,), micro_batches=2, cluster="2x4xA100-80G")
+    files = export(plan, EXECUTOR, tmp_path / "out")
+    where = {"NODE_RANK": "1", "MASTER_ADDR": "first"}
+    where.pop(lacking, None)
+    environment = {"PATH": os.environ["PATH"], "TORCHRUN": "echo", "HF_ASSETS": "/tokenizer", **where}
+    done = subprocess.run([files[-1]], env=environment, capture_output=True, text=True)
+    if lacking:
+        assert done.returncode != 0
+        assert f"set {lacking}" in done.stderr
+    else:
+        assert "--nnodes=2 --nproc-per-node=4 --node-rank=1 --master-addr=first --master-port=29500" in done.stdout
+
+
 def test_against_torchtitan_where_it_imports(tmp_path):
     """Its own command line understands the flags, and its degrees multiply to the cluster."""
     pytest.importorskip("triton", reason="torchtitan's models need triton")

@@ -13,7 +13,7 @@ from uniap_zoo.tabulated import graph_of
 
 # Names that count without the embedding, count a tied one once, or say no size.
 OTHERWISE = ("llama3.2", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen3-0.6b", "qwen3-1.7b", "gemma", "opt-350m")
-OTHERWISE += ("bloom", "phi", "mixtral", "dbrx", "grok", "t5-base")
+OTHERWISE += ("bloom", "phi", "mixtral", "dbrx", "grok", "t5-base", "glm")
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if not name.startswith(OTHERWISE)])
@@ -24,7 +24,9 @@ def test_known_shapes_have_the_size_in_their_name(name: str) -> None:
     assert total / 1e9 == pytest.approx(float(size), rel=0.13)
 
 
-@pytest.mark.parametrize(("name", "billions"), [("mixtral-8x22b", 140.6), ("dbrx", 131.6), ("grok-1", 316.5)])
+@pytest.mark.parametrize(
+    ("name", "billions"), [("mixtral-8x22b", 140.6), ("dbrx", 131.6), ("grok-1", 316.5), ("glm-4.5-air", 106.8)]
+)
 def test_known_mixtures_have_their_published_size(name: str, billions: float) -> None:
     graph = graph_of(name, KNOWN[name]._replace(sequence=2048), [])
     assert graph.parameters / 1e9 == pytest.approx(billions, rel=0.01)
