@@ -156,7 +156,7 @@ def test_lists(uniap, what):
     ("arguments", "code", "words"),
     [
         (("plan", "lama-7b", "-c", "8xA100-40G", "-b", 32), 2, ("no model named 'lama-7b'", "llama-7b")),
-        (("plan", "llama-7b", "-c", "8xA1000", "-b", 32), 2, ("no cluster named", "A100-40G")),
+        (("plan", "llama-7b", "-c", "8xA1000", "-b", 32), 2, ("no device kind", "A100-40G")),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--solver", "dq"), 2, ("no solver named", "dp")),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--cost-model", "x"), 2, ("no cost model", "analytic")),
         (("plan", "llama-7b", "-c", "8xA100-40G", "-b", 32, "--executor", "x"), 2, ("no executor", "fsdp")),
