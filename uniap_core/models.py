@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class ModelPlugin:
     build
         ``(name, sequence or None) -> ModelGraph``.
     trace
-        ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models.
+        ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models;
+        it is given ``emit`` and ``time_limit_s`` by name if it takes them.
     published
         ``(name) -> (name, Hyperparameters)`` of the published model that a name means, in any spelling, or ``None``.
     from_hyperparameters
@@ -156,13 +158,24 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
     )
 
 
-def trace(source: str, sequence: int | None = None, layers: str | None = None) -> ModelGraph:
+def trace(
+    source: str,
+    sequence: int | None = None,
+    layers: str | None = None,
+    *,
+    emit: Emit = silent,
+    time_limit_s: float | None = None,
+) -> ModelGraph:
     """Trace a torch model by the plugin that can (``hf:...`` or ``package.module:factory``).
 
     Parameters
     ----------
     layers
         Which modules are layers, as in ``model.layers.*``; ``None`` finds the repeated blocks.
+    emit
+        Hears of progress.
+    time_limit_s
+        Longest that it may take; ``None`` leaves the tracer its own.
 
     Raises
     ------
@@ -172,7 +185,10 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
     for plugin in registry.working("model")[0]:
         if plugin.trace and _handles(plugin, source):
             _check_installed(plugin, "tracing needs")
-            return registry.call(plugin, "trace", source, sequence, layers, returns=ModelGraph)
+            wanted = {"emit": emit} | ({} if time_limit_s is None else {"time_limit_s": time_limit_s})
+            takes = inspect.signature(registry.resolve(plugin.trace)).parameters
+            named = {key: value for key, value in wanted.items() if key in takes}
+            return registry.call(plugin, "trace", source, sequence, layers, returns=ModelGraph, **named)
     raise UnknownName(f"nothing traces {source!r}", "write hf:DIR_OR_CONFIG.json or package.module:factory")
 
 

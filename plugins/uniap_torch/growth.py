@@ -17,7 +17,7 @@ from .operators import PRODUCTS
 
 if TYPE_CHECKING:
     from .partition import Part
-    from .recording import Kept, Record, Recording
+    from .records import Kept, Record, Recording
     from .runs import Context, Runs
 
 EXACT = 2e-3
@@ -80,7 +80,11 @@ def _ratio(layer: Layer, records: Iterable[Record], base: Recording, other: Reco
 
 
 def _work(record: Record) -> float:
-    """Multiply-adds of a product or an attention (its two products)."""
+    """Multiply-adds of a product or an attention (its two products), in all its runs."""
+    return record.times * _work_once(record)
+
+
+def _work_once(record: Record) -> float:
     if record.op == "attention":
         query, key, value = record.shapes[:3]
         return float(prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))

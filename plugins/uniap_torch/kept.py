@@ -10,7 +10,7 @@ from .operators import shape
 
 if TYPE_CHECKING:
     from .partition import Part
-    from .recording import Kept
+    from .records import Kept
     from .runs import Context, Group, Runs
 
 

@@ -14,7 +14,7 @@ from .runs import Group
 if TYPE_CHECKING:
     from .parallelism import Splits
     from .partition import Part
-    from .recording import Record
+    from .records import Record
     from .runs import Context, Runs
 
 PRODUCTS = frozenset({"mm", "addmm", "convolution", "_grouped_mm", "bmm", "baddbmm"})
@@ -96,7 +96,7 @@ def shape(item: Group, runs: Runs, split: str) -> dict[str, Any]:
     if item.kind == "attention":
         queries, keys = zip(*(r.shapes[:2] for r in trio), strict=True)
         width = (queries[0][-1] + first.shapes[2][-1]) // 2
-        rows = runs.per_sample([prod(q) // q[-1] // q[-3] for q in queries])
+        rows = runs.per_sample([r.times * prod(q) // q[-1] // q[-3] for r, q in zip(trio, queries, strict=True)])
         return {
             "kind": "attention",
             "rows": rows,
@@ -111,16 +111,16 @@ def shape(item: Group, runs: Runs, split: str) -> dict[str, Any]:
         return product(first, runs, split)
     if item.kind == "embedding":
         width = first.shape[-1]
-        rows = runs.per_sample([prod(r.shape) // width for r in trio])
+        rows = runs.per_sample([r.elements // width for r in trio])
         entries = first.shapes[0][0]
         return {"kind": "embedding", "rows": rows, "inner": entries, "outer": width, "split": split}
-    widest = max(item.records, key=lambda r: prod(r.shape))
+    widest = max(item.records, key=lambda r: r.elements)
     if item.kind == "loss":
         widest = next((r for r in item.records if r.op == "_log_softmax"), widest)
     inner = widest.shape[-1] if widest.shape else 1
-    rows = runs.per_sample([prod(r.shape) // (r.shape[-1] if r.shape else 1) for r in runs.of(widest)])
+    rows = runs.per_sample([r.elements // (r.shape[-1] if r.shape else 1) for r in runs.of(widest)])
     moved = sum(r.moved for r in item.records) / runs.base.element_bytes
-    passes = round(moved / max(1, prod(widest.shape)), 2)
+    passes = round(moved / max(1, widest.elements), 2)
     kind = "pointwise" if item.kind == "dropout" else item.kind
     return {"kind": kind, "rows": rows, "inner": inner, "passes": passes, "split": split}
 
@@ -140,12 +140,12 @@ def product(record: Record, runs: Runs, split: str) -> dict[str, Any]:
     if record.op == "convolution":
         weight = record.shapes[1]
         channel = 1 if len(record.shape) == len(weight) else 0
-        rows = runs.per_sample([prod(r.shape) // r.shape[channel] for r in trio])
+        rows = runs.per_sample([r.elements // r.shape[channel] for r in trio])
         return {"kind": "gemm", "rows": rows, "inner": prod(weight[1:]), "outer": weight[0], "split": split}
     at = 1 if record.op in ("addmm", "baddbmm") else 0
     (left, right), inner, outer = record.shapes[at : at + 2], record.shapes[at][-1], record.shape[-1]
     if record.op == "_grouped_mm" and len(right) == 3:
-        visits = runs.per_sample([r.shapes[0][0] for r in trio])
+        visits = runs.per_sample([r.times * r.shapes[0][0] for r in trio])
         return {
             "kind": "grouped_gemm",
             "rows": visits,
@@ -168,12 +168,12 @@ def product(record: Record, runs: Runs, split: str) -> dict[str, Any]:
         heads = heads if width % 2 == 0 else max(1, heads // 2)
         return {
             "kind": "attention",
-            "rows": along(runs, [r.shape[-2] for r in trio]),
+            "rows": along(runs, [r.times * r.shape[-2] for r in trio]),
             "keys": along(runs, keys),
             "inner": size,
             "heads": heads,
             "kv_heads": heads,
             "split": split,
         }
-    rows = runs.per_sample([prod(r.shape) // r.shape[-1] for r in trio])
+    rows = runs.per_sample([r.elements // r.shape[-1] for r in trio])
     return {"kind": "gemm", "rows": rows, "inner": inner, "outer": outer, "split": split}

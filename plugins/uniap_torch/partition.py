@@ -13,7 +13,7 @@ from uniap_core.api import UnknownName
 if TYPE_CHECKING:
     from torch import nn
 
-    from .recording import Record, Recording
+    from .records import Record, Recording
 
 CONTAINERS = frozenset({"layer", "layers", "block", "blocks", "h", "resblocks"})
 """Names of containers that layer names call ``layers``."""

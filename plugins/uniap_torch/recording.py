@@ -8,7 +8,7 @@ recorded and not run.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +19,13 @@ from torch.utils._pytree import tree_leaves
 
 from uniap_core.api import BadValue
 
+from .loops import ROUNDS, fold
+from .records import Recording
+from .tape import Event, Packed, Ran, assemble
+from .watch import TooLong, Watch
+
 if TYPE_CHECKING:
+    from .repeats import Repeats
     from .sources import Inputs
 
 UNREPEATED = "TRANSFORMERS_SDPA_FORCE_GQA"
@@ -55,81 +61,6 @@ VIEWS = frozenset(
     }
 )
 """Operators that make no new tensor."""
-
-
-@dataclass
-class Kept:
-    """A storage that autograd keeps: first by which record, how large, of what type."""
-
-    storage: int
-    record: int
-    nbytes: int
-    dtype: torch.dtype
-    packs: list[int] = field(default_factory=list)
-
-
-@dataclass
-class Record:
-    """One operator as it ran.
-
-    Attributes
-    ----------
-    op
-        Name of the aten operator, or ``attention`` or ``dropout``.
-    path
-        Path of the innermost module that was running.
-    inputs, output, outputs
-        Storages read, first written, and all written (activations).
-    written, producers
-        Those inputs that a record wrote, and which record did last.
-    parameters
-        Storages of parameters read.
-    shapes, shape
-        Shapes of all tensor arguments in order, and of the output.
-    moved
-        Bytes read and written.
-    real
-        Whether a gradient can flow through it.
-    leading
-        How many of the inputs are queries, keys and values (a bias comes after them), for attention.
-    """
-
-    index: int
-    op: str
-    path: str
-    inputs: tuple[int, ...]
-    written: tuple[int, ...]
-    producers: tuple[int, ...]
-    output: int
-    outputs: tuple[int, ...]
-    parameters: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    shape: tuple[int, ...]
-    moved: int
-    real: bool
-    causal: bool = False
-    leading: int = 0
-
-    @property
-    def fed(self) -> list[tuple[int, int]]:
-        """Storages read that some record wrote, each with the record that wrote it last."""
-        return list(zip(self.written, self.producers, strict=True))
-
-
-@dataclass
-class Recording:
-    """A forward pass: records in order, kept storages in order, and the sizes of parameters by storage.
-
-    ``frozen`` are the storages of parameters without ``requires_grad``.
-    """
-
-    records: list[Record]
-    kept: dict[int, Kept]
-    parameters: dict[int, tuple[str, int]]
-    batch: int
-    sequence: int
-    element_bytes: int
-    frozen: frozenset[int] = frozenset()
 
 
 class _Core(torch.autograd.Function):
@@ -229,23 +160,24 @@ class _Functions(TorchFunctionMode):
 
     def _dropout(self, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
         if p > 0:
-            self.recorder.add("dropout", [input], [input], real=False)
+            self.recorder.add("dropout", [input], [input])
         return input
 
 
 class Recorder(TorchDispatchMode):
     """Writes down every aten operator below autograd."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, watch: Watch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.modules = dict(module.named_modules())
+        self.watch = watch
         self.alias: dict[int, int] = {}
-        self.records: list[Record] = []
-        self.kept: dict[int, Kept] = {}
+        self.events: list[Event] = []
         self.alive: list[Any] = []
-        self.writer: dict[int, int] = {}
         self.stack: list[str] = [""]
-        self.pending: list[tuple[int, Any]] = []
+        self.starts: list[int] = [0]
+        self.clock = 0
+        self.seen: dict[int, int] = {}
         self.pause = 0
         self.parameters: dict[int, tuple[str, int]] = {}
         self.frozen: set[int] = set()
@@ -288,61 +220,60 @@ class Recorder(TorchDispatchMode):
         own = storage(tensor)
         return self.alias.get(own, own)
 
-    def add(
-        self, op: str, tensors: list[Any], made: list[Any], *, causal: bool = False, real: bool | None = None
-    ) -> None:
-        """Append a record and settle which record the tensors packed meanwhile belong to."""
-        if op == "dropout":
-            self.settle(None, set())
+    def add(self, op: str, tensors: list[Any], made: list[Any], *, causal: bool = False) -> None:
+        """Append what ran."""
         self.alive += made
-        read = [self.key(t) for t in tensors]
-        inputs = tuple(s for s in dict.fromkeys(read) if s not in self.parameters)
-        parameters = tuple(s for s in dict.fromkeys(read) if s in self.parameters)
-        index = len(self.records)
-        if real is None:
-            floating = any(t.is_floating_point() for t in made)
-            fed = any(s in self.writer and self.records[self.writer[s]].real for s in inputs)
-            real = floating and (fed or bool(parameters))
-        record = Record(
-            index=index,
+        reads = tuple(map(self.key, tensors))
+        event = Ran(
             op=op,
             path=self.stack[-1],
-            inputs=inputs,
-            written=tuple(s for s in inputs if s in self.writer),
-            producers=tuple(self.writer[s] for s in inputs if s in self.writer),
-            output=self.key(made[0]),
-            outputs=tuple(dict.fromkeys(self.key(t) for t in made)),
-            parameters=parameters,
+            reads=reads,
+            makes=tuple(map(self.key, made)),
+            weights=tuple(s for s in dict.fromkeys(reads) if s in self.parameters),
             shapes=tuple(tuple(t.shape) for t in tensors),
             shape=tuple(made[0].shape),
             moved=sum(t.numel() * t.element_size() for t in [*tensors, *made]),
-            real=real,
+            floating=any(t.is_floating_point() for t in made),
             causal=causal,
-            leading=len({self.key(t) for t in tensors[:3]}) if op == "attention" else len(inputs),
         )
-        self.records.append(record)
-        self.settle(record, {self.key(t) for t in [*tensors, *made]})
-        if op != "dropout":
-            for tensor in made:
-                self.writer[self.key(tensor)] = index
+        self.events.append(event)
+        self.see([*reads, *event.makes])
+        self.watch.tick(self.stack[-1])
+
+    def see(self, keys: list[int]) -> None:
+        """Note when storages are seen first."""
+        self.clock += 1
+        for key in keys:
+            self.seen.setdefault(key, self.clock)
 
     def pack(self, tensor: Any) -> Any:
         """Note a tensor that autograd keeps; parameters and buffers are not activations."""
         key = self.key(tensor)
         if key not in self.parameters and key not in self.buffers:
             self.alive.append(tensor)
-            self.pending.append((key, tensor))
+            self.events.append(Packed(key, tensor.untyped_storage().nbytes(), tensor.dtype))
+            self.see([key])
         return tensor
 
-    def settle(self, record: Record | None, touched: set[int]) -> None:
-        """Give each pending tensor to this record if it touches it, else to the one before."""
-        for key, tensor in self.pending:
-            before = max(0, len(self.records) - (1 if record is None else 2))
-            index = record.index if record is not None and key in touched else before
-            if key not in self.kept:
-                self.kept[key] = Kept(key, index, tensor.untyped_storage().nbytes(), tensor.dtype)
-            self.kept[key].packs.append(index)
-        self.pending.clear()
+    def enter(self, name: str) -> None:
+        """A module begins."""
+        self.stack.append(name)
+        self.starts.append(len(self.events))
+
+    def leave(self) -> None:
+        """A module ends: its loops are folded."""
+        self.stack.pop()
+        self.fold(self.starts.pop())
+
+    def fold(self, start: int) -> None:
+        """Fold the loops of the tape from an event on."""
+        if len(self.events) - start < 2 * ROUNDS:
+            return
+        events, renamed = fold(self.events[start:])
+        if renamed:
+            self.events[start:] = events
+            self.alias.update({own: renamed[key] for own, key in self.alias.items() if key in renamed})
+            self.alias.update(renamed)
 
 
 def storage(tensor: Any) -> int:
@@ -350,26 +281,54 @@ def storage(tensor: Any) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -> Recording:
+def record(
+    module: torch.nn.Module,
+    inputs: Inputs,
+    batch: int,
+    sequence: int,
+    repeats: Repeats | None = None,
+    watch: Watch | None = None,
+) -> Recording:
     """Run one forward pass of a meta module under fake tensors and write it down.
+
+    Parameters
+    ----------
+    repeats
+        Which modules are alike: they run once or twice, and are written down again for the others.
+    watch
+        Hears of progress, and ends what takes too long.
 
     Raises
     ------
     BadValue
-        If the forward pass fails or depends on the values of tensors; names the module.
+        If the forward pass fails or depends on the values of tensors, or takes too long; names the module.
     """
-    recorder = Recorder(module)
+    try:
+        return _record(module, inputs, batch, sequence, repeats, watch or Watch())
+    except TooLong:
+        raise
+    except BadValue:
+        if not repeats:
+            raise
+    # Perhaps only because a block reads its own number, which shows when it is kept from it.
+    return _record(module, inputs, batch, sequence, None, watch or Watch())
+
+
+def _record(
+    module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int, repeats: Repeats | None, watch: Watch
+) -> Recording:
+    recorder = Recorder(module, watch)
     last = [""]
 
     def enter(name: str) -> Any:
         def hook(*_: Any) -> None:
-            recorder.stack.append(name)
+            recorder.enter(name)
             last[0] = name
 
         return hook
 
     def leave(*_: Any) -> None:
-        recorder.stack.pop()
+        recorder.leave()
 
     handles = []
     for name, child in module.named_modules():
@@ -380,13 +339,15 @@ def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -
     os.environ[UNREPEATED] = "1"
     try:
         with (
+            repeats.standing_in(module, recorder) if repeats else nullcontext(),
             fake,
             recorder,
             _Functions(recorder),
             torch.autograd.graph.saved_tensors_hooks(recorder.pack, lambda tensor: tensor),
         ):
             module(*args, **kwargs)
-        recorder.settle(None, set())
+    except TooLong:
+        raise
     except Exception as error:
         where = f" in {last[0]}" if last[0] else ""
         said = (str(error).splitlines() or [""])[0]
@@ -399,6 +360,5 @@ def record(module: torch.nn.Module, inputs: Inputs, batch: int, sequence: int) -
             handle.remove()
         os.environ.pop(UNREPEATED, None)
     size = next((p.element_size() for p in module.parameters() if p.is_floating_point()), 4)
-    return Recording(
-        recorder.records, recorder.kept, recorder.parameters, batch, sequence, size, frozenset(recorder.frozen)
-    )
+    records, kept = assemble(recorder.events, recorder.parameters)
+    return Recording(records, kept, recorder.parameters, batch, sequence, size, frozenset(recorder.frozen))

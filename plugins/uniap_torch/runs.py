@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uniap_core.api import Length
 
 if TYPE_CHECKING:
     from .partition import Part
-    from .recording import Kept, Record, Recording
+    from .records import Kept, Record, Recording
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Context:
             return self.growth(self.runs.base.kept[storage])
         record = self.records[self.history[storage][-1]]
         base, more, _ = self.runs.of(record)
-        return prod(more.shape) - prod(base.shape)
+        return more.elements - base.elements
 
     def written(self, storage: int, before: int) -> int | None:
         """The record that wrote a storage last before another ran."""

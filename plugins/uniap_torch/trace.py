@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from uniap_core.api import BadValue, Flow, Layer, Length, ModelGraph, Operator
+from uniap_core.api import BadValue, Emit, Flow, Layer, Length, ModelGraph, Operator, silent
 
 from . import sources
 
 if TYPE_CHECKING:
     from .partition import Part
-    from .recording import Recording
+    from .records import Recording
     from .runs import Context, Group, Runs
     from .sources import Source
 
 
-def trace(source: str, sequence: int | None = None, layers: str | None = None) -> ModelGraph:
+LIMIT_S = 300.0
+"""Longest that a trace may take where nothing else is said."""
+
+
+def trace(
+    source: str,
+    sequence: int | None = None,
+    layers: str | None = None,
+    *,
+    emit: Emit = silent,
+    time_limit_s: float | None = LIMIT_S,
+) -> ModelGraph:
     """Trace a torch model on the meta device: no weights are loaded, nothing is downloaded or computed.
 
     The model runs five times under fake tensors: two samples, three, half and three quarters of the sequence, and
@@ -36,6 +46,10 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
     layers
         Module paths of the layers, comma-separated, ``*`` for one component, as in ``model.layers.*``. Default:
         the repeated blocks.
+    emit
+        Hears of progress.
+    time_limit_s
+        Seconds that the runs may take together; ``None`` is no limit.
 
     Returns
     -------
@@ -45,21 +59,28 @@ def trace(source: str, sequence: int | None = None, layers: str | None = None) -
     Raises
     ------
     BadFile, BadValue, UnknownName, PluginError
-        If the model cannot be found, built or run, or ``layers`` matches nothing.
+        If the model cannot be found, built or run in time, or ``layers`` matches nothing.
     """
     model = sources.load(source, sequence)
-    return graph(model, layers)
+    return graph(model, layers, emit, time_limit_s)
 
 
-def graph(model: Source, layers: str | None = None) -> ModelGraph:
-    """The graph of a loaded source (see :func:`trace`)."""
+def graph(
+    model: Source,
+    layers: str | None = None,
+    emit: Emit = silent,
+    limit_s: float | None = None,
+    *,
+    once: bool = True,
+) -> ModelGraph:
+    """The graph of a loaded source (see :func:`trace`, :func:`record_runs`)."""
     from .growth import misfit
     from .operators import group
     from .partition import partition
     from .runs import Context
 
     try:
-        runs = record_runs(model)
+        runs = record_runs(model, emit, limit_s, once=once)
     except BadValue as error:
         if not model.otherwise:
             raise
@@ -85,23 +106,34 @@ def graph(model: Source, layers: str | None = None) -> ModelGraph:
     )
 
 
-def record_runs(model: Source) -> Runs:
-    """The recordings of a model."""
+def record_runs(model: Source, emit: Emit = silent, limit_s: float | None = None, *, once: bool = True) -> Runs:
+    """The recordings of a model; without ``once`` alike blocks run each."""
     import torch
 
     from .recording import record
+    from .repeats import Repeats
     from .runs import Runs
+    from .watch import Watch
 
     module = model.module.eval()
     half = copy.deepcopy(module).to(torch.bfloat16)
     length = model.sequence
+    parts = (length // 2, length * 3 // 4) if model.has_sequence and length > 3 else ()
+    watch = Watch(emit, limit_s, 3 + len(parts))
+    proven: frozenset[str] = frozenset()
+
+    def run(module: Any, batch: int, sequence: int, dtype: Any = torch.bfloat16) -> Recording:
+        nonlocal proven
+        watch.next()
+        repeats = Repeats(module, proven) if once else None
+        made = record(module, cast(model.inputs(batch, sequence), dtype), batch, sequence, repeats, watch)
+        proven = repeats.proven if repeats and not proven else proven
+        return made
+
     with sources.advice_off():
-        base = record(half, cast(model.inputs(2, length), torch.bfloat16), 2, length)
-        more = record(half, cast(model.inputs(3, length), torch.bfloat16), 3, length)
-        others = []
-        for part in (length // 2, length * 3 // 4) if model.has_sequence and length > 3 else ():
-            others.append(record(half, cast(model.inputs(2, part), torch.bfloat16), 2, part))
-        single = record(module.float(), cast(model.inputs(2, length), torch.float32), 2, length)
+        base, more = run(half, 2, length), run(half, 3, length)
+        others = [run(half, 2, part) for part in parts]
+        single = run(module.float(), 2, length, torch.float32)
     names = [r.op for r in base.records]
     if names != [r.op for r in more.records]:
         raise BadValue(f"{model.text} runs other operators for other batches", "trace a model with one path")
@@ -268,7 +300,7 @@ def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
                     continue
                 written = runs.base.records[producer]
                 width = written.shape[-1] if written.shape else 1
-                rows = runs.per_sample([prod(r.shape) // (r.shape[-1] if r.shape else 1) for r in runs.of(written)])
+                rows = runs.per_sample([r.elements // (r.shape[-1] if r.shape else 1) for r in runs.of(written)])
                 if not rows.at(runs.base.sequence):
                     continue
                 key = (storage, producer)

@@ -133,13 +133,17 @@ def trace(
         int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Modules that are layers, as in 'model.layers.*'.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Seconds before it gives up (default: the tracer's, 300).")
+    ] = None,
     output: Out = None,
     json: Json = False,
 ) -> None:
     """Turn a torch model into a graph file: no weights, no download, no GPU."""
     from .. import artifact, models
 
-    graph = models.trace(model, seq, layers)
+    with progress("tracing", quiet=json) as emit:
+        graph = models.trace(model, seq, layers, emit=emit, time_limit_s=time_limit)
     if output:
         artifact.write(output, graph)
     if json:

@@ -147,6 +147,26 @@ class Loop(nn.Module):
         return self.out(state)
 
 
+class Scan(nn.Module):
+    """A state that every position updates, read out by a product each."""
+
+    def __init__(self):
+        super().__init__()
+        self.decay, self.read, self.out = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, h):
+        decay, read = self.decay(h).sigmoid(), self.read(h)
+        state, outs = torch.zeros_like(h[:, 0]), []
+        for t in range(h.shape[1]):
+            state = decay[:, t] * state + h[:, t]
+            outs.append(torch.matmul(state.unsqueeze(1), read[:, t].unsqueeze(-1))[..., 0])
+        return h + self.out(h * torch.stack(outs, 1))
+
+
+def scan(batch=2, sequence=64):
+    return Stack(nn.Sequential(*[Scan() for _ in range(3)])), torch.zeros(batch, sequence, dtype=torch.long)
+
+
 class Scores(nn.Module):
     """Attention written out: keeps its scores."""
 
