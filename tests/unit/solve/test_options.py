@@ -72,9 +72,10 @@ def test_every_solver_with_options_has_its_wrong_ones_here():
         assert set(WRONG_TYPE[name]) <= set(kind.__struct_fields__)
 
 
-def test_what_only_the_library_can_refuse_is_refused_from_the_worker(problem):
+def test_what_only_the_library_can_refuse_is_refused_from_the_worker(problem, monkeypatch):
     """HiGHS takes no negative seed; its refusal is a sentence, and the next solve works."""
     plugin = availability.plugin("solver", "highs")
+    monkeypatch.setattr(driver.limits, "check", lambda value, kind, name: value)  # it refuses before the worker does
     with pytest.raises(UsageError, match="random_seed = -1"):
         driver.solve(problem, plugin, SolveRequest(seed=-1, time_limit_s=60))
     assert driver.solve(problem, plugin, SolveRequest(time_limit_s=60)).stop.proven
