@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
 
@@ -71,6 +71,9 @@ def _other_model(plan: Plan) -> Iterator[str]:
     built = [own, graph.at_sequence(own, plan.sequence)]
     with contextlib.suppress(UniapError):  # images have no sequences
         built.append(models.load(name, plan.sequence))
+    software = plan.model.architecture.get("kernels")
+    if software in get_args(models.Kernels):  # those of the software that was planned for
+        built += [models.with_kernels(one, cast("models.Kernels", software)) for one in built]
     if all(msgspec.structs.replace(one, name=plan.model.name) != plan.model for one in built):
         yield f"{source} builds another model than the plan's graph and architecture describe"
 

@@ -13,6 +13,7 @@ from uniap_core.cli import register
 from uniap_core.errors import BadFile, Unverified
 from uniap_core.export import export
 from uniap_core.graph import ModelGraph
+from uniap_core.search import make, sweep
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +129,10 @@ def test_keys_come_once_and_a_document_names_its_schema(plan):
         artifact.decode(text.replace('"name":', '"name":"x","name":', 1), ModelGraph)
     with pytest.raises(BadFile, match="names no schema"):
         artifact.decode(text.replace('"schema":"uniap.graph/1",', "", 1), ModelGraph)
+
+
+@pytest.mark.parametrize("options", [{"executor": "megatron"}, {"executor": "torchtitan"}, {"system": "nemo"}])
+def test_a_plan_for_some_software_is_of_the_model_that_its_source_builds(options):
+    """Kernels follow the software that was planned for; the model is the same."""
+    found = sweep(make("llama:layers=2,hidden=128,heads=4,ffn=256,vocab=512,seq=64", "4xA100-80G", 8, **options))
+    gate.admit(found.plan)

@@ -162,7 +162,7 @@ def report_error(error: UniapError, *, as_json: bool) -> None:
         return print_json(error.as_dict())
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     console.print(f"[bold red]error\\[{error.code}][/]: ", end="")
     console.print(terminal(error.cause), markup=False)
     if error.fix:

@@ -169,7 +169,7 @@ def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None, 
 
     from ..report.terminal import print_plan
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     print_plan(found.plan, console, found.seconds)
     for number, other in enumerate(found.plans[1:], 2):
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1

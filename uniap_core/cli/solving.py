@@ -124,7 +124,7 @@ def compare(
     else:
         from rich.console import Console
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         for one in found.problems:
             console.print(comparison.table(one))
     comparison.require_agreement(found)

@@ -10,7 +10,7 @@ from ..verify.verdict import Verdict
 
 def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     """Print every check on a line of its own, failures with their remedy."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, emoji=False)
     for check in verdict.checks:
         mark = Text("  ok    ", style="green") if check.passed else Text("  FAIL  ", style="bold red")
         console.print(mark + Text(f"{check.name}: {check.evidence}"), soft_wrap=True)
