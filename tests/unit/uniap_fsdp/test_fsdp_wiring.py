@@ -76,19 +76,26 @@ def test_a_parameter_outside_of_layers_is_refused_by_name() -> None:
         record(Loose(), {"first": "a", "second": "b"}, lambda n: {"x": torch.zeros(n, 4)}, lambda out: (out,))
 
 
+def unweighed(model: Loose) -> Loose:
+    """With a constant where the loose parameter was: that one is refused, frozen or not."""
+    value = model.scale.detach()
+    del model.scale
+    model.register_buffer("scale", value)
+    return model
+
+
 def test_a_layer_that_is_not_called_is_refused() -> None:
     model = Loose()
     model.third = nn.Linear(4, 4)
     sites = {"first": "a", "second": "b", "third": "c", "": "d"}
     del sites[""]
-    model.scale.requires_grad_(False)
+    unweighed(model)
     with pytest.raises(Inexpressible, match="does not call third"):
         record(model, sites, lambda n: {"x": torch.zeros(n, 4)}, lambda out: (out,))
 
 
 def test_work_between_layers_is_noticed() -> None:
-    model = Loose()
-    model.scale.requires_grad_(False)
+    model = unweighed(Loose())
     wiring = record(model, {"first": "a", "second": "b"}, lambda n: {"x": torch.zeros(n, 4)}, lambda out: (out,))
     assert wiring.glue
     assert wiring.sites[1].inputs[0].ports == (Port(0, 0),)
