@@ -29,6 +29,18 @@ def files(tmp_path_factory):
     return interrupts.prepare(tmp_path_factory.mktemp("interrupts"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def heedful():
+    """Signals as a terminal's children have them, even where the tests were started deaf to them (nohup, ``&``)."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def start(tmp_path, *arguments):
     """A command with a mark on it, and the mark."""
     (tmp_path / "tmp").mkdir()
