@@ -111,7 +111,7 @@ def test_a_traced_model_is_exported_if_its_family_has_the_same_layers(tmp_path: 
 @pytest.mark.parametrize(
     ("kind", "fields", "words"),
     [
-        ("llama", {"hidden_act": "gelu"}, "the Llama here has no activation gelu"),
+        ("llama", {"hidden_act": "gelu"}, "the Llama here has no activation geglu"),
         ("mistral", {"sliding_window": 8}, r"the Llama here has no sliding window of 8 \(the plan's sequence is 16\)"),
         ("olmo2", {}, "there is none here for olmo2, only for llama"),
     ],
