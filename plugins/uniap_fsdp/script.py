@@ -160,7 +160,7 @@ def script(plan: Plan) -> str:
         title=line(f"Trains {plan.model.name} on {plan.cluster.devices} devices of {plan.cluster.name}."),
         seconds=plan.predicted.iteration_time_s,
         note="".join(f"# {line(text)}\n" for text in note.split("\n") if text) if is_traced(plan.model) else "",
-        seal=line(plan.seal or "that was never sealed"),
+        seal=line(getattr(plan, "seal", "") or "that was never sealed"),
         strategies=_table(strategies),
         layers=_table(layers),
         family=family,

@@ -78,7 +78,7 @@ def predicted_and_measured(
 def allocator_bytes(plan: Any, made: Profile) -> float:
     """The estimate of what the allocator holds at its peak, without the planner's margins."""
     space = StrategySpace(shardings=("none",), recomputes=("none",))
-    given = Given(plan.model, plan.cluster, plan.candidate, space, 1)
+    given = Given(plan.model, plan.cluster, plan.candidate, space)
     tables = price(plan.model, plan.cluster, space, plan.candidate, made)
     found = predict(given, lambda *_: tables)
     return found.memory_bytes - tables.reserved_parts_bytes["fragmentation"][0]
