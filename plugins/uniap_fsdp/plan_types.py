@@ -103,6 +103,10 @@ class ModelGraph:
     architecture: Mapping[str, Any]
     layers: tuple[Layer, ...]
     source: str = ""
+    # Scripts are written of models alone that train whole: nothing of them is frozen, nothing lacks a backward pass.
+    parameters: int = 0
+    trained: int = 0
+    without_backward: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
