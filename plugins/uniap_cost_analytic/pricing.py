@@ -125,7 +125,7 @@ class Pricing:
         self.recipe = recipe(self.training)
         self.override = constants or {}
         self.sites = _sites(cluster, candidate.pp, self._slowest)
-        self.ranks = cluster.devices // candidate.pp
+        self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
         self.options = space.strategies(self.ranks, cluster.node_size)
         if not self.options:
             raise BadValue(

@@ -91,7 +91,7 @@ def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
 
     It is asked for that layer alone, under that alone: then it says what does not divide.
     """
-    ranks, node = search.cluster.devices // candidate.pp, search.cluster.node_size
+    ranks, node = candidate.pipeline.devices_per_rank(search.cluster.devices), search.cluster.node_size
     asked = search.pins.of_layers([layer.name for layer in tables.layers])
     both = zip(search.graph.layers, tables.layers, asked, strict=True)
     layer, pins = next((g, p) for g, t, p in both if not any(satisfies(s, p) for s in t.strategies))
@@ -160,7 +160,7 @@ def _check_figures(plan: Plan) -> None:
 
 def _check_batch(search: Search, candidate: Candidate) -> None:
     """Refuse in microseconds what no strategy can serve: the micro-batch has fewer samples than every dp."""
-    devices = search.cluster.devices // candidate.pp
+    devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
     strategies = search.space.strategies(devices, search.cluster.node_size)
     if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
         least = min((s.dp for s in strategies), default=devices)

@@ -135,7 +135,9 @@ class CostModelSuite:
             for stage, moments in zip(tables.ranks, flights, strict=True):
                 assert stage.in_flight == moments
                 assert 0 <= stage.reserved_bytes <= stage.memory_bytes
-            possible = set(self.space.strategies(machine.devices // case.pp, machine.node_size))
+            possible = set(
+                self.space.strategies(case.candidate.pipeline.devices_per_rank(machine.devices), machine.node_size)
+            )
             for layer in tables.layers:
                 assert set(layer.strategies) <= possible
             assert pose(tables).depth == case.pp
