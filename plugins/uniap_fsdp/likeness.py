@@ -44,7 +44,7 @@ READ: dict[str, dict[str, tuple[Value, ...]]] = {
     },
     "t5": {
         "family": ("t5",),
-        **dict.fromkeys((*SHAPES, "decoder_layers", "buckets", "positions"), ANY),
+        **dict.fromkeys((*SHAPES, "decoder_layers", "buckets"), ANY),
         "tied": (True,),
         "activation": ("relu",),
         "norm": ("rms",),
@@ -72,6 +72,8 @@ def differences(plan: Plan) -> Iterator[str]:
         facts = complete({"family": graph.family, **graph.architecture})
         yield from (f"the code here has no {entry}" for entry in beyond(facts, READ[family_of(graph)]))
         yield from (f"its graph contradicts itself: {entry}" for entry in idle(facts))
+        if family_of(graph) != "llama" and facts["kv_heads"] != facts["heads"]:
+            yield f"the code here has no kv_heads {facts['kv_heads']} beside {facts['heads']} heads"
         if graph.family in FAMILIES and facts["family"] != graph.family:
             yield f"its graph is of the family {graph.family}, and its architecture of {facts['family']}"
         if is_traced(graph) and family_of(graph) == "llama" and "rotary" not in graph.architecture:

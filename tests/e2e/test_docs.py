@@ -90,7 +90,7 @@ def test_what_a_page_shows_is_what_is_printed(page, body, tmp_path):
     def plain(text):
         return re.sub(r"[\d.]+ s in all", "so many s in all", text).split()
 
-    assert plain(done.stdout + done.stderr) == plain(expected)
+    assert plain(done.stderr + done.stdout) == plain(expected)
 
 
 def test_every_error_has_its_place_on_the_page():

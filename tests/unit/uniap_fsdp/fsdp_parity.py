@@ -12,6 +12,7 @@ from uniap_fsdp.source import fill_all, load
 from uniap_fsdp.train import train
 
 from uniap_core.api import Job, ModelGraph, Proposal
+from uniap_core.trust import allow
 
 STEPS = 5
 JOB = Job(steps=STEPS, learning_rate=1e-3)
@@ -21,6 +22,7 @@ Outcome = tuple[list[float], dict[str, torch.Tensor], list[float]]
 
 def alone(graph: ModelGraph, batch: int, job: Job = JOB, optimizer: str = "adamw") -> Outcome:
     """Losses, final parameters and gradient norms of one process with the whole batch."""
+    allow(graph.source)  # the tests' own modules
     source = load(graph)
     model = fill_all(source.model, job.seed).train(False)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
@@ -53,6 +55,7 @@ def alone(graph: ModelGraph, batch: int, job: Job = JOB, optimizer: str = "adamw
 
 def under_plan(plan: Proposal, job: Job = JOB) -> Any:
     """One rank's losses, its whole parameters by every name they have, and gradient norms."""
+    allow(plan.model.source)
     measured, parallel = train(plan, job, "cpu")
     parameters = {}
     for held in parallel.held:

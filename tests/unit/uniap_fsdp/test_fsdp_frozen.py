@@ -15,6 +15,7 @@ from uniap_fsdp.source import fill_all, load
 
 from tests.unit.uniap_torch import traced_models
 from uniap_core.api import Job
+from uniap_core.trust import allow
 
 pytestmark = pytest.mark.torch
 
@@ -49,6 +50,7 @@ def saved(plan, job: Job) -> set[str]:
     from torch.distributed.checkpoint import FileSystemReader
     from uniap_fsdp.train import train
 
+    allow(plan.model.source)
     measured, _ = train(plan, job, "cpu")
     return set(FileSystemReader(measured.checkpoint).read_metadata().state_dict_metadata)
 
