@@ -73,8 +73,12 @@ def _bounds(posed: Posed, points: Sequence[tuple[Point, float]]) -> Bounds:
             own = one.rank[flow.rank][:, None] * np.where(np.isinf(time), 0.0, time)
             own = own + one.state[:, None] * flow.state[u] + one.stash[:, None] * flow.stash[u]
             to_go[n, u] = point.to_go[u] - own
+    rank, link, state, stash = (np.array(rows) for rows in zip(*priced, strict=True))
     return Bounds(
-        *(np.array(rows) for rows in zip(*priced, strict=True)),
+        rank,
+        link,
+        state,
+        stash,
         due=np.array([float(point.dual.price @ flow.cap) for point, _ in points]),
         active=np.array([share for _, share in points]),
         to_go=np.maximum(to_go, 0.0),

@@ -112,14 +112,10 @@ class Climb:
         self.reach, self.idle, self.rounds, self.expected = FIRST_REACH, 0, 0, math.inf
         self._learn(self.best)
 
-    @property
-    def stuck(self) -> bool:
-        """Whether the planes promise next to nothing more."""
-        return self.expected < 1e-6 * self.scale
-
     def cuts(self) -> Array:
         """First layer of each chunk in the mean plan, and the end; not whole (J + 1,)."""
-        return np.append(self.mean @ self.starts, float(len(self.posed.flow.time)))
+        start: Array = np.append(self.mean @ self.starts, float(len(self.posed.flow.time)))
+        return start
 
     def round(self) -> Point:
         """One step, and the point it leads to."""
@@ -178,8 +174,9 @@ class Climb:
             start = np.searchsorted(np.sort(point.path[:, 0]), np.arange(len(flow.rank)))
         if len(self.mean) >= PLANES:
             order = np.argsort(-self.mean, kind="stable")[: PLANES - 2]
-            kept = lambda rows: np.concatenate([rows[order], [self.mean @ rows]])  # noqa: E731
-            self.base, self.slope, self.starts = kept(self.base), kept(self.slope), kept(self.starts)
+            self.base, self.slope, self.starts = (
+                np.concatenate([rows[order], (self.mean @ rows)[None]]) for rows in (self.base, self.slope, self.starts)
+            )
             self.mean = np.append(self.mean[order], 1.0 - self.mean[order].sum())
         self.base = np.append(self.base, self.share * base / self.scale)
         self.slope, self.starts = np.vstack([self.slope, slope]), np.vstack([self.starts, start])

@@ -32,7 +32,8 @@ def even(posed: Posed) -> Array:
 
 def spread(start: Array, count: int) -> Array:
     """Starts rounded so that no chunk is empty."""
-    whole, depth = np.rint(start).astype(np.int64), len(start) - 1
+    depth = len(start) - 1
+    whole: Array = np.rint(start).astype(np.int64)
     whole[0], whole[depth] = 0, count
     for j in range(1, depth):
         whole[j] = max(whole[j], whole[j - 1] + 1)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..ledger import Ledger, OutOfNodes
+from . import counts
 from .arrays import Posed, pose
 from .close import close
 from .relax import Climb, Dual, Point
@@ -17,8 +18,11 @@ Array = np.ndarray
 MOVES = 200_000
 """Tries of one polish."""
 
-SMALL = 12
-"""Layers of a problem that is searched to its end after a short climb."""
+SMALL, MEDIUM = 12, 24
+"""Layers of a problem that is searched to its end after a short climb, and after a long one."""
+
+FEW_LABELS, MOST_LABELS = 24, 1600
+"""Labels of a front of the bound on equal layers, at first and at last."""
 
 EARLY, MOST_ROUNDS = 40, 3000
 """Steps of the dual before a small problem is searched, and in all."""
@@ -52,12 +56,12 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
         ledger.prove(math.inf)
         return 0
     climb = Climb(posed)
-    if _met(ledger, climb):
+    if _met(ledger, climb) or _counted(ledger, posed, climb.best.dual, FEW_LABELS):
         return 0
     dual = _repair(ledger, posed, climb.best, even(posed))
     climb = max(climb, Climb(posed, start=dual), key=lambda c: c.best.bound)
-    small = len(posed.flow.time) <= SMALL
-    nodes, budget = 0, min(FIRST_NODES, most_nodes)
+    small, searchable = (len(posed.flow.time) <= most for most in (SMALL, MEDIUM))
+    nodes, budget, room = 0, min(FIRST_NODES, most_nodes), FEW_LABELS
     fitting: Climb | None = None
     while not _met(ledger, climb):
         ledger.check()
@@ -70,15 +74,36 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
             if _unfit(ledger, fitting):
                 ledger.prove(math.inf)
                 break
-        if (small or climb.stuck) and nodes < most_nodes:
+        room = min(4 * room, MOST_LABELS)
+        if _counted(ledger, posed, climb.best.dual, room):
+            break
+        stuck = climb.expected < (1e-6 if searchable else 1e-4) * climb.scale
+        if (small or (stuck and searchable)) and nodes < most_nodes:
             points = [(climb.best, 1.0)] + ([(fitting.best, 0.0)] if fitting else [])
             nodes += budget
             if _searched(ledger, posed, points, budget):
                 break
             budget = min(8 * budget, most_nodes)
-        elif climb.stuck or climb.rounds > MOST_ROUNDS:
-            raise OutOfNodes
+        elif stuck or climb.rounds > MOST_ROUNDS:
+            _last(ledger, posed, climb)
+            break
     return nodes
+
+
+def _last(ledger: Ledger, posed: Posed, climb: Climb) -> None:
+    """What more moves give; raises OutOfNodes if bound and plan do not meet."""
+    for start in (even(posed), spread(climb.cuts(), len(posed.flow.time))):
+        ledger.check()
+        _repair(ledger, posed, climb.best, start, 10 * MOVES)
+    if not _met(ledger, climb) and not _counted(ledger, posed, climb.best.dual, MOST_LABELS):
+        raise OutOfNodes
+
+
+def _counted(ledger: Ledger, posed: Posed, dual: Dual, room: int) -> bool:
+    """Whether the bound on equal layers meets the goal."""
+    found = counts.bound(posed, dual, ledger.goal, room)
+    ledger.prove(found)
+    return found >= ledger.goal * (1 - 2e-12)
 
 
 def _met(ledger: Ledger, climb: Climb) -> bool:
@@ -94,13 +119,13 @@ def _climb(ledger: Ledger, climb: Climb, rounds: int) -> None:
             break
 
 
-def _repair(ledger: Ledger, posed: Posed, point: Point, start: Array) -> Dual:
+def _repair(ledger: Ledger, posed: Posed, point: Point, start: Array, moves: int = MOVES) -> Dual:
     """Offer what comes of cuts; returns the dual at which its memory fits."""
     path = point.path.copy()
     path[:, 0] = balanced(posed, point.dual, start)
     fitted, dual = refit(posed, point.dual, path)
     ledger.offer(posed.assignment(fitted))
-    ledger.offer(posed.assignment(polish(posed, fitted, MOVES)))
+    ledger.offer(posed.assignment(polish(posed, fitted, moves)))
     return dual
 
 

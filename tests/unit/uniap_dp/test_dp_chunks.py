@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from uniap_dp.chunks import counts
 from uniap_dp.chunks.arrays import pose
 from uniap_dp.chunks.relax import Climb
 from uniap_dp.chunks.repair import balanced, even, polish, refit
 from uniap_dp.solve import lower_bound, solve
 
 from bench.dp.chunked import chunked
+from uniap_core import schedules
 from uniap_core.api import SolveRequest, Stop, silent
 from uniap_core.problem import read
 from uniap_core.testing.oracle import optimum
@@ -103,3 +105,31 @@ def test_a_gap_ends_the_search_and_answers_repeat():
     value = problem.evaluate(answers[0].assignment).objective_s
     assert answers[0].stop is Stop.OPTIMAL
     assert answers[0].bound_s >= value * (1 - 0.2)
+
+
+@pytest.mark.parametrize("schedule", ["interleaved", "zbv"])
+@pytest.mark.parametrize("seed", range(12))
+def test_counts_of_equal_layers_bound_every_plan_below_a_goal(schedule, seed):
+    if schedule not in schedules.names():
+        pytest.skip("no such schedule yet")
+    rng = np.random.default_rng(seed)
+    layers, tightness = int(rng.integers(6, 9)), float(rng.choice([0.0, 0.5, 0.9, 1.0]))
+    problem = chunked(layers, 2, 2, 3, micro_batches=8, tightness=tightness, noise=0.0, schedule=schedule)
+    truth_s, posed = optimum(problem).objective_s, pose(problem)
+    assert counts.equal_run(posed) is not None
+    climb = Climb(posed)
+    for goal in (truth_s * 0.9, truth_s * 1.001, truth_s * 1.5):
+        for room in (4, 1600):
+            for dual in (climb.best.dual, climb.round().dual):
+                assert counts.bound(posed, dual, goal, room) <= min(goal, truth_s)
+    agrees(problem, truth_s)
+
+
+def test_equal_layers_are_proven_where_the_dual_alone_leaves_a_gap():
+    problem = chunked(34, 4, 3, 8, noise=0.0)
+    climb = Climb(pose(problem))
+    for _ in range(60):
+        climb.round()
+    raw = solve(problem, SolveRequest(gap=0.005), silent)
+    assert raw.stop is Stop.OPTIMAL
+    assert climb.best.bound < 0.97 * problem.evaluate(raw.assignment).objective_s
