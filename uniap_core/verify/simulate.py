@@ -48,6 +48,11 @@ def levels(schedule: str, depth: int, micro_batches: int) -> Levels:
     raise UnknownName(f"the verifier cannot simulate the schedule {schedule!r}", "known: gpipe, 1f1b")
 
 
+def simulated(schedule: str) -> bool:
+    """Whether the order of a schedule is known here; of others the tables' own moments are held, and no time."""
+    return schedule in ("gpipe", "1f1b")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TimedPipeline:
     """What is simulated; all times in seconds.
