@@ -27,11 +27,11 @@ from .contract import (
 def weights(chunks: Chunks, micro_batches: int) -> Weights:
     """Idle are (P - 1)(F&B + B - 3 W) of chunks, with F = I = W and F&B = F + B: ``1/3`` of the ramp of 1F1B.
 
-    What runs as one hands over at its end, so that transfers meet the settled order too: ``(P - 1) / P`` there and back
-    for each micro-batch, and ``2 (P - 2)`` of the ramp.
+    What runs as one waits for the inputs of both and hands over at its end, so that the settled order waits, too:
+    for ``2 (P - 1)`` transfers every P micro-batches, beside ``4 P - 6`` of the ramp.
     """
     ranks = max(chunks) + 1
-    cross = micro_batches / (2 * ranks) + (ranks - 2) / (2 * (ranks - 1))
+    cross = micro_batches / (2 * ranks) + (2 * ranks - 3) / (2 * (ranks - 1))
     return Weights(1 / 3, cross, micro_batches - 1 / 3)
 
 

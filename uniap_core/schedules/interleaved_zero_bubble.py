@@ -41,9 +41,10 @@ def work(rank: int, shape: Shape) -> Work:
     """``P - i - 1 + (v - 1) g`` forwards, then forward, input gradient and, after i of those, weight gradient."""
     forwards, inputs, late = (by_group(kind, shape) for kind in (FORWARD, INPUT, WEIGHT))
     warm_up = min(len(forwards), shape.ranks - rank - 1 + (shape.chunks_per_rank - 1) * shape.group)
-    delayed = [*[None] * rank, *late[: len(late) - rank]]
+    wait = min(rank, len(late))
+    delayed = [*[None] * wait, *late[: len(late) - wait]]
     turns = in_turn([*forwards[warm_up:], *[None] * warm_up], inputs, delayed)
-    return forwards[:warm_up] + turns + late[len(late) - rank :]
+    return forwards[:warm_up] + turns + late[len(late) - wait :]
 
 
 SCHEDULE = Schedule(
