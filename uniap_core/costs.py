@@ -113,6 +113,10 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
 
 
+UNNAMED = ("1f1b", "gpipe", "interleaved")
+"""Schedules that short names leave out: once there were no others, and the hash of a problem has its name in it."""
+
+
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One point of the outer enumeration: a pipeline and c micro-batches."""
 
@@ -121,20 +125,25 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training
 
     @classmethod
-    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT) -> Candidate:
-        """The candidate of a plain pipeline.
+    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT, vpp: int = 1) -> Candidate:
+        """The candidate of a schedule with ``pp`` ranks and ``vpp`` chunks on each.
 
         Raises
         ------
         UniapError
             If there is no such pipeline.
         """
-        return cls(Pipeline.of(schedule, pp), micro_batches, training)
+        return cls(Pipeline.of(schedule, pp, vpp), micro_batches, training)
 
     @property
     def pp(self) -> int:
         """Pipeline ranks, P."""
         return self.pipeline.ranks
+
+    @property
+    def vpp(self) -> int:
+        """Chunks on each pipeline rank, v."""
+        return self.pipeline.chunks_per_rank
 
     @property
     def schedule(self) -> str:
@@ -148,8 +157,9 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """Short name, as in ``pp2-c8``."""
-        return f"{self.pipeline.name}-c{self.micro_batches}"
+        """Short name, as in ``pp2-c8`` or ``pp2-vpp2-zbv-c8``."""
+        schedule = "" if self.schedule in UNNAMED else f"-{self.schedule}"
+        return f"{self.pipeline.name}{schedule}-c{self.micro_batches}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,7 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def chunks_per_rank(self) -> int:
         """Chunks on each rank, v (virtual pipeline size)."""
-        return len(self.chunks) // self.ranks
+        return len(self.chunks) // max(1, self.ranks)
 
     @property
     def name(self) -> str:

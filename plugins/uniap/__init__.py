@@ -151,6 +151,7 @@ def problem(
     *,
     pp: int,
     micro_batches: int,
+    vpp: int = 1,
     seq: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
@@ -186,7 +187,7 @@ def problem(
         attention=attention,
         pins=pins,
     )
-    candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)
+    candidate = Candidate.of(pp, micro_batches, search.training, search.schedule, vpp)
     check_candidate(search.cluster, candidate)
     return pose(price(search, candidate))
 

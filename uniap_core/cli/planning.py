@@ -243,6 +243,7 @@ def candidate(
     batch: Batch,
     pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages.")],
     micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
+    vpp: Annotated[int, typer.Option("--vpp", min=1, help="Chunks per pipeline rank.")] = 1,
     seq: Sequence = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
@@ -284,7 +285,7 @@ def candidate(
         attention=attention,  # type: ignore[arg-type]
         pins=pin,
     )
-    chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
+    chosen = Candidate.of(pp, micro_batches, search.training, search.schedule, vpp)
     check_candidate(search.cluster, chosen)
     posed = pose(price(search, chosen))
     if output:
@@ -297,7 +298,9 @@ def candidate(
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
-        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages, {count} strategies per layer, "
+        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages"
+        + (f" on {pp} ranks" if vpp > 1 else "")
+        + f", {count} strategies per layer, "
         f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
     return None

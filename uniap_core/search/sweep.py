@@ -232,7 +232,9 @@ def _unsolved(priced: PricedCandidate) -> Attempt:
 def _record(tried: Attempt) -> CandidateProof:
     candidate = tried.priced.candidate
     return CandidateProof(
+        schedule=candidate.schedule,
         pp=candidate.pp,
+        vpp=candidate.vpp,
         micro_batches=candidate.micro_batches,
         outcome=tried.outcome,
         bound_s=tried.bound_s,

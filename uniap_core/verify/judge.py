@@ -15,7 +15,7 @@ from . import devices, numbers, structure
 from .architecture import architecture
 from .numbers import Placement
 from .proof import sweep_proof
-from .simulate import live
+from .simulate import live, simulated
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
 
@@ -54,11 +54,11 @@ def verify(
         checks.append(sweep_proof(proposal, proof))
     if all(check.passed for check in (checks[1], *placed)):
         stage = {layer.name: layer.stage for layer in proposal.layers}
-        checks += structure.checks(proposal.model.network, stage, proposal.pp)
+        checks += structure.checks(proposal.model.network, stage, len(proposal.chunks))
         checks += devices.checks(proposal)
         own = numbers.recompute(tables, _placement(proposal, tables))
         checks += numbers.checks(proposal, tables, own)
-        if all(map(math.isfinite, own.stage_s)):
+        if all(map(math.isfinite, own.stage_s)) and simulated(own.schedule):
             checks.append(timing(own, tolerance))
     return Verdict(subject=subject(proposal), verifier=VERIFIER, checks=tuple(checks))
 
@@ -72,7 +72,7 @@ def standing(proposal: Proposal, proof: Sequence[CandidateProof]) -> list[Check]
     ]
     evidence = "graph and cluster are those that the plan was made from"
     known = [layer.name for layer in proposal.model.layers]
-    missing = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
+    missing = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], len(proposal.chunks))
     checks = [
         conclude("current", faults, evidence, "plan again"),
         conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
@@ -82,7 +82,7 @@ def standing(proposal: Proposal, proof: Sequence[CandidateProof]) -> list[Check]
     ]
     if checks[1].passed and checks[2].passed:
         stage = {layer.name: layer.stage for layer in proposal.layers}
-        checks += [*structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
+        checks += [*structure.checks(proposal.model.network, stage, len(proposal.chunks)), *devices.checks(proposal)]
     return checks
 
 
@@ -114,14 +114,16 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
     priced = tables.candidate
     pairs = {
         "number of stages": (proposal.pp, priced.pp),
-        "length of the list of stages": (len(proposal.stages), priced.pp),
+        "number of chunks per rank": (proposal.vpp, priced.vpp),
+        "length of the list of stages": (len(proposal.stages), len(priced.pipeline.chunks)),
         "number of micro-batches": (proposal.micro_batches, priced.micro_batches),
         "schedule": (proposal.schedule, priced.schedule),
         "training": (proposal.training, priced.training),
+        "placement of chunks": (proposal.chunks, priced.pipeline.chunks),
         "number of priced stages": (len(tables.ranks), priced.pp),
     }
     faults = [f"the {name} is {said}, and {own} was priced" for name, (said, own) in pairs.items() if said != own]
-    if not faults:
+    if not faults and simulated(priced.schedule):
         try:
             peaks = live(priced.schedule, priced.pp, priced.micro_batches).max(axis=1)
         except UniapError as error:
@@ -141,7 +143,7 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
 def layers(proposal: Proposal, tables: CostTables) -> Check:
     """Every layer of the graph is placed once, on a stage that exists, and priced; edges are those of the graph."""
     known = [layer.name for layer in proposal.model.layers]
-    faults = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
+    faults = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], len(proposal.chunks))
     priced = [layer.name for layer in tables.layers]
     if sorted(priced) != sorted(known):
         faults.append("the tables price other layers than the graph has")
@@ -184,8 +186,8 @@ def stage_lists(proposal: Proposal) -> Check:
             expected[layer.stage].append(layer.name)
         else:
             faults.append(f"{layer.name} is on stage {layer.stage}, which is not in the list of stages")
-    if len(proposal.stages) != proposal.pp:
-        faults.append(f"{len(proposal.stages)} stages are listed, and pp is {proposal.pp}")
+    if len(proposal.stages) != len(proposal.chunks):
+        faults.append(f"{len(proposal.stages)} stages are listed, and {proposal.shape} has {len(proposal.chunks)}")
     for i, stage in enumerate(proposal.stages):
         if list(stage.layers) != expected[i]:
             odd = sorted(set(stage.layers) ^ set(expected[i])) or ["another order"]
@@ -208,8 +210,8 @@ def strategies(proposal: Proposal, tables: CostTables) -> Check:
             faults.append(f"{layer.name}: {strategy.name} is not in the space of the plan")
         elif costs is None or strategy not in costs.strategies:
             faults.append(f"{layer.name}: {strategy.name} is not in its tables (indivisible, or pinned away)")
-        elif 0 <= layer.stage < len(tables.ranks):
-            k, i = costs.strategies.index(strategy), layer.stage
+        elif 0 <= layer.stage < len(proposal.chunks) and proposal.chunks[layer.stage] < len(tables.ranks):
+            k, i = costs.strategies.index(strategy), proposal.chunks[layer.stage]
             if not math.isfinite(costs.forward_s[i, k] + costs.backward_s[i, k] + costs.iteration_s[i, k]):
                 faults.append(f"{layer.name}: {strategy.name} is not possible on stage {i}")
     if space.max_strategies is not None and len(used) > space.max_strategies:
@@ -224,5 +226,6 @@ def _placement(proposal: Proposal, tables: CostTables) -> Placement:
     return Placement(
         [layer.stage for layer, _ in rows],
         [costs.strategies.index(layer.strategy) for layer, costs in rows],
-        proposal.pp,
+        len(proposal.chunks),
+        proposal.chunks,
     )

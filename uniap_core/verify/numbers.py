@@ -14,8 +14,8 @@ from typing import TypeVar
 from ..costs import CostTables, LayerCosts
 from ..problem import MEMORY_TOLERANCE
 from ..proposal import Proposal
-from ..tables import EdgeTable
-from .simulate import live
+from ..tables import EdgeTable, Moment, Weights
+from .simulate import live, simulated
 from .verdict import Check, conclude
 
 RELATIVE = 1e-9
@@ -80,7 +80,9 @@ class Placement:
 class Recomputed:
     """What the tables say of a placement; lists have one entry per stage (``cross_s`` per boundary).
 
-    ``memory_parts`` holds states by part; ``parts_known`` tells whether the cost model splits its figures.
+    ``state_parts`` holds states by part, if the cost model splits its figures. A stage is a chunk: ``chunks`` is the
+    rank of each, ``weights`` what the objective multiplies, ``moments`` what each rank holds in its chunks at once;
+    all three are empty for plain pipelines, where chunk i is on rank i, and whose form and order are known here.
     """
 
     micro_batches: int
@@ -95,10 +97,13 @@ class Recomputed:
     stash_bytes: list[float]
     state_parts: list[dict[str, float]]
     reserved_bytes: list[float]
+    chunks: Sequence[int] = ()
+    weights: Weights | None = None
+    moments: Sequence[Sequence[Moment]] = ()
 
     @property
     def depth(self) -> int:
-        """Number of stages, P."""
+        """Number of stages: P, or the number of chunks."""
         return len(self.forward_s)
 
     @property
@@ -111,9 +116,32 @@ class Recomputed:
     @property
     def objective_s(self) -> float:
         """Time per iteration."""
-        return closed_form(self.stage_s, self.cross_s, self.micro_batches)
+        return math.fsum(self.parts_s)
 
-    def memory_bytes(self, stage: int, held: int) -> float:
+    @property
+    def held(self) -> dict[int, list[int]]:
+        """The stages of each rank, in the order of the flow."""
+        found: dict[int, list[int]] = {}
+        for j in range(self.depth):
+            found.setdefault(self.chunks[j] if self.chunks else j, []).append(j)
+        return dict(sorted(found.items()))
+
+    @property
+    def parts_s(self) -> tuple[float, float, float]:
+        """The time per iteration in stages, in transfers and in the steady state."""
+        stage_s, cross_s = self.stage_s, self.cross_s
+        if self.weights is None:
+            peak = (self.micro_batches - 1) * max(*stage_s, *cross_s, 0.0) if self.micro_batches > 1 else 0.0
+            return math.fsum(stage_s), math.fsum(cross_s), peak
+        ranks = [math.fsum(stage_s[j] for j in held) for held in self.held.values()]
+        links: dict[tuple[int, int], list[float]] = {}
+        for j, seconds in enumerate(cross_s):
+            links.setdefault((self.chunks[j], self.chunks[j + 1]), []).append(seconds)
+        slowest = max(*ranks, *map(math.fsum, links.values()), 0.0)
+        w = self.weights
+        return w.sum * math.fsum(stage_s), w.cross * math.fsum(cross_s), w.peak * slowest if w.peak else 0.0
+
+    def memory_bytes(self, stage: int, held: float) -> float:
         """Bytes per device of a stage that holds so many micro-batches."""
         return math.fsum((self.reserved_bytes[stage], self.state_bytes[stage], held * self.stash_bytes[stage]))
 
@@ -126,7 +154,9 @@ def closed_form(stage_s: Sequence[float], cross_s: Sequence[float], micro_batche
 
 def recompute(tables: CostTables, placement: Placement) -> Recomputed:
     """Sum up the tables over a placement."""
-    layers = tables.layers
+    layers, pipeline = tables.layers, tables.candidate.pipeline
+    reserved = [float(rank.reserved_bytes) for rank in tables.ranks]
+    plain = simulated(pipeline.schedule)
 
     def seconds(table: str) -> list[float]:
         return placement.total(layers, lambda layer, i, k: float(getattr(layer, table)[i, k]))
@@ -143,15 +173,19 @@ def recompute(tables: CostTables, placement: Placement) -> Recomputed:
         state_bytes=placement.total(layers, lambda layer, _, k: float(layer.state_bytes[k])),
         stash_bytes=placement.total(layers, lambda layer, _, k: float(layer.stash_bytes[k])),
         state_parts=_parts(layers, placement, "state_parts_bytes"),
-        reserved_bytes=[float(stage.reserved_bytes) for stage in tables.ranks],
+        reserved_bytes=[reserved[i] if i not in pipeline.chunks[:j] else 0.0 for j, i in enumerate(pipeline.chunks)],
+        chunks=() if plain else pipeline.chunks,
+        weights=None if plain else pipeline.weights(tables.candidate.micro_batches),
+        moments=() if plain else [rank.in_flight for rank in tables.ranks],
     )
 
 
 def _parts(layers: Sequence[LayerCosts], placement: Placement, table: str) -> list[dict[str, float]]:
     found: list[dict[str, list[float]]] = [{} for _ in range(placement.depth)]
-    for layer, i, k in zip(layers, placement.stage, placement.strategy, strict=True):
+    for layer, j, k in zip(layers, placement.stage, placement.strategy, strict=True):
+        i = placement.rank(j)
         for part, values in getattr(layer, table).items():
-            found[i].setdefault(part, []).append(float(values[i, k] if values.ndim == 2 else values[k]))
+            found[j].setdefault(part, []).append(float(values[i, k] if values.ndim == 2 else values[k]))
     return [{part: math.fsum(values) for part, values in parts.items()} for parts in found]
 
 
@@ -167,7 +201,7 @@ def checks(proposal: Proposal, tables: CostTables, own: Recomputed) -> list[Chec
         bound(proposal.bound_s, own.objective_s),
         _memory(proposal, own),
         _limits(proposal, tables),
-        schedule_memory(
+        (moment_memory if own.moments else schedule_memory)(
             [stage.in_flight for stage in proposal.stages], [float(s.memory_bytes) for s in tables.ranks], own
         ),
     ]
@@ -223,12 +257,12 @@ def objective(proposal: Proposal, own: Recomputed) -> Check:
     if not (math.isfinite(seconds) and seconds > 0):
         return conclude("objective", [f"the time per iteration comes to {seconds} s"], "", "plan again")
     samples = proposal.global_batch / seconds
-    stages, transfers = math.fsum(own.stage_s), math.fsum(own.cross_s)
+    stages, transfers, steady = own.parts_s
     pairs = {
         "the time per iteration": (said.iteration_time_s, seconds),
         "time in stages": (said.stages_s, stages),
         "time in transfers": (said.transfers_s, transfers),
-        "time in the steady state": (said.steady_s, (own.micro_batches - 1) * max(*own.stage_s, *own.cross_s, 0.0)),
+        "time in the steady state": (said.steady_s, steady),
         "samples per second": (said.samples_per_s, samples),
     }
     if said.tokens_per_s is not None or proposal.model.counts_positions:
@@ -261,8 +295,9 @@ def _memory(proposal: Proposal, own: Recomputed) -> Check:
         parts = {
             **own.state_parts[i],
             "activations": stage.in_flight * own.stash_bytes[i],
-            "reserved": own.reserved_bytes[i],
         }
+        if not own.chunks or own.chunks.index(own.chunks[i]) == i:
+            parts["reserved"] = own.reserved_bytes[i]
         pairs = {"memory": (stage.memory_bytes, own.memory_bytes(i, stage.in_flight))}
         for name in dict.fromkeys((*parts, *stage.memory_parts_bytes)):
             pairs[f"memory part {name}"] = stage.memory_parts_bytes.get(name, math.nan), parts.get(name, math.nan)
@@ -280,7 +315,8 @@ def _limits(proposal: Proposal, tables: CostTables) -> Check:
     cluster = proposal.cluster
     capacity = [bank.device.memory_bytes for n in cluster.nodes for bank in n.banks for _ in range(bank.devices)]
     faults = []
-    for i, (stage, priced) in enumerate(zip(proposal.stages, tables.ranks, strict=True)):
+    for i, stage in enumerate(proposal.stages):
+        priced = tables.ranks[proposal.chunks[i]]
         if not close(stage.memory_limit_bytes, priced.memory_bytes):
             faults.append(
                 f"stage {i} claims a limit of {stage.memory_limit_bytes:.6g} B and was priced for "
@@ -294,7 +330,41 @@ def _limits(proposal: Proposal, tables: CostTables) -> Check:
     return conclude("memory-limit", faults, "every stage is held to the memory of its smallest device", PLAN_AGAIN)
 
 
-def schedule_memory(in_flight: Sequence[int], limit_bytes: Sequence[float], own: Recomputed) -> Check:
+def moment_memory(in_flight: Sequence[float], limit_bytes: Sequence[float], own: Recomputed) -> Check:
+    """Memory of each rank at each of the moments that were priced.
+
+    Parameters
+    ----------
+    in_flight
+        Claimed count of each stage when its rank is fullest.
+    """
+    faults, tightest = [], math.inf
+    for (i, held), limit, moments in zip(own.held.items(), limit_bytes, own.moments, strict=True):
+        used = [
+            math.fsum(own.memory_bytes(j, count) for j, count in zip(held, moment, strict=True)) for moment in moments
+        ]
+        peak = max(used)
+        if peak > limit * (1 + MEMORY_TOLERANCE):
+            faults.append(
+                f"rank {i} needs {peak:.6g} B of {limit:.6g} B with {moments[used.index(peak)]} micro-batches of its "
+                "chunks in flight"
+            )
+        said = math.fsum(own.memory_bytes(j, in_flight[j]) for j in held)
+        if tuple(in_flight[j] for j in held) not in moments:
+            faults.append(f"rank {i} is never said by {own.schedule} to hold what its chunks claim to hold")
+        elif not close(said, peak):
+            faults.append(f"the chunks of rank {i} claim {said:.6g} B, and its fullest moment needs {peak:.6g} B")
+        tightest = min(tightest, (limit - peak) / limit if limit else 0.0)
+    most = max(max(moment) for moments in own.moments for moment in moments)
+    evidence = (
+        f"no moment that was priced for {own.schedule} exceeds the memory of its rank; {most:g} micro-batches of a "
+        f"chunk in flight at most, {tightest:.1%} of the tightest rank free"
+    )
+    fix = "recompute or shard more, use more or smaller micro-batches, or move layers to another rank"
+    return conclude("memory-schedule", faults, evidence, fix, {"free_share": tightest})
+
+
+def schedule_memory(in_flight: Sequence[float], limit_bytes: Sequence[float], own: Recomputed) -> Check:
     """Memory at every event of the schedule, from the micro-batches that a stage then holds.
 
     Parameters

@@ -27,6 +27,11 @@ SPLIT = 0.5
 has one of each, of equal size."""
 
 
+def simulated(schedule: str) -> bool:
+    """Whether the order of a schedule is known here; of others the tables' own moments are held, and no time."""
+    return schedule in ("gpipe", "1f1b")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TimedPipeline:
     """What is simulated; all times in seconds.
