@@ -10,18 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 
 from ..errors import BadValue
 from ..tables import Array
-from .orders import BACKWARD, FORWARD, INPUT, LETTERS, WEIGHT, Order, orders
+from .orders import BACKWARD, BESIDE, FORWARD, INPUT, LETTERS, WEIGHT, WITH_IT, Order, orders
+from .orders.interleaved import group
 
 KEPT = 16
 """Replays that are remembered; the plans of a sweep share few shapes."""
 
-ROW = np.array([0, 1, 1, 2])
+ROW = np.array([0, 1, 1, 2, 0, 1])
 """Row of each kind of step in the table of events: whole backwards and input gradients answer the same call."""
+
+MOST_EVENTS = 150_000
+"""Steps that are gone through one by one; where there are more, fewer micro-batches show how they go on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,8 @@ def _named(row: Sequence[int]) -> str:
 
 def _incomplete(rank: int, rows: Array, own: list[int], micro_batches: int) -> Iterator[str]:
     """What is wrong with the steps of one rank: it is to run every micro-batch of its chunks once, in turn."""
-    kinds, depth = len(LETTERS), max(own) + 1
+    kinds, depth = WEIGHT + 1, max(own) + 1
+    rows = np.where(rows == [[BESIDE, -1, -1]], FORWARD, np.where(rows == [[WITH_IT, -1, -1]], BACKWARD, rows))
     turn = np.full((kinds, depth, micro_batches), len(rows))
     count = np.zeros_like(turn)
     np.add.at(count, (rows[:, 0], rows[:, 1], rows[:, 2]), 1)
@@ -101,7 +107,8 @@ def _incomplete(rank: int, rows: Array, own: list[int], micro_batches: int) -> I
     back = count[BACKWARD] + count[INPUT]
     due = np.zeros((depth, micro_batches), dtype=int)
     due[own] = 1
-    for kind, done, owed in ((FORWARD, count[FORWARD], due), (BACKWARD, back, due), (WEIGHT, count[WEIGHT], count[INPUT])):
+    owes = (FORWARD, count[FORWARD], due), (BACKWARD, back, due), (WEIGHT, count[WEIGHT], count[INPUT])
+    for kind, done, owed in owes:
         if (done != owed).any():
             at = np.argwhere(done != owed)[0]
             yield f"rank {rank} runs {_named((kind, *at))} {done[tuple(at)]} times instead of {owed[tuple(at)]}"
@@ -113,15 +120,43 @@ def _incomplete(rank: int, rows: Array, own: list[int], micro_batches: int) -> I
 
 
 @lru_cache(maxsize=KEPT)
-def replay(schedule: str, chunks: tuple[int, ...], micro_batches: int) -> Replay:
-    """The replay of a schedule.
+def replay(schedule: str, chunks: tuple[int, ...], micro_batches: int, whole: int = 0) -> Replay:
+    """The replay of a schedule, or of the first of a ``whole`` lot of micro-batches.
 
     Raises
     ------
     UniapError
         If the verifier does not know the schedule, if its chunks lie elsewhere, or if it hangs.
     """
-    return Replay(chunks, micro_batches, orders(schedule, chunks, micro_batches))
+    return Replay(chunks, micro_batches, orders(schedule, chunks, micro_batches, whole))
+
+
+def shortened(ranks: int, depth: int, micro_batches: int, share: float = 1.0) -> int:
+    """Micro-batches that are gone through one by one: all, or as many as (a share of) :data:`MOST_EVENTS` allow.
+
+    Whole groups are left out, so that the last one is as ragged as it was.
+    """
+    most = max(8 * ranks, int(share * MOST_EVENTS) // (3 * depth))
+    size = group(ranks, micro_batches)
+    return micro_batches - size * max(0, -(-(micro_batches - most) // size))
+
+
+def held(schedule: str, chunks: tuple[int, ...], micro_batches: int) -> tuple[Array, ...]:
+    """Per rank, micro-batches of each of its chunks that are held during its steps: (steps, chunks).
+
+    Of a great many micro-batches as many steps as it takes to see every count.
+
+    Raises
+    ------
+    UniapError
+        If the verifier does not know the schedule, if its chunks lie elsewhere, or if it hangs.
+    """
+    few = shortened(max(chunks) + 1, len(chunks), micro_batches)
+    rows = replay(schedule, chunks, few, micro_batches).alive
+    if schedule == "gpipe" and few < micro_batches:  # the only one that holds more, the more there are
+        ramp = np.arange(1, micro_batches + 1)
+        return (np.concatenate([ramp, ramp[::-1]])[:, None],) * len(rows)
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +166,10 @@ class Walk:
     Attributes
     ----------
     event
-        Number of the event: ``(row * J + chunk) * c + micro_batch``.
+        Number of the event: ``(row * J + chunk) * c + micro_batch``; ``3 J c`` where a pair waits for what its backward
+        needs.
     rank, duration
-        Who runs it, and its entry in the flat table of durations (kinds, J).
+        Who runs it, and its entry in the flat table of durations (kinds, J); the last entry is nothing.
     needs
         The event whose result it waits for, or -1.
     link, boundary
@@ -160,7 +196,7 @@ def _walk(replay: Replay) -> Walk:
     before[0, 1:] = number[0, :-1]
     before[1, :-1] = number[1, 1:]
     needs: list[int] = before.ravel().tolist()
-    events: list[list[int]] = [number[ROW[s[:, 0]], s[:, 1], s[:, 2]].tolist() for s in replay.steps]
+    events = [_events(steps, number) for steps in replay.steps]
     done, waiting, visited = bytearray(3 * depth * c), dict[int, int](), list[int]()
     at, ready = [0] * len(events), list(range(len(events)))[::-1]
     while ready:
@@ -168,44 +204,57 @@ def _walk(replay: Replay) -> Walk:
         queue, k = events[rank], at[rank]
         while k < len(queue):
             event = queue[k]
-            need = needs[event]
+            need = needs[event if event >= 0 else ~event]
             if need >= 0 and not done[need]:
                 waiting[need] = rank
                 break
-            done[event] = 1
             visited.append(event)
+            if event >= 0:
+                done[event] = 1
             if event in waiting:
                 ready.append(waiting.pop(event))
             k += 1
         at[rank] = k
     stuck = [rank for rank, queue in enumerate(events) if at[rank] < len(queue)]
     if stuck:
-        step = replay.orders[stuck[0]][at[stuck[0]]]
+        event = events[stuck[0]][at[stuck[0]]]
+        row, j, m = np.unravel_index(event if event >= 0 else ~event, before.shape)
         raise BadValue(
-            f"the pipeline hangs: rank {stuck[0]} waits for ever to run {_named(step)}",
+            f"the pipeline hangs: rank {stuck[0]} waits for ever to run {'FBW'[row]} of chunk {j}, micro-batch {m}",
             "choose another number of micro-batches or another schedule",
         )
     return _collect(replay, np.array(visited), before.ravel())
 
 
-def _collect(replay: Replay, event: Array, needs: Array) -> Walk:
+def _events(steps: Array, number: Array) -> list[int]:
+    """The numbers of a rank's events in turn; before a pair, its backward's inverted: what it needs is waited for."""
+    own = number[ROW[steps[:, 0]], steps[:, 1], steps[:, 2]]
+    pairs = np.flatnonzero(steps[:, 0] == BESIDE)
+    if not len(pairs):
+        return list(own.tolist())
+    return list(np.insert(own, pairs, ~own[pairs + 1]).tolist())
+
+
+def _collect(replay: Replay, visited: Array, needs: Array) -> Walk:
     depth, c, chunks = len(replay.chunks), replay.micro_batches, np.array(replay.chunks)
     link, boundary = np.full((3, depth), -1), np.full((3, depth), -1)
     ends: dict[tuple[int, int], int] = {}
-    for j, (i, k) in enumerate(zip(replay.chunks, replay.chunks[1:], strict=False)):
+    for j, (i, k) in enumerate(pairwise(replay.chunks)):
         for row, chunk, way in ((0, j, (i, k)), (1, j + 1, (k, i))):
             if i != k:
                 link[row, chunk], boundary[row, chunk] = ends.setdefault(way, len(ends)), row * (depth - 1) + j
     kind = np.zeros((3, depth, c), dtype=np.int64)
     for steps in replay.steps:
         kind[ROW[steps[:, 0]], steps[:, 1], steps[:, 2]] = steps[:, 0]
+    waits = visited < 0
+    event = np.where(waits, ~visited, visited)
     place = event // c  # of (row, chunk)
     return Walk(
-        event=event.tolist(),
+        event=np.where(waits, 3 * depth * c, event).tolist(),
         rank=chunks[place % depth].tolist(),
-        duration=(kind.ravel()[event] * depth + place % depth).tolist(),
+        duration=np.where(waits, len(LETTERS) * depth, kind.ravel()[event] * depth + place % depth).tolist(),
         needs=needs[event].tolist(),
-        link=link.ravel()[place].tolist(),
+        link=np.where(waits, -1, link.ravel()[place]).tolist(),
         boundary=boundary.ravel()[place].tolist(),
         links=len(ends),
     )
@@ -214,8 +263,8 @@ def _collect(replay: Replay, event: Array, needs: Array) -> Walk:
 def _alive(rows: Array, own: list[int]) -> Array:
     """Held during each step: begun by now, less ended before."""
     mine = rows[:, 1:2] == own
-    begun = np.cumsum(mine & (rows[:, :1] == FORWARD), axis=0)
-    ends = mine & ((rows[:, :1] == BACKWARD) | (rows[:, :1] == WEIGHT))
+    begun = np.cumsum(mine & np.isin(rows[:, :1], (FORWARD, BESIDE)), axis=0)
+    ends = mine & np.isin(rows[:, :1], (BACKWARD, WITH_IT, WEIGHT))
     return np.asarray(begun - np.cumsum(ends, axis=0) + ends)
 
 

@@ -15,21 +15,14 @@ import numpy as np
 
 from ..errors import BadValue
 from ..tables import Array
-from .orders import LETTERS
-from .replay import Replay
+from .orders import BESIDE, LETTERS
+from .orders.interleaved import group
+from .replay import Replay, shortened
 from .replay import replay as replayed
-
-MOST_EVENTS = 600_000
-"""Events that are simulated one by one; beyond, fewer micro-batches are, and the rest goes on at their rate."""
 
 SPLIT = 0.5
 """Share of a backward that is the gradient of the weights, where cost tables do not tell the two parts apart: a product
 has one of each, of equal size."""
-
-
-def simulated(schedule: str) -> bool:
-    """Whether the order of a schedule is known here; of others the tables' own moments are held, and no time."""
-    return schedule in ("gpipe", "1f1b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +41,9 @@ class TimedPipeline:
         One micro-batch over each boundary, downstream and upstream, shape (J - 1,); nothing is sent where both chunks
         lie on one rank.
     weight_s
-        The part of ``backward_s`` that is the gradient of the weights, shape (J,); empty: :data:`SPLIT` of it.
+        The part of ``backward_s`` that is the gradient of the weights, shape (J,); ``None``: :data:`SPLIT` of it.
+    whole
+        If these are the first of more micro-batches, how many those are.
     """
 
     schedule: str
@@ -60,6 +55,7 @@ class TimedPipeline:
     gradient_s: Array
     chunks: tuple[int, ...] = ()
     weight_s: Array | None = None
+    whole: int = 0
 
     def __post_init__(self) -> None:
         depth = len(self.forward_s)
@@ -97,7 +93,7 @@ class TimedPipeline:
         UniapError
             If the verifier does not know the schedule, its chunks lie elsewhere, or it hangs.
         """
-        return replayed(self.schedule, self.placed, self.micro_batches)
+        return replayed(self.schedule, self.placed, self.micro_batches, self.whole or self.micro_batches)
 
     def by_rank(self, seconds: Array) -> Array:
         """The sum over the chunks of each rank, shape (P,)."""
@@ -117,10 +113,10 @@ class Simulation:
         NaN where the backward is whole.
     activation_end_s, gradient_end_s
         Arrival at the other end of each boundary, shape (J - 1, c).
-    makespan_s
+    simulated_s
         End of the last event of all, iteration work included.
-    rest
-        Micro-batches that were not simulated one by one; ``makespan_s`` counts them at the rate of the others.
+    rest, rate_s
+        Micro-batches that were not simulated one by one, and what each takes as the last ones did.
     """
 
     pipeline: TimedPipeline
@@ -129,8 +125,14 @@ class Simulation:
     weight_end_s: Array
     activation_end_s: Array
     gradient_end_s: Array
-    makespan_s: float
+    simulated_s: float
     rest: int = 0
+    rate_s: float = 0.0
+
+    @property
+    def makespan_s(self) -> float:
+        """Seconds of the iteration."""
+        return self.simulated_s + self.rest * self.rate_s
 
     @property
     def busy_s(self) -> Array:
@@ -150,7 +152,7 @@ class Simulation:
         """End of the last step of each rank, shape (P,)."""
         ends = np.fmax(self.backward_end_s[:, -1], np.nan_to_num(self.weight_end_s).max(axis=1))
         latest = np.zeros(self.pipeline.ranks)
-        np.maximum.at(latest, self.pipeline.placed, ends)
+        np.maximum.at(latest, list(self.pipeline.placed), ends)
         return latest
 
 
@@ -162,26 +164,22 @@ def simulate(pipeline: TimedPipeline) -> Simulation:
     UniapError
         If the verifier does not know the schedule, its chunks lie elsewhere, or it hangs.
     """
-    c, ranks = pipeline.micro_batches, pipeline.ranks
-    most = max(8 * ranks, MOST_EVENTS // (3 * pipeline.depth))
-    if c <= most:
+    c, ranks, depth = pipeline.micro_batches, pipeline.ranks, pipeline.depth
+    few = shortened(ranks, depth, c)
+    if few == c:
         return run(pipeline, pipeline.replay)
-    # The same remainder over P, so that groups of micro-batches are as ragged as they were.
-    near, nearer = (c - ranks * -(-(c - limit) // ranks) for limit in (most // 2, most))
-    short, long = (run(few, few.replay) for few in (replace(pipeline, micro_batches=n) for n in (near, nearer)))
-    rate = (long.makespan_s - short.makespan_s) / (nearer - near)
-    return replace(long, makespan_s=long.makespan_s + rate * (c - nearer), rest=c - nearer)
+    fewer = min(shortened(ranks, depth, c, 0.5), few - group(ranks, c))
+    parts = [replace(pipeline, micro_batches=n, whole=c) for n in (fewer, few)]
+    short, long = (run(part, part.replay) for part in parts)
+    return replace(long, rest=c - few, rate_s=(long.simulated_s - short.simulated_s) / (few - fewer))
 
 
 def run(pipeline: TimedPipeline, replay: Replay) -> Simulation:
     """Price the events of a replay one after the other."""
     depth, c, walk = pipeline.depth, pipeline.micro_batches, replay.walk
-    durations = np.zeros((len(LETTERS), depth))
-    weights = pipeline.weights_s
-    durations[:] = pipeline.forward_s, pipeline.backward_s, pipeline.backward_s - weights, weights
-    seconds: list[float] = durations.ravel().tolist()
+    seconds: list[float] = [*_durations(pipeline).ravel().tolist(), 0.0]
     moved: list[float] = [*pipeline.activation_s.tolist(), *pipeline.gradient_s.tolist()]
-    end, arrival = [float("nan")] * (3 * depth * c), [0.0] * (3 * depth * c)
+    end, arrival = [float("nan")] * (3 * depth * c + 1), [0.0] * (3 * depth * c + 1)
     free, link_free = [0.0] * pipeline.ranks, [0.0] * walk.links
     for event, rank, duration, need, link, boundary in zip(
         walk.event, walk.rank, walk.duration, walk.needs, walk.link, walk.boundary, strict=True
@@ -195,7 +193,7 @@ def run(pipeline: TimedPipeline, replay: Replay) -> Simulation:
             at = max(at, link_free[link]) + moved[boundary]
             link_free[link] = at
         arrival[event] = at
-    ends, arrivals = np.array(end).reshape(3, depth, c), np.array(arrival).reshape(3, depth, c)
+    ends, arrivals = np.array(end[:-1]).reshape(3, depth, c), np.array(arrival[:-1]).reshape(3, depth, c)
     return Simulation(
         pipeline=pipeline,
         forward_end_s=ends[0],
@@ -203,5 +201,16 @@ def run(pipeline: TimedPipeline, replay: Replay) -> Simulation:
         weight_end_s=ends[2],
         activation_end_s=arrivals[0, :-1],
         gradient_end_s=arrivals[1, 1:],
-        makespan_s=float((np.array(free) + pipeline.by_rank(pipeline.iteration_s)).max()),
+        simulated_s=float((np.array(free) + pipeline.by_rank(pipeline.iteration_s)).max()),
     )
+
+
+def _durations(pipeline: TimedPipeline) -> Array:
+    """Seconds of each kind of step of each chunk; a pair takes its time as its forward."""
+    weights = pipeline.weights_s
+    rows = np.zeros((len(LETTERS), pipeline.depth))
+    rows[:BESIDE] = pipeline.forward_s, pipeline.backward_s, pipeline.backward_s - weights, weights
+    # The backward beside a forward is of the rank's other chunk: pairs are of ranks with two.
+    both = pipeline.by_rank(pipeline.backward_s)[list(pipeline.placed)]
+    rows[BESIDE] = pipeline.forward_s + both - pipeline.backward_s
+    return rows

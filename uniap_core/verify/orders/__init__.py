@@ -8,13 +8,29 @@ from __future__ import annotations
 
 from ...errors import BadValue, UnknownName
 from . import controllable, dualpipev, gpipe, interleaved, one_forward_one_backward, zbv, zero_bubble
-from .step import BACKWARD, FORWARD, INPUT, LETTERS, WEIGHT, Order, Step, loop, vee
+from .step import BACKWARD, BESIDE, FORWARD, INPUT, LETTERS, WEIGHT, WITH_IT, Order, Step, loop, vee
 
-__all__ = ["BACKWARD", "FORWARD", "INPUT", "LETTERS", "WEIGHT", "Order", "Step", "known", "orders"]
+__all__ = [
+    "BACKWARD",
+    "BESIDE",
+    "FORWARD",
+    "INPUT",
+    "LETTERS",
+    "SPLITTING",
+    "WEIGHT",
+    "WITH_IT",
+    "Order",
+    "Step",
+    "known",
+    "orders",
+]
 
 PLAIN = ("gpipe", "1f1b", "zb-h1")
 LOOPED = ("interleaved", "interleaved-zb")
 FOLDED = ("zbv", "dualpipev", "v-half", "v-min")
+
+SPLITTING = ("zb-h1", "interleaved-zb", "zbv", "dualpipev", "v-half", "v-min")
+"""Schedules that run the two parts of backwards apart."""
 
 
 def known() -> tuple[str, ...]:
@@ -22,13 +38,15 @@ def known() -> tuple[str, ...]:
     return PLAIN + LOOPED + FOLDED
 
 
-def orders(schedule: str, chunks: tuple[int, ...], micro_batches: int) -> tuple[Order, ...]:
+def orders(schedule: str, chunks: tuple[int, ...], micro_batches: int, whole: int = 0) -> tuple[Order, ...]:
     """The steps of each rank.
 
     Parameters
     ----------
     chunks
         Pipeline rank of each chunk, in the order of the flow.
+    whole
+        If these are the first of more micro-batches, how many those are: they decide what goes in groups.
 
     Raises
     ------
@@ -49,19 +67,20 @@ def orders(schedule: str, chunks: tuple[int, ...], micro_batches: int) -> tuple[
         )
     if schedule in ("v-half", "v-min"):
         return controllable.orders(schedule, ranks, micro_batches)
-    return tuple(_order(schedule, rank, ranks, len(chunks) // ranks, micro_batches) for rank in range(ranks))
+    size = interleaved.group(ranks, whole or micro_batches)
+    return tuple(_order(schedule, rank, ranks, len(chunks) // ranks, micro_batches, size) for rank in range(ranks))
 
 
-def _order(schedule: str, rank: int, ranks: int, chunks_per_rank: int, micro_batches: int) -> Order:
+def _order(schedule: str, rank: int, ranks: int, chunks_per_rank: int, micro_batches: int, size: int) -> Order:
     match schedule:
         case "gpipe":
             return gpipe.order(rank, micro_batches)
         case "1f1b":
             return one_forward_one_backward.order(rank, ranks, micro_batches)
         case "interleaved":
-            return interleaved.order(rank, ranks, chunks_per_rank, micro_batches)
+            return interleaved.order(rank, ranks, chunks_per_rank, micro_batches, size)
         case "zb-h1" | "interleaved-zb":
-            return zero_bubble.order(rank, ranks, chunks_per_rank, micro_batches)
+            return zero_bubble.order(rank, ranks, chunks_per_rank, micro_batches, size)
         case "zbv":
             return zbv.order(rank, ranks, micro_batches)
         case _:

@@ -2,9 +2,9 @@
 
 The block says in which unit of time each rank runs the forward and the input gradient of both its chunks for one
 micro-batch (appendix of the paper; stable patterns of sail-sg/zero-bubble-pipeline-parallelism). It repeats every six
-units, and weight gradients take the two units that are left. Then the ramps are reordered, as the paper does: before the
-first micro-batch is back at the first rank, forwards move ahead into idle units as long as the rank holds no more than
-in steady state; after the last forward has begun, input gradients move ahead of weight gradients.
+units, and weight gradients take the two units that are left. Then the ramps are reordered, as the paper does: before
+the first micro-batch is back at the first rank, forwards move ahead into idle units as long as the rank holds no more
+than in steady state; after the last forward has begun, input gradients move ahead of weight gradients.
 """
 
 from __future__ import annotations

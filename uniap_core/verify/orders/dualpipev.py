@@ -1,14 +1,14 @@
 """DualPipeV (DeepSeek-AI, github.com/deepseek-ai/DualPipe; torch's ``ScheduleDualPipeV``): DualPipe cut in half.
 
-Two chunks per rank on a V; in steady state the forward of one chunk runs beside the backward of the other. Here they
-run one after the other: nothing is gained by overlap.
+Two chunks per rank on a V; in steady state the forward of one chunk runs beside the backward of the other: both wait
+for what the two need, and end together after the sum of their times. What their overlap gains is a matter of prices.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from .step import BACKWARD, FORWARD, INPUT, WEIGHT, Order, Step
+from .step import BACKWARD, BESIDE, FORWARD, INPUT, WEIGHT, WITH_IT, Order, Step
 
 
 def order(rank: int, ranks: int, micro_batches: int) -> Order:
@@ -34,15 +34,16 @@ class _Rank:
             self.backward(self.up, split=True)
             self.weight()
             self.forward(self.up)
-        for _ in range(micro_batches - 2 * ranks + rank + 1):
-            self.forward(self.down)
-            self.backward(self.up)
-            self.forward(self.up)
-            self.backward(self.down)
+        for n in range(micro_batches - 2 * ranks + rank + 1):
+            if after or n:
+                self.beside(self.down, self.up)
+            else:  # the first backward of all need not wait for a forward
+                self.forward(self.down)
+                self.backward(self.up)
+            self.beside(self.up, self.down)
         for _ in range(after):
             self.backward(self.up)
-            self.forward(self.up)
-            self.backward(self.down)
+            self.beside(self.up, self.down)
         self.drain(rank, after)
 
     def drain(self, rank: int, after: int) -> None:
@@ -55,8 +56,13 @@ class _Rank:
         while self.waiting:
             self.weight()
 
-    def forward(self, chunk: int) -> None:
-        self.steps.append(Step(FORWARD, chunk, self.forwards[chunk]))
+    def beside(self, ahead: int, back: int) -> None:
+        self.forward(ahead, BESIDE)
+        self.steps.append(Step(WITH_IT, back, self.backwards[back]))
+        self.backwards[back] += 1
+
+    def forward(self, chunk: int, kind: int = FORWARD) -> None:
+        self.steps.append(Step(kind, chunk, self.forwards[chunk]))
         self.forwards[chunk] += 1
 
     def backward(self, chunk: int, split: bool = False) -> None:

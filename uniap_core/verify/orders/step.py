@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FORWARD, BACKWARD, INPUT, WEIGHT = range(4)
-"""Kinds of steps: a forward; a whole backward, or its two parts, the gradient of the input and that of the weights."""
+FORWARD, BACKWARD, INPUT, WEIGHT, BESIDE, WITH_IT = range(6)
+"""Kinds of steps: a forward; a whole backward, or its two parts, the gradient of the input and that of the weights; and
+a forward that runs beside the whole backward that follows it: they wait for each other's inputs and end together."""
 
-LETTERS = "FBIW"
+LETTERS = "FBIWFB"
 """What the kinds are called."""
 
 

@@ -12,12 +12,11 @@ from .interleaved import passes
 from .step import FORWARD, INPUT, WEIGHT, Order, Step
 
 
-def order(rank: int, ranks: int, chunks_per_rank: int, micro_batches: int) -> Order:
-    """The steps of a rank."""
-    flow = passes(ranks, chunks_per_rank, micro_batches, _group(ranks, micro_batches))
-    group = _group(ranks, micro_batches)
+def order(rank: int, ranks: int, chunks_per_rank: int, micro_batches: int, size: int) -> Order:
+    """The steps of a rank, with groups of a size."""
+    flow = passes(chunks_per_rank, micro_batches, size)
     last = (chunks_per_rank - 1) * ranks + rank
-    warm = min(len(flow), ranks - 1 - rank + (chunks_per_rank - 1) * group)
+    warm = min(len(flow), ranks - 1 - rank + (chunks_per_rank - 1) * size)
     steps = [Step(FORWARD, turn * ranks + rank, m) for turn, m in flow[:warm]]
     for n, (turn, m) in enumerate(flow):
         if warm + n < len(flow):
@@ -28,9 +27,3 @@ def order(rank: int, ranks: int, chunks_per_rank: int, micro_batches: int) -> Or
             turn, m = flow[n - rank]
             steps.append(Step(WEIGHT, last - turn * ranks, m))
     return steps + [Step(WEIGHT, last - turn * ranks, m) for turn, m in flow[max(0, len(flow) - rank) :]]
-
-
-def _group(ranks: int, micro_batches: int) -> int:
-    """Micro-batches that go through a chunk before the next: as near to P as equal rounds allow."""
-    rounds = max(1, micro_batches // ranks)
-    return micro_batches // rounds if micro_batches % rounds == 0 else ranks
