@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .. import artifact
 from ..costs import OPTIMIZERS, CostTables
@@ -15,7 +15,7 @@ from . import devices, numbers, structure
 from .architecture import architecture
 from .numbers import Placement
 from .proof import sweep_proof
-from .simulate import live, simulated
+from .replay import held
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
 
@@ -58,7 +58,7 @@ def verify(
         checks += devices.checks(proposal)
         own = numbers.recompute(tables, _placement(proposal, tables))
         checks += numbers.checks(proposal, tables, own)
-        if all(map(math.isfinite, own.stage_s)) and simulated(own.schedule):
+        if all(map(math.isfinite, own.stage_s)):
             checks.append(timing(own, tolerance))
     return Verdict(subject=subject(proposal), verifier=VERIFIER, checks=tuple(checks))
 
@@ -123,21 +123,37 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
         "number of priced stages": (len(tables.ranks), priced.pp),
     }
     faults = [f"the {name} is {said}, and {own} was priced" for name, (said, own) in pairs.items() if said != own]
-    if not faults and simulated(priced.schedule):
+    if not faults:
         try:
-            peaks = live(priced.schedule, priced.pp, priced.micro_batches).max(axis=1)
+            faults = list(_in_flight(tables))
         except UniapError as error:
             faults.append(error.cause)
-        else:
-            faults = [
-                f"stage {i} was priced with {stage.in_flight} micro-batches in flight, and the schedule holds {peak}"
-                for i, (stage, peak) in enumerate(zip(tables.ranks, peaks.tolist(), strict=True))
-                if stage.in_flight != ((peak,),)
-            ]
     if proposal.training.optimizer not in OPTIMIZERS:
         faults.append(f"the optimizer {proposal.training.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
     evidence = f"{priced.name}, batch {proposal.global_batch}, {proposal.schedule}, {proposal.precision}"
     return conclude("candidate", faults, evidence, "plan again")
+
+
+def _in_flight(tables: CostTables) -> Iterator[str]:
+    """What is wrong with the counts that ranks were priced with, against the replayed schedule.
+
+    Of plain schedules they are the same. Of others the priced moments must be no less: in all chunks together, and in
+    each (what a plan needs at every event is held against its memory by the check ``memory-schedule``).
+    """
+    priced = tables.candidate
+    for i, rows in enumerate(held(priced.schedule, priced.pipeline.chunks, priced.micro_batches)):
+        moments = tables.ranks[i].in_flight
+        if priced.schedule in numbers.PLAIN:
+            if moments != ((rows.max(),),):
+                said = " or ".join(f"{count:g}" for (count,) in moments)
+                yield f"stage {i} was priced with {said} micro-batches in flight, and the schedule holds {rows.max()}"
+            continue
+        pairs = [(max(map(sum, moments)), rows.sum(axis=1).max(), "all its chunks together")]
+        peaks = zip(tables.ranks[i].peak_in_flight, rows.max(axis=0), strict=True)
+        pairs += [(said, most, f"its chunk {n}") for n, (said, most) in enumerate(peaks)]
+        for said, most, what in pairs:
+            if said < most:
+                yield f"rank {i} was priced with {said:g} micro-batches of {what}, and the schedule holds {most:g}"
 
 
 def layers(proposal: Proposal, tables: CostTables) -> Check:
