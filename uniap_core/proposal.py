@@ -38,7 +38,8 @@ class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     Attributes
     ----------
     time_s
-        ``p_i``: forward + backward + iteration / c + resharding, seconds per micro-batch.
+        ``p_i``: forward + backward + iteration / turns + resharding, seconds per micro-batch
+        (:attr:`uniap_core.costs.Candidate.turns`).
     forward_s, backward_s, iteration_s, reshard_s
         Its parts; ``iteration_s`` is per iteration.
     time_parts_s
@@ -229,7 +230,7 @@ def propose(
 
 
 def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int) -> StagePlan:
-    stage, c = tables.ranks[i], tables.candidate.micro_batches
+    stage = tables.ranks[i]
     in_flight = stage.peak_in_flight[0]
     on_stage = [
         (layer, k)
@@ -257,7 +258,7 @@ def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int)
         ranks=tuple(cluster.stage_ranks(i, tables.candidate.pp)),
         layers=tuple(layer.name for layer, _ in on_stage),
         in_flight=int(in_flight),
-        time_s=forward + backward + iteration / c + reshard,
+        time_s=forward + backward + iteration / tables.candidate.turns + reshard,
         forward_s=forward,
         backward_s=backward,
         iteration_s=iteration,

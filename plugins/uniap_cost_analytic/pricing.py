@@ -254,7 +254,7 @@ class Pricing:
                     place,
                     self.recipe,
                     self.constants(self.sites[i].device),
-                    self.candidate.micro_batches,
+                    self.candidate.turns,
                     copies=copies,
                     reached=self.reached(layer),
                 )

@@ -104,9 +104,9 @@ class Recomputed:
     @property
     def stage_s(self) -> list[float]:
         """``p_i``, seconds per micro-batch."""
-        c = self.micro_batches
+        share = 1 / turns(self.depth, self.micro_batches)
         rows = zip(self.forward_s, self.backward_s, self.iteration_s, self.reshard_s, strict=True)
-        return [math.fsum((forward, backward, once / c, reshard)) for forward, backward, once, reshard in rows]
+        return [math.fsum((forward, backward, once * share, reshard)) for forward, backward, once, reshard in rows]
 
     @property
     def objective_s(self) -> float:
@@ -122,6 +122,11 @@ def closed_form(stage_s: Sequence[float], cross_s: Sequence[float], micro_batche
     """``sum p + sum o + (c - 1) max(p, o)``, seconds."""
     steady = (micro_batches - 1) * max(*stage_s, *cross_s, 0.0) if micro_batches > 1 else 0.0
     return math.fsum((*stage_s, *cross_s, steady))
+
+
+def turns(depth: int, micro_batches: int) -> int:
+    """What work once per iteration is divided by: equal stages pay their time so often in the closed form."""
+    return micro_batches + depth - 1
 
 
 def recompute(tables: CostTables, placement: Placement) -> Recomputed:

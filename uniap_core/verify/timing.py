@@ -4,8 +4,8 @@ The closed form ``T = sum p + sum o + (c - 1) max(p, o)`` treats a micro-batch a
 boundaries in turn. A schedule runs forward and backward apart, holds a limited number of micro-batches, and does the
 work of an iteration once. The difference is split into three named causes by switching them off one after the other:
 
-1. work done once per iteration: the closed form charges 1/c of it per micro-batch and so again in the bubble, the
-   schedule runs it once, after the last backward;
+1. work done once per iteration: the schedule runs it after the last backward of each stage, and is over when the
+   slowest has; the closed form charges a weighted mean of the stages' work, which is the same if all have as much;
 2. transfers: 1f1b keeps P - i micro-batches in flight, too few to hide transfers completely;
 3. unequal stages: a stage that is fast waits for none of the downstream bubble that the closed form charges, or its
    forward and its backward are held up by different stages.
@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..tables import Array
-from .numbers import Recomputed, closed_form
+from .numbers import Recomputed, closed_form, turns
 from .simulate import Simulation, TimedPipeline, simulate_all
 from .verdict import Check, conclude
 
@@ -103,7 +103,7 @@ def _without(full: TimedPipeline) -> tuple[TimedPipeline, TimedPipeline]:
 def _excess(seen: Simulation) -> float:
     """Simulated less closed-form seconds."""
     p = seen.pipeline
-    stage_s = p.forward_s + p.backward_s + p.iteration_s / p.micro_batches
+    stage_s = p.forward_s + p.backward_s + p.iteration_s / turns(p.depth, p.micro_batches)
     cross_s = p.activation_s + p.gradient_s
     return seen.makespan_s - closed_form(stage_s.tolist(), cross_s.tolist(), p.micro_batches)
 
