@@ -255,7 +255,7 @@ def _stage(tables: CostTables, cluster: Cluster, assignment: Assignment, i: int)
     stash = sum(float(layer.stash_bytes[k]) for layer, k in on_stage)
     state = sum(float(layer.state_bytes[k]) for layer, k in on_stage)
     return StagePlan(
-        ranks=tuple(cluster.stage_ranks(i, tables.candidate.pp)),
+        ranks=tuple(tables.candidate.pipeline.block(i, cluster.devices)),
         layers=tuple(layer.name for layer, _ in on_stage),
         in_flight=int(in_flight),
         time_s=forward + backward + iteration / tables.candidate.turns + reshard,
