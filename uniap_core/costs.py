@@ -8,7 +8,7 @@ charges the last as 1/c of itself per micro-batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import msgspec
@@ -279,6 +279,18 @@ class Price(Protocol):
         """
 
 
+def reshaped(tables: CostTables, candidate: Candidate) -> CostTables:
+    """The tables of a candidate that differs in schedule and chunks alone, from a model that prices ``by_ends``."""
+    if candidate == tables.candidate:
+        return tables
+    flights = candidate.pipeline.in_flight(candidate.micro_batches)
+    ranks = tuple(
+        Rank(rank.memory_bytes, rank.reserved_bytes, moments)
+        for rank, moments in zip(tables.ranks, flights, strict=True)
+    )
+    return replace(tables, candidate=candidate, ranks=ranks, alike=tables.kinds)
+
+
 @dataclass(frozen=True)
 class MeasuredRun:
     """A run that constants may be fitted to.
@@ -336,6 +348,9 @@ class CostModelPlugin:
     calibrate
         ``(runs, title) -> Calibration`` from a sequence of :class:`MeasuredRun`, if it has constants to fit; the title
         says in the file where they come from.
+    by_ends
+        Whether prices depend on a pipeline by its ranks and by the ranks of its first and its last chunk alone; then
+        candidates that differ in their schedule or their other chunks are priced once (:func:`reshaped`).
     """
 
     name: str
@@ -345,6 +360,7 @@ class CostModelPlugin:
     constants: str = ""
     calibrate: str = ""
     needs_profile: bool = False
+    by_ends: bool = False
     modules: tuple[str, ...] = ()
     install: str = ""
 
