@@ -12,7 +12,6 @@ pytestmark = pytest.mark.torch
 schedules = pytest.importorskip("torch.distributed.pipelining.schedules")
 
 CLASSES = {
-    "1f1b": "Schedule1F1B",
     "interleaved": "ScheduleInterleaved1F1B",
     "interleaved-zb": "ScheduleInterleavedZeroBubble",
     "zbv": "ScheduleZBVZeroBubble",
@@ -29,14 +28,10 @@ def published(schedule, ranks, v, c):
             group_size=ranks,
             group_rank=0,
             submod=None,
-            is_first=False,
-            is_last=False,
-            has_backward=False,
         )
         for j in range(v)
     ]
-    made = getattr(schedules, CLASSES[schedule])(stages[0] if v == 1 else stages, n_microbatches=c)
-    order = made._get_pipeline_order() if v == 1 else made.pipeline_order
+    order = getattr(schedules, CLASSES[schedule])(stages, n_microbatches=c).pipeline_order
     return [list(flat(order[rank])) for rank in range(ranks)]
 
 
@@ -54,7 +49,6 @@ def flat(actions):
 @pytest.mark.parametrize(
     ("schedule", "v", "counts"),
     [
-        ("1f1b", 1, lambda ranks: (ranks, 3 * ranks + 1)),
         # Torch's groups are of one size or none; others follow Megatron-LM.
         ("interleaved", 2, lambda ranks: (1, ranks - 1, ranks, ranks + 1, 2 * ranks - 1, 2 * ranks, 5 * ranks)),
         ("interleaved", 4, lambda ranks: (1, ranks, ranks + 1, 2 * ranks, 2 * ranks + 2, 4 * ranks + 4)),
