@@ -1,0 +1,46 @@
+"""Plans of different schedules ranked by simulation, where the closed form of the best is in doubt.
+
+The closed form of a schedule is off by some percent on uneven pipelines (docs/verifier.md), and differently so for
+each: between schedules that can decide wrongly. So where the best plan is further from its simulation than the
+tolerance of its schedule, the best ones are compared by simulated time. Bounds and proofs stay those of the closed
+form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..proposal import Proposal
+from ..verify.timing import in_doubt, resimulated
+
+COMPARED = 8
+"""Plans that are simulated where the best is in doubt."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Numbers of proposals, best first, and what their simulation took; empty if none was in doubt."""
+
+    order: tuple[int, ...]
+    simulated_s: tuple[float, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether simulation chose another one than the closed form."""
+        return bool(self.order) and self.order[0] != 0
+
+
+def ranked(proposals: Sequence[Proposal]) -> Ranking:
+    """Rank proposals that are in the order of their closed forms.
+
+    Where all are of one schedule, its closed form is wrong about each in the same way, and they stay as they are.
+    """
+    as_they_are = tuple(range(len(proposals)))
+    if len({proposal.schedule for proposal in proposals}) < 2:
+        return Ranking(as_they_are)
+    first = resimulated(proposals[0])
+    if not in_doubt(proposals[0], first):
+        return Ranking(as_they_are)
+    seconds = (first, *map(resimulated, proposals[1:]))
+    return Ranking(tuple(sorted(as_they_are, key=seconds.__getitem__)), seconds)
