@@ -98,6 +98,14 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the objective multiplies at c micro-batches."""
         return schedules.find(self.schedule).weights(self.chunks, micro_batches)
 
+    def legal(self, micro_batches: int) -> str:
+        """Why the schedule cannot run c micro-batches on this shape, or ``""`` if it can."""
+        return schedules.find(self.schedule).legal(self.ranks, self.chunks_per_rank, micro_batches)
+
+    def order(self, micro_batches: int) -> schedules.Order:
+        """Per rank what it runs, in its order."""
+        return schedules.find(self.schedule).order(self.chunks, micro_batches)
+
     def in_flight(self, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
         """Per rank, the moments at which memory must hold; each has a count of micro-batches per chunk."""
         return schedules.find(self.schedule).in_flight(self.chunks, micro_batches)
