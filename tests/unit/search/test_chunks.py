@@ -187,3 +187,11 @@ def test_a_solver_that_knows_no_chunks_leaves_them_open():
     opened = [record for record in sweep(plain).proof if record.schedule == "interleaved"]
     assert opened
     assert all(record.outcome in ("limit", "pruned") and record.bound_s is not None for record in opened)
+
+
+def test_a_proof_does_not_depend_on_how_many_processes_there_were():
+    def told(workers):
+        proof = sweep(search(pins=("pp>=2", "c>=2"), workers=workers)).proof
+        return [(r.schedule, r.pp, r.vpp, r.micro_batches, r.outcome, r.bound_s, r.objective_s) for r in proof]
+
+    assert told(1) == told(2)
