@@ -11,6 +11,9 @@ from .expressible import blocks, flashes
 from .recompute import method
 from .shape import Pairs, facts_of, model_arguments
 
+MANY = 3
+"""So many equal stages in a row are written once."""
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -55,15 +58,25 @@ def words(plan: Plan) -> list[str]:
 
 
 def layout(plan: Plan) -> str:
-    """The stages in the language of ``--pipeline-model-parallel-layout``: E embedding, t transformer, L loss."""
+    """The stages in the language of ``--pipeline-model-parallel-layout``: E embedding, t transformer, L loss.
+
+    Stage j of the string is chunk ``j // pp`` of rank ``j % pp``, as in an interleaved plan.
+    """
     letter = {"embedding": "E", "head": "L"}
     kinds = {layer.name: layer.kind for layer in plan.model.layers}
     stages = []
     for stage in plan.stages:
         letters = [letter.get(kinds[name], "t") for name in stage.layers]
-        runs = [(key, len(list(run))) for key, run in groupby(letters)]
-        stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in runs))
-    return "|".join(stages)
+        stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in _runs(letters)))
+    *before, last = stages
+    text = ""
+    for stage, count in _runs(before):
+        text += f"({stage}|)*{count}," if count >= MANY else f"{stage}|" * count
+    return text + last
+
+
+def _runs(items: list[str]) -> list[tuple[str, int]]:
+    return [(key, len(list(run))) for key, run in groupby(items)]
 
 
 def _parallelism(plan: Plan) -> Pairs:
@@ -83,6 +96,9 @@ def _parallelism(plan: Plan) -> Pairs:
 def _pipeline(plan: Plan) -> Pairs:
     if plan.pp > 1:
         yield "pipeline-model-parallel-layout", layout(plan)
+    if plan.candidate.pipeline.chunks_per_rank > 1:
+        # Communication between stages is overlapped then, unless somebody adds --no-overlap-p2p-communication.
+        yield "microbatch-group-size-per-virtual-pipeline-stage", str(plan.pp)
 
 
 def _batch(plan: Plan) -> Pairs:
