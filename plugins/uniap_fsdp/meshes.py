@@ -1,6 +1,6 @@
 """Device meshes and process groups of a plan.
 
-Stages take consecutive blocks of ranks, which lie in a stage as the dense grid of a strategy says. Every
+Pipeline ranks take consecutive blocks of ranks, which lie in each as the dense grid of a strategy says. Every
 tensor-parallel width has a mesh (pp, dp, tp) of its own over the whole world, made by all ranks in the same order.
 """
 
@@ -27,7 +27,7 @@ class Meshes:
     device
         ``cpu`` or ``cuda``.
     depth, width
-        Stages, and ranks of a stage.
+        Pipeline ranks, and ranks of each: of its stages.
     by_tp
         Mesh (pp, dp, tp) for each tensor-parallel width, or (pp, dp, one, tp), where ``one`` has size 1 and stands
         for the shard group of replicated parameters.
@@ -39,8 +39,8 @@ class Meshes:
     by_tp: dict[int, DeviceMesh]
 
     @property
-    def stage(self) -> int:
-        """The rank's stage."""
+    def pipeline_rank(self) -> int:
+        """Which of the ``depth`` pipeline ranks this rank belongs to."""
         return int(self.pipelines.place(dist.get_rank()))
 
     @property
@@ -50,7 +50,7 @@ class Meshes:
 
     @property
     def pipelines(self) -> Span:
-        """Ranks that pass activations on: those at the same place of every stage."""
+        """Ranks that pass activations on: those at the same place of every pipeline rank."""
         return Span(self.depth, self.width)
 
     def dp(self, tp: int) -> DeviceMesh:
@@ -71,7 +71,7 @@ class Meshes:
 
     @property
     def pipeline(self) -> dist.ProcessGroup:
-        """The rank's peers in the other stages."""
+        """The rank's peers of the other pipeline ranks."""
         return self.by_tp[1].get_group("pp")
 
     @property

@@ -123,6 +123,18 @@ class Job:
     resume: str = ""
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """The shape of the pipeline; ``chunks`` has the pipeline rank of each stage."""
+
+    ranks: int
+    chunks: tuple[int, ...]
+
+    def devices_per_rank(self, devices: int) -> int:
+        """Devices of one rank; the ranks divide them."""
+        return devices // self.ranks
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The plan."""
@@ -130,6 +142,7 @@ class Plan:
     model: ModelGraph
     layers: tuple[LayerPlan, ...]
     pp: int
+    chunks: tuple[int, ...]
     micro_batches: int
     global_batch: int
     precision: str
@@ -144,6 +157,11 @@ class Plan:
         """Optimizer and dropout; what a script does not do is off."""
         off = {"tensor_overlap": "none", "scatter_gather": False}
         return SimpleNamespace(optimizer=self.optimizer, dropout=self.dropout, **off)
+
+    @property
+    def candidate(self) -> SimpleNamespace:
+        """Its pipeline."""
+        return SimpleNamespace(pipeline=Pipeline(self.pp, self.chunks))
 
     @property
     def cluster(self) -> SimpleNamespace:

@@ -70,8 +70,8 @@ def layout(plan: Plan) -> str:
         stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in _runs(letters)))
     *before, last = stages
     text = ""
-    for stage, count in _runs(before):
-        text += f"({stage}|)*{count}," if count >= MANY else f"{stage}|" * count
+    for same, count in _runs(before):
+        text += f"({same}|)*{count}," if count >= MANY else f"{same}|" * count
     return text + last
 
 

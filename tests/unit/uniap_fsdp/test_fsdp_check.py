@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import msgspec
 import pytest
-from fsdp_plans import proposal
+from fsdp_plans import cluster, proposal
 from uniap_fsdp import EXECUTOR
-from uniap_fsdp.check import check
+from uniap_fsdp.check import check, refusals
+from uniap_fsdp.fit import fit
 from uniap_fsdp.machine import check_machine
 
 from tests.editing import changed
-from uniap_core.api import Inexpressible, Job, LaunchFailed
+from uniap_core.api import Inexpressible, Job, LaunchFailed, Training
+from uniap_core.pins import Pins
 from uniap_zoo import build
 
 GRAPH = build("llama:layers=2,hidden=32,heads=4,kv_heads=2,ffn=64,vocab=64,seq=16")
+DEEP = build("llama:layers=12,hidden=32,heads=4,kv_heads=2,ffn=64,vocab=64,seq=16")
 
 
 def with_layer(plan: Any, index: int, **degrees: Any) -> Any:
@@ -25,10 +29,22 @@ def with_layer(plan: Any, index: int, **degrees: Any) -> Any:
     return changed(plan, layers=tuple(layers))
 
 
+def chunks(schedule: str, strategy: str = "tp1-dp2", **options: Any) -> Any:
+    """A plan of two pipeline ranks with two chunks each."""
+    return proposal(GRAPH, 4, strategy, cuts=(1, 2, 3), schedule=schedule, vpp=2, **options)
+
+
 GOOD = proposal(GRAPH, 4, "tp2-dp2-sp")
 BAD = {
-    "zero-bubble schedules lose gradients": changed(GOOD, schedule="zb-h1"),
-    "the schedule 'interleaved'": changed(GOOD, schedule="interleaved"),
+    "the schedule 'v-half', which torch has not": changed(GOOD, schedule="v-half"),
+    "interleaved has two or more chunks per rank": changed(GOOD, schedule="interleaved"),
+    "zbv has two chunks per rank": changed(GOOD, schedule="zbv"),
+    "interleaved goes in rounds of 2": chunks("interleaved", micro_batches=1),
+    "dualpipev wants a micro-batch for each of 4 chunks": chunks("dualpipev"),
+    "zero3 of layer layers.0 under zbv": chunks("zbv", "tp1-dp2-zero3"),
+    "recomputation of layer layers.0 under interleaved-zb": chunks("interleaved-zb", "tp1-dp2-full"),
+    "stage 3 has ranks (2, 3)": msgspec.structs.replace(chunks("zbv"), stages=chunks("interleaved").stages),
+    "stage 1 has no layers": changed(GOOD, pp=2),
     "fp16' needs loss scaling": changed(GOOD, precision="fp16"),
     "the optimizer 'adamw-8bit'": changed(GOOD, optimizer="adamw-8bit"),
     "dropout would differ": changed(GOOD, dropout=True),
@@ -43,8 +59,31 @@ BAD = {
 }
 
 
-def test_a_good_plan_passes() -> None:
+@pytest.mark.parametrize("schedule", ["interleaved", "interleaved-zb", "zbv"])
+def test_a_good_plan_passes(schedule: str) -> None:
     check(GOOD)
+    check(chunks(schedule))
+
+
+@pytest.mark.parametrize("schedule", EXECUTOR.capability.schedules)
+def test_a_search_is_told_what_the_check_refuses(schedule: str) -> None:
+    """The pins that it gets leave the micro-batches and strategies that the check passes, and no others."""
+    vpp = {"interleaved": 3, "interleaved-zb": 2, "zbv": 2, "dualpipev": 2}.get(schedule, 1)
+    hardware = cluster(8)
+    regimes = [Pins.of(r) for r in fit(DEEP, hardware, Training(global_batch=24), schedule)]
+    for pp, c in product((2, 4), (1, 2, 3, 4, 6, 8, 12, 24)):
+        cuts = tuple(range(1, pp * vpp))
+        for text in ("", "-zero1", "-zero2", "-zero3", "-full"):
+            plan = proposal(
+                DEEP, 8, f"tp1-dp{8 // pp}{text}", cuts=cuts, batch=24 * 4, micro_batches=c, schedule=schedule, vpp=vpp
+            )
+            strategy = plan.layers[0].strategy
+            told = any(
+                regime.allows(pp, c)
+                and all(pin.holds(strategy[pin.key]) for pin in regime.pins if pin.key in ("sharding", "recompute"))
+                for regime in regimes
+            )
+            assert told == (not refusals(plan)), (schedule, pp, c, text, refusals(plan))
 
 
 @pytest.mark.parametrize("words", BAD)
@@ -90,6 +129,18 @@ def test_a_dry_run_builds_every_stage_and_its_groups() -> None:
     embedding, block = 64 * 32, sum(op.parameters for op in GRAPH.layers[1].operators)
     norms = 2 * 32
     assert built.parameters[0] == embedding + (block - norms) // 4 + norms // 2
+
+
+@pytest.mark.torch
+def test_a_dry_run_builds_all_chunks_of_a_rank() -> None:
+    pytest.importorskip("torch")
+    from uniap_fsdp.dry import layout as dry_layout
+
+    built = dry_layout(chunks("zbv"))
+    assert {name: kinds["dp"] for name, kinds in built.groups.items()} == {
+        "embedding": ((0, 1),), "layers.0": ((2, 3),), "layers.1": ((2, 3),), "head": ((0, 1),)
+    }  # fmt: skip
+    assert built.parameters[0] == 2 * 64 * 32 + 32
 
 
 @pytest.mark.torch
