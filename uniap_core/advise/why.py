@@ -156,7 +156,10 @@ def why_not(
     forced = Pins((*search.pins.pins, pin))
     try:
         found = sweep(replace(search, pins=forced, space=forced.narrow(search.space)), emit)
-    except (Infeasible, BadValue, UsageError) as error:
+    except UsageError as error:
+        # What is not searched may well exist.
+        return Alternative(pin=text, slower=None, iteration_time_s=None, reason=f"not searched: {error.cause}")
+    except (Infeasible, BadValue) as error:
         return Alternative(pin=text, slower=None, iteration_time_s=None, reason=f"there is no such plan: {error.cause}")
     if found.interrupted:
         raise Stopped("interrupted before the alternative was planned")

@@ -113,6 +113,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     if not stack.name:
         notes.append(f"software {DEFAULT}")
     graph = from_hyperparameters(model, shape, notes, kernels=stack.kernels)
+    if graph.architecture.get("experts"):
+        notes.append("tokens spread evenly over experts that run as grouped products, their dispatch at full bandwidth")
     batch = _number(row, "global_batch")
     if batch is None:
         batch = (_number(row, "micro_batch") or 1) * dp * (4 * pp if pp > 1 else 1)
