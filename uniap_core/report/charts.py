@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from ..events import Incumbent
 from ..plan import Plan
 from ..proposal import CandidateProof, StagePlan
 from ..strategy import RECOMPUTES, SHARDINGS
+from ..verify.orders import LETTERS
 from ..verify.simulate import Simulation, simulate
-from ..verify.trace import pipeline_of
+from ..verify.timing import plan_pipeline
+from ..verify.trace import STYLES, steps
 from .svg import legend, line, picture, rectangle, text
 
 WIDTH = 900.0
@@ -40,9 +44,9 @@ OUTCOME_LEGEND = (
 
 def timeline(plan: Plan) -> str:
     """One iteration as simulated: forward, backward and once-per-iteration work of every stage."""
-    seen = simulate(pipeline_of(plan.proposal))
+    seen = simulate(plan_pipeline(plan.proposal))
     shown = _shown(seen)
-    span = seen.makespan_s
+    span = seen.simulated_s
     scale = (WIDTH - MARGIN - 4) / span
     row = min(26.0, max(8.0, 420 / plan.pp))
     parts = []
@@ -52,14 +56,20 @@ def timeline(plan: Plan) -> str:
         parts.append(rectangle(MARGIN, y + 1, span * scale, row - 2, "track"))
         parts += _work(seen, i, y, row, scale, shown)
     parts += _seconds_axis(span, plan.pp * row, scale)
-    skipped = "" if shown is None else f" (first and last {shown} of {plan.micro_batches} micro-batches drawn)"
+    drawn = f"first and last {shown} of {seen.pipeline.micro_batches}"
+    skipped = "" if shown is None else f" ({drawn} micro-batches drawn)"
     description = (
-        f"{plan.schedule} over {plan.pp} stages and {plan.micro_batches} micro-batches takes {span:.4g} s, "
+        f"{plan.schedule} over {plan.pp} stages and {plan.micro_batches} micro-batches takes {seen.makespan_s:.4g} s, "
         f"{seen.bubble_share:.1%} of it idle{skipped}."
     )
     chart = picture("timeline", "Timeline of one iteration", description, WIDTH, plan.pp * row + 30, parts)
-    keys = legend([("forward", "forward"), ("backward", "backward"), ("once", "gradients and optimizer")])
+    split = bool(np.isfinite(seen.weight_end_s).any())
+    words = [("forward", "forward"), ("backward", "backward"), ("once", "gradients and optimizer")]
+    keys = legend([*words, ("c3", "gradient of the weights")] if split else words)
     return f"{chart}{keys}<p>{description}</p>"
+
+
+STEP_STYLE = {"forward": "forward", "backward": "backward", "input gradient": "backward", "weight gradient": "c3"}
 
 
 def _shown(seen: Simulation) -> int | None:
@@ -71,19 +81,19 @@ def _shown(seen: Simulation) -> int | None:
 
 def _work(seen: Simulation, i: int, y: float, row: float, scale: float, shown: int | None) -> Iterator[str]:
     p = seen.pipeline
-    for ends, seconds, style, letter in (
-        (seen.forward_end_s[i], float(p.forward_s[i]), "forward", "F"),
-        (seen.backward_end_s[i], float(p.backward_s[i]), "backward", "B"),
-    ):
-        for m, end in enumerate(ends.tolist()):
-            if shown is not None and shown <= m < p.micro_batches - shown:
-                continue
-            x, width = MARGIN + (end - seconds) * scale, seconds * scale
-            tip = f"{letter}{m} on stage {i}: {_milliseconds(seconds)}, ends at {_milliseconds(end)}"
-            yield rectangle(x, y + 2, width - min(0.6, width * 0.1), row - 4, style, tip)
-            if width > 16 and row >= 14:
-                yield text(x + width / 2, y + row * 0.66, str(m), "tiny", "middle")
-    once, last = float(p.iteration_s[i]), float(seen.backward_end_s[i, -1])
+    several = p.depth > p.ranks
+    for ran in steps(seen, i):
+        m, seconds = ran.micro_batch, ran.seconds
+        if shown is not None and shown <= m < p.micro_batches - shown:
+            continue
+        x, width = MARGIN + ran.start_s * scale, seconds * scale
+        where = f"chunk {ran.chunk} of stage {i}" if several else f"stage {i}"
+        end = _milliseconds(ran.start_s + seconds)
+        tip = f"{LETTERS[ran.kind]}{m} on {where}: {_milliseconds(seconds)}, ends at {end}"
+        yield rectangle(x, y + 2, width - min(0.6, width * 0.1), row - 4, STEP_STYLE[STYLES[ran.kind]], tip)
+        if width > 16 and row >= 14:
+            yield text(x + width / 2, y + row * 0.66, str(m), "tiny", "middle")
+    once, last = float(p.by_rank(p.iteration_s)[i]), float(seen.last_s[i])
     if once:
         tip = f"gradients and optimizer on stage {i}: {_milliseconds(once)}"
         yield rectangle(MARGIN + last * scale, y + 2, once * scale, row - 4, "once", tip)

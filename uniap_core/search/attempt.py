@@ -153,7 +153,8 @@ def _solve(search: Search, variant: Variant, ceiling: float, time_limit_s: float
     request = SolveRequest(time_limit_s=time_limit_s, gap=search.gap, cutoff_s=cutoff)
     problem = pose(variant.tables)
     result = solve(problem, search.solver, request, emit)
-    if result.stop is not Stop.UNSUPPORTED:
+    if result.stop is not Stop.UNSUPPORTED or not problem.plain_placement:
+        # Problems with chunks are many: one that the solver cannot take stays open, with its bound.
         return result
     name = _fallback(search.solver, problem, result.raw_status)
     emit(Note(0.0, f"{search.solver} does not support {problem.name} ({result.raw_status}); {name} solves it"))

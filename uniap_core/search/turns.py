@@ -27,7 +27,9 @@ def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced
     priced
         All candidates, in the order in which they were priced: turns are by bound, then by this order.
     """
-    turn = {one.candidate: number for number, one in enumerate(sorted(priced, key=lambda one: one.bound_s))}
+    latest = {one.candidate: one for one in priced} | {tried.priced.candidate: tried.priced for tried in attempts}
+    order = sorted((latest[one.candidate] for one in priced), key=lambda one: one.bound_s)
+    turn = {one.candidate: number for number, one in enumerate(order)}
     best: list[float] = []
     told = []
     for tried in sorted(attempts, key=lambda one: turn[one.priced.candidate]):
@@ -42,7 +44,9 @@ def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced
 def _at(tried: Attempt, cutoff: float, solver: str) -> Attempt:
     if tried.outcome == "limit" or math.isinf(cutoff):
         return tried
-    bound = tried.priced.bound_s
+    bound, coarse = tried.priced.bound_s, tried.priced.coarse_s
+    if coarse is not None and coarse >= cutoff * (1 - TIE):  # it was sharpened before the cutoff was there
+        bound = coarse
     if bound >= cutoff * (1 - TIE):
         return replace(_without(tried), bound_s=bound, solver="", note="by its lower bound")
     if tried.objective_s is not None and tried.objective_s < cutoff:
