@@ -14,7 +14,7 @@ VEE = ("zbv", "dualpipev")
 """Two chunks per rank, down and up again; the others lie round the ranks."""
 
 ROUNDS = ("interleaved", "zb-h1", "interleaved-zb")
-"""Run in rounds of so many micro-batches as there are ranks, if those divide the micro-batches."""
+"""Run in rounds of as many micro-batches as there are ranks, or a few more."""
 
 SPLIT = ("zb-h1", "interleaved-zb", "zbv", "dualpipev")
 """Backward passes come apart into gradients of inputs and gradients of weights."""
@@ -36,14 +36,16 @@ def misplaced(schedule: str, ranks: int, chunks: Sequence[int]) -> str | None:
 
 
 def miscounted(schedule: str, ranks: int, micro_batches: int) -> str | None:
-    """Why torch does not run a schedule with so many micro-batches as it was planned, or ``None`` if it does.
+    """Why torch does not run a schedule with so many micro-batches, or ``None`` if it does.
 
-    In torch/distributed/pipelining/schedules.py interleaved schedules take ``c // max(1, c // ranks)`` micro-batches
-    a round, which are as many as in a plan where the ranks divide c: with others more would be in flight than was
-    planned. DualPipeV wants one for every chunk.
+    In torch/distributed/pipelining/schedules.py interleaved schedules take equal rounds, as a plan does wherever there
+    are such (``uniap_core.schedules``, ``group_size``). DualPipeV wants a micro-batch for every chunk.
     """
-    if schedule in ROUNDS and micro_batches % ranks:
-        return f"{schedule} goes in rounds of {ranks} micro-batches, and {micro_batches} are not whole rounds"
+    rounds = max(1, micro_batches // ranks)
+    if schedule in ROUNDS and micro_batches % rounds:
+        return (
+            f"{schedule} takes {rounds} equal rounds on {ranks} ranks, and the plan has {micro_batches} micro-batches"
+        )
     if schedule == "dualpipev" and micro_batches < 2 * ranks:
         return f"dualpipev wants a micro-batch for each of {2 * ranks} chunks, and the plan has {micro_batches}"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from uniap_core.api import Plan, line
 
@@ -96,9 +96,11 @@ def _parallelism(plan: Plan) -> Pairs:
 def _pipeline(plan: Plan) -> Pairs:
     if plan.pp > 1:
         yield "pipeline-model-parallel-layout", layout(plan)
-    if plan.candidate.pipeline.chunks_per_rank > 1:
+    pipeline = plan.candidate.pipeline
+    if pipeline.chunks_per_rank > 1:
         # Communication between stages is overlapped then, unless somebody adds --no-overlap-p2p-communication.
-        yield "microbatch-group-size-per-virtual-pipeline-stage", str(plan.pp)
+        group = list(takewhile(lambda step: step.chunk == 0, pipeline.order(plan.micro_batches)[0]))
+        yield "microbatch-group-size-per-virtual-pipeline-stage", str(len(group))
 
 
 def _batch(plan: Plan) -> Pairs:

@@ -20,7 +20,7 @@ BLOCKS = ("decoder", "encoder")
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The pins under which a model can be run: tensor parallel degrees that divide the sequence.
 
-    Interleaved pipelines take whole groups of micro-batches, one for each stage.
+    An interleaved pipeline has a micro-batch for each rank at least.
 
     Raises
     ------
@@ -33,12 +33,7 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp)
     if schedule != "interleaved":
         return (always,)
-    counts = divisors(training.global_batch)
-    return tuple(
-        (f"pp={pp}", *(f"micro_batches!={c}" for c in counts if c % pp), *always)
-        for pp in divisors(cluster.devices)
-        if any(c % pp == 0 for c in counts)
-    )
+    return tuple((f"pp={pp}", f"micro_batches>={pp}", *always) for pp in divisors(cluster.devices))
 
 
 def express(plan: Plan) -> list[str]:
@@ -115,11 +110,11 @@ def _schedule(plan: Plan) -> Iterator[str]:
     if plan.schedule == "interleaved":
         if pipeline.chunks != tuple(range(plan.pp)) * pipeline.chunks_per_rank:
             yield f"Megatron-LM lays chunks round the ranks, not on ranks {pipeline.chunks}"
-        if plan.micro_batches % plan.pp:
+        if plan.micro_batches < plan.pp:
             # megatron/core/pipeline_parallel/schedules.py, forward_backward_pipelining_with_interleaving
             yield (
-                f"Megatron-LM's interleaved pipeline takes micro-batches in groups of {plan.pp}, one for each stage, "
-                f"and the plan has {plan.micro_batches}"
+                f"Megatron-LM's interleaved pipeline takes {plan.pp} or more micro-batches in a group, and the plan "
+                f"has {plan.micro_batches}"
             )
     elif plan.pp > 1 and plan.schedule != "1f1b":
         yield f"Megatron-LM runs pipelines by 1f1b or interleaved; the plan's schedule is {plan.schedule}"

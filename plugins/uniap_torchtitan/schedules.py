@@ -21,17 +21,16 @@ VEE = ("zbv", "dualpipev")
 """Rank r has stages r and 2 pp - 1 - r (torchtitan.distributed.pipeline_parallel)."""
 
 ROUNDS = ("interleaved", "zb-h1", "interleaved-zb")
-"""Run in rounds of a micro-batch for each rank, if those divide the micro-batches; in larger rounds else, with more in
-flight than was planned."""
+"""Run in equal rounds of a micro-batch for each rank, or of a few more."""
 
 SPLIT = ("zb-h1", "interleaved-zb", "zbv", "dualpipev")
 """Gradients of inputs and of weights are computed apart, and recomputation would be done for both."""
 
 
 def able(schedule: str, pp: int, micro_batches: int) -> bool:
-    """Whether a schedule runs with so many micro-batches as it was planned."""
+    """Whether torch runs a schedule with so many micro-batches."""
     if schedule in ROUNDS:
-        return micro_batches % pp == 0
+        return micro_batches % max(1, micro_batches // pp) == 0
     return micro_batches >= {"1f1b": pp, "dualpipev": 2 * pp}.get(schedule, 1)
 
 
@@ -47,7 +46,8 @@ def objections(plan: Plan) -> Iterator[str]:
     if able(schedule, pp, plan.micro_batches):
         return
     if schedule in ROUNDS:
-        yield f"torch's {schedule} goes in rounds of {pp} micro-batches, and {plan.micro_batches} are not whole rounds"
+        count = plan.micro_batches
+        yield f"torch's {schedule} takes {count // pp} equal rounds on {pp} ranks, and the plan has {count} micro-batches"
     else:
         needed = f"a micro-batch for each of {len(pipeline.chunks)} stages"
         yield f"torch's {schedule} needs {needed}, and the plan has {plan.micro_batches}"

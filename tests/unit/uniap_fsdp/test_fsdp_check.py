@@ -39,7 +39,7 @@ BAD = {
     "the schedule 'v-half', which torch has not": changed(GOOD, schedule="v-half"),
     "interleaved has two or more chunks per rank": changed(GOOD, schedule="interleaved"),
     "zbv has two chunks per rank": changed(GOOD, schedule="zbv"),
-    "interleaved goes in rounds of 2": chunks("interleaved", micro_batches=1),
+    "interleaved takes 2 equal rounds on 2 ranks": chunks("interleaved", batch=10, micro_batches=5),
     "dualpipev wants a micro-batch for each of 4 chunks": chunks("dualpipev"),
     "zero3 of layer layers.0 under zbv": chunks("zbv", "tp1-dp2-zero3"),
     "recomputation of layer layers.0 under interleaved-zb": chunks("interleaved-zb", "tp1-dp2-full"),
@@ -70,12 +70,12 @@ def test_a_search_is_told_what_the_check_refuses(schedule: str) -> None:
     """The pins that it gets leave the micro-batches and strategies that the check passes, and no others."""
     vpp = {"interleaved": 3, "interleaved-zb": 2, "zbv": 2, "dualpipev": 2}.get(schedule, 1)
     hardware = cluster(8)
-    regimes = [Pins.of(r) for r in fit(DEEP, hardware, Training(global_batch=24), schedule)]
-    for pp, c in product((2, 4), (1, 2, 3, 4, 6, 8, 12, 24)):
+    regimes = [Pins.of(r) for r in fit(DEEP, hardware, Training(global_batch=60), schedule)]
+    for pp, c in product((2, 4), (1, 2, 3, 4, 5, 6, 10, 12, 15, 60)):
         cuts = tuple(range(1, pp * vpp))
         for text in ("", "-zero1", "-zero2", "-zero3", "-full"):
             plan = proposal(
-                DEEP, 8, f"tp1-dp{8 // pp}{text}", cuts=cuts, batch=24 * 4, micro_batches=c, schedule=schedule, vpp=vpp
+                DEEP, 8, f"tp1-dp{8 // pp}{text}", cuts=cuts, batch=60 * 4, micro_batches=c, schedule=schedule, vpp=vpp
             )
             strategy = plan.layers[0].strategy
             told = any(

@@ -135,10 +135,10 @@ def test_schedules_of_chunks_and_their_stages(schedule):
 @pytest.mark.parametrize("schedule", CHUNKS)
 def test_a_search_is_told_what_the_export_refuses(schedule):
     model, vpp = "llama:layers=12,hidden=256,heads=8,ffn=512,vocab=1000,seq=128", 1 if schedule == "zb-h1" else 2
-    for pp, count in product((2, 4), (1, 2, 3, 4, 6, 8, 12, 24)):
+    for pp, count in product((2, 4), (1, 2, 3, 4, 5, 6, 10, 12, 15, 60)):
         for text in ("", "-zero1", "-zero2", "-full"):
             plan = proposal(
-                build(model), 8, f"tp1-dp{8 // pp}{text}", cuts=tuple(range(1, pp * vpp)), batch=24,
+                build(model), 8, f"tp1-dp{8 // pp}{text}", cuts=tuple(range(1, pp * vpp)), batch=60,
                 micro_batches=count, schedule=schedule, vpp=vpp, precision="bf16",
             )  # fmt: skip
             regimes = fit(plan.model, plan.cluster, plan.training, schedule)
@@ -164,12 +164,14 @@ def test_torch_agrees_with_the_counts_and_the_placement_of_chunks():
     for schedule, name in CHUNKS.items():
         stages = [Stage(2, 2)] if schedule == "zb-h1" else [Stage(4, 2), Stage(4, 2)]
         plan = chunked(schedule)
-        for count in filter(lambda count: able(schedule, 2, count), range(1, 17)):
+        for count in range(1, 17):
+            if not able(schedule, 2, count):
+                with pytest.raises(ValueError, match="microbatches"):
+                    get_schedule_class(name)(stages, count, loss_fn=abs)
+                continue
             order = get_schedule_class(name)(stages, count, loss_fn=abs).pipeline_order
             ranks = {action.stage_index: rank for rank, actions in order.items() for action in actions if action}
             assert tuple(ranks[stage] for stage in range(len(plan.stages))) == plan.candidate.pipeline.chunks
-    with pytest.raises(ValueError, match="at least as many microbatches as stages"):
-        get_schedule_class("DualPipeV")([Stage(4, 2), Stage(4, 2)], 3, loss_fn=abs)
 
 
 @pytest.mark.parametrize(("cuts", "count", "able"), [((4,), 1, False), ((4,), 2, True), ((2, 4, 6), 2, False)])
