@@ -65,6 +65,8 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
             wrong = tuple(f"micro_batches!={c}" for c in counts if not able(schedule, pp, c))
             if len(wrong) < len(counts):
                 piped.append((f"pp={pp}", *wrong, *kept, *once))
+            if able(schedule, pp, 1) and not once:
+                piped.append((f"pp={pp}", "micro_batches=1"))
     return tuple((*regime, *always) for regime in (*alone, *piped))
 
 

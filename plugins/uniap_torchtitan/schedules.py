@@ -47,7 +47,7 @@ def objections(plan: Plan) -> Iterator[str]:
         return
     if schedule in ROUNDS:
         count = plan.micro_batches
-        yield f"torch's {schedule} takes {count // pp} equal rounds on {pp} ranks, and the plan has {count} micro-batches"
+        yield f"torch's {schedule} takes {count // pp} equal rounds on {pp} ranks, not {count} micro-batches"
     else:
         needed = f"a micro-batch for each of {len(pipeline.chunks)} stages"
         yield f"torch's {schedule} needs {needed}, and the plan has {plan.micro_batches}"
