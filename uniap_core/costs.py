@@ -279,6 +279,18 @@ class Price(Protocol):
         """
 
 
+def check_legal(candidate: Candidate) -> None:
+    """Refuse numbers of micro-batches that the schedule itself cannot run.
+
+    Raises
+    ------
+    BadValue
+        Saying why.
+    """
+    if reason := candidate.pipeline.legal(candidate.micro_batches):
+        raise BadValue(f"{candidate.name}: {reason}", "choose other micro-batches or another schedule")
+
+
 def reshaped(tables: CostTables, candidate: Candidate) -> CostTables:
     """The tables of a candidate that differs in schedule and chunks alone, from a model that prices ``by_ends``."""
     if candidate == tables.candidate:

@@ -37,6 +37,12 @@ def searched(word: str) -> tuple[str, ...]:
     return (word,)
 
 
+def words_of(names: Sequence[str]) -> str:
+    """What stands for some schedules, as :func:`searched` takes it; of a selection that has no word, the first."""
+    words = {AUTO: "auto", schedules.names(): "any"}
+    return words.get(tuple(names), names[0])
+
+
 def placements(schedule: str, ranks: int, layers: int) -> tuple[int, ...]:
     """Every number of chunks per rank that a schedule can place and so many layers can fill."""
     place = schedules.find(schedule).place

@@ -127,6 +127,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.proposal.held
 
     @property
+    def by_rank(self) -> tuple[StagePlan, ...]:
+        """Each pipeline rank as one stage."""
+        return self.proposal.by_rank
+
+    @property
+    def links_s(self) -> dict[str, float]:
+        """Seconds per micro-batch of what goes from one pipeline rank to another, all chunks together."""
+        return self.proposal.links_s
+
+    @property
     def shape(self) -> str:
         """``pp4``, or ``pp4 x vpp2`` where ranks hold several chunks."""
         return self.proposal.shape

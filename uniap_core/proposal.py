@@ -7,6 +7,7 @@ becomes a :class:`~uniap_core.plan.Plan`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -155,10 +156,24 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self.searched or (self.schedule,)
 
     @property
+    def links_s(self) -> dict[str, float]:
+        """Seconds per micro-batch of what goes from one pipeline rank to another (``0 to 1``), all chunks together."""
+        found: dict[str, float] = {}
+        for (i, k), seconds in zip(pairwise(self.chunks), self.predicted.cross_s, strict=True):
+            if i != k:
+                found[f"{i} to {k}"] = found.get(f"{i} to {k}", 0.0) + seconds
+        return found
+
+    @property
     def held(self) -> tuple[tuple[StagePlan, ...], ...]:
         """The stages of each pipeline rank, in the order of the flow."""
         placed = list(zip(self.chunks, self.stages, strict=True))
         return tuple(tuple(stage for rank, stage in placed if rank == i) for i in range(self.pp))
+
+    @property
+    def by_rank(self) -> tuple[StagePlan, ...]:
+        """Each pipeline rank as one stage: what its chunks take and hold together, in flight per chunk on average."""
+        return tuple(held[0] if len(held) == 1 else _together(held) for held in self.held)
 
     @property
     def shape(self) -> str:
@@ -206,6 +221,33 @@ class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __repr__(self) -> str:
         return f"<Proposal {self.title}>"
+
+
+def _together(held: tuple[StagePlan, ...]) -> StagePlan:
+    def total(name: str) -> float:
+        return sum((getattr(stage, name) for stage in held), 0.0)
+
+    def parts(name: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for stage in held:
+            for part, value in getattr(stage, name).items():
+                found[part] = found.get(part, 0.0) + value
+        return found
+
+    return StagePlan(
+        ranks=held[0].ranks,
+        layers=tuple(name for stage in held for name in stage.layers),
+        in_flight=total("in_flight") / len(held),
+        time_s=total("time_s"),
+        forward_s=total("forward_s"),
+        backward_s=total("backward_s"),
+        iteration_s=total("iteration_s"),
+        reshard_s=total("reshard_s"),
+        time_parts_s=parts("time_parts_s"),
+        memory_bytes=total("memory_bytes"),
+        memory_limit_bytes=held[0].memory_limit_bytes,
+        memory_parts_bytes=parts("memory_parts_bytes"),
+    )
 
 
 def propose(

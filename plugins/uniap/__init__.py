@@ -168,7 +168,7 @@ def problem(
     pins: Sequence[str] = (),
 ) -> Problem:
     """The cost tables of one candidate as a problem, for any solver (parameters as for :func:`plan`)."""
-    from uniap_core.costs import Candidate, check_candidate
+    from uniap_core.costs import Candidate, check_candidate, check_legal
     from uniap_core.pipeline import placing
     from uniap_core.posing import pose
     from uniap_core.search import make, price
@@ -191,6 +191,7 @@ def problem(
         pins=pins,
     )
     candidate = Candidate.of(pp, micro_batches, search.training, placing(search.schedules, vpp), vpp)
+    check_legal(candidate)
     check_candidate(search.cluster, candidate)
     return pose(price(search, candidate))
 

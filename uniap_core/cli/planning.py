@@ -268,7 +268,7 @@ def candidate(
 ) -> None:
     """Price one candidate and write its tables as a problem file, for any solver."""
     from .. import problem as problems
-    from ..costs import Candidate, check_candidate
+    from ..costs import Candidate, check_candidate, check_legal
     from ..program import files
     from ..search import make, price
 
@@ -290,6 +290,7 @@ def candidate(
         pins=pin,
     )
     chosen = Candidate.of(pp, micro_batches, search.training, placing(search.schedules, vpp), vpp)
+    check_legal(chosen)
     check_candidate(search.cluster, chosen)
     posed = pose(price(search, chosen))
     if output:

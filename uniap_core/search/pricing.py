@@ -202,14 +202,18 @@ def bounded(search: Search, family: Family) -> list[PricedCandidate]:
     the family until somebody asks for more (:func:`sharpened`).
     """
     started = time.perf_counter()
+    refused = {candidate: candidate.pipeline.legal(candidate.micro_batches) for candidate in family}
+    found = [PricedCandidate(candidate, impossible=reason) for candidate, reason in refused.items() if reason]
+    legal = tuple(candidate for candidate, reason in refused.items() if not reason)
+    if not legal:
+        return found
     try:
-        priced = _regimes(search, family)
+        priced = _regimes(search, legal)
     except BadValue as error:
         seconds = time.perf_counter() - started
-        return [PricedCandidate(candidate, impossible=error.cause, seconds=seconds) for candidate in family]
+        return found + [PricedCandidate(candidate, impossible=error.cause, seconds=seconds) for candidate in legal]
     floors: dict[int, Floor] = {}
-    found = []
-    for candidate in family:
+    for candidate in legal:
         mine = [
             (number, regime, tables) for number, (regime, tables) in enumerate(priced) if _allows(regime, candidate)
         ]

@@ -30,6 +30,10 @@ from .software import space_of, stack_of, trained, with_kernels
 TIE = 1e-9
 """Relative difference below which two times per iteration count as equal."""
 
+NEAR = 0.005
+"""Candidates with chunks are many and nearly alike: one whose bound is so near the best time is left open there, and
+solved no further than that. Plain pipelines are proven to the end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:

@@ -29,7 +29,7 @@ from .pricing import Family, PricedCandidate, bounded, families
 from .queue import Queue
 from .reasons import refusal
 from .request import TIE, Search
-from .turns import in_turn
+from .turns import NO_FASTER, in_turn, near
 
 NOT_PRICED = "not priced before the end"
 NO_TIME = "no strategy of a layer takes a finite time on some stage"
@@ -200,6 +200,8 @@ def _solve_wave(
             yield _unsolved(priced)
         elif priced.bound_s >= cutoff * (1 - TIE):
             yield Attempt(priced, "pruned", priced.bound_s, note="by its lower bound")
+        elif near(priced, cutoff):
+            yield Attempt(priced, "limit", priced.bound_s, note=NO_FASTER)
         else:
             open_ones.append(priced)
     left = None if search.time_limit_s is None else search.time_limit_s - since(started)
