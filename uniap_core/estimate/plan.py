@@ -13,7 +13,6 @@ import msgspec
 from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
-from ..pipeline import Pipeline
 from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
@@ -21,6 +20,7 @@ from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
 from .hardware import cluster_of
 from .published import filled
+from .schedule import stated
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -150,7 +150,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         recomputes=(recompute,) if recompute else RECOMPUTES,
         sequence_parallel=fused,
     )
-    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space)
+    pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
+    return Plan(graph, cluster, Candidate(pipeline, count, training), space)
 
 
 def shape_of(row: Mapping[str, str]) -> Hyperparameters:
@@ -194,12 +195,6 @@ def _attention(row: Mapping[str, str]) -> Attention | None:
 def _count(row: Mapping[str, str], name: str) -> int | None:
     """A number that may be 0, or ``None`` if it is blank."""
     return 0 if (row.get(name) or "").strip() == "0" else _number(row, name)
-
-
-def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
-    """1F1B, interleaved where the row states several chunks per rank."""
-    v = _number(row, "vpp") or 1
-    return Pipeline.of("interleaved", pp, v) if v > 1 and pp > 1 else Pipeline.of("1f1b", pp)
 
 
 _NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")

@@ -145,8 +145,8 @@ def _in_flight(tables: CostTables) -> Iterator[str]:
         moments = tables.ranks[i].in_flight
         if priced.schedule in numbers.PLAIN:
             if moments != ((rows.max(),),):
-                said = " or ".join(f"{count:g}" for (count,) in moments)
-                yield f"stage {i} was priced with {said} micro-batches in flight, and the schedule holds {rows.max()}"
+                told = " or ".join(f"{count:g}" for (count,) in moments)
+                yield f"stage {i} was priced with {told} micro-batches in flight, and the schedule holds {rows.max()}"
             continue
         pairs = [(max(map(sum, moments)), rows.sum(axis=1).max(), "all its chunks together")]
         peaks = zip(tables.ranks[i].peak_in_flight, rows.max(axis=0), strict=True)

@@ -4,14 +4,15 @@ The block says in which unit of time each rank runs the forward and the input gr
 micro-batch (appendix of the paper; stable patterns of sail-sg/zero-bubble-pipeline-parallelism). It repeats every six
 units, and weight gradients take the two units that are left. Then the ramps are reordered, as the paper does: before
 the first micro-batch is back at the first rank, forwards move ahead into idle units as long as the rank holds no more
-than in steady state; after the last forward has begun, input gradients move ahead of weight gradients.
+of either chunk than it does at some time anyway; after the last forward has begun, input gradients move ahead of
+weight gradients.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import repeat
 
 from .step import FORWARD, INPUT, WEIGHT, Order, Step
 
@@ -23,9 +24,6 @@ SETTLED = 8
 
 CALLS = ((FORWARD, 0), (FORWARD, 1), (INPUT, 1), (INPUT, 0))
 """What a rank does for a micro-batch, in turn: kind, and which of its chunks."""
-
-HOLDS = {FORWARD: 1, INPUT: 0, WEIGHT: -1}
-"""Change of what a rank holds, in micro-batches of a chunk."""
 
 Slot = tuple[int, int, int]
 """Kind, which of the rank's chunks, micro-batch."""
@@ -70,12 +68,24 @@ class _Grid:
             t += 1
         return rows
 
-    def held(self) -> list[int]:
-        """What the rank holds in each unit of time, micro-batches of a chunk."""
+    def held(self) -> set[tuple[int, int]]:
+        """What the rank holds at once, micro-batches of each of its chunks."""
         rows = self.filled()
-        ends = (HOLDS[rows[t - 1][0]] < 0 if t - 1 in rows else 0 for t in range(max(rows) + 1))
-        begins = (t in rows and HOLDS[rows[t][0]] > 0 for t in range(max(rows) + 1))
-        return list(accumulate(b - e for b, e in zip(begins, ends, strict=True)))
+        counts, seen = [0, 0], set()
+        for t in sorted(rows):
+            kind, chunk, _ = rows[t]
+            counts[chunk] += kind == FORWARD
+            seen.add((counts[0], counts[1]))
+            counts[chunk] -= kind == WEIGHT
+        return seen
+
+    def within(self, limits: set[tuple[int, int]]) -> bool:
+        """Whether it never holds more than at one of some moments."""
+        return all(counts in limits or any(map(_covers, limits, repeat(counts))) for counts in self.held())
+
+
+def _covers(limit: tuple[int, int], counts: tuple[int, int]) -> bool:
+    return counts[0] <= limit[0] and counts[1] <= limit[1]
 
 
 def orders(schedule: str, ranks: int, micro_batches: int) -> tuple[Order, ...]:
@@ -84,11 +94,11 @@ def orders(schedule: str, ranks: int, micro_batches: int) -> tuple[Order, ...]:
     # Beyond the ramps each period repeats the one before: few micro-batches show all there is.
     seen = min(micro_batches, 2 * (back // PERIOD) + SETTLED)
     grids = [_Grid(_starts(schedule, ranks, rank, seen)) for rank in range(ranks)]
-    most = max(max(grid.held()) for grid in grids)
+    limits = [grid.held() for grid in grids]
     begun = grids[0].when[FORWARD, 0, seen - 1]
     for t, rank, slot in sorted((t, rank, slot) for rank, grid in enumerate(grids) for t, slot in grid.at.items()):
         if t < back or (back < begun < t and slot[0] == INPUT):
-            _ahead(grids, rank, slot, t, most)
+            _ahead(grids, rank, slot, t, limits[rank])
     cut = begun - PERIOD
     return tuple(_steps(grid.filled(), cut, micro_batches - seen, rank, ranks) for rank, grid in enumerate(grids))
 
@@ -98,13 +108,13 @@ def _starts(schedule: str, ranks: int, rank: int, micro_batches: int) -> dict[in
     return {t + PERIOD * m: (*call, m) for call, t in starts for m in range(micro_batches)}
 
 
-def _ahead(grids: list[_Grid], rank: int, slot: Slot, t: int, most: int) -> None:
+def _ahead(grids: list[_Grid], rank: int, slot: Slot, t: int, limits: set[tuple[int, int]]) -> None:
     """Move a slot to the first idle unit after what it needs, as far as memory allows."""
     grid = grids[rank]
     for free in range(_ready(grids, rank, slot), t):
         if free not in grid.at:
             grid.move(slot, free)
-            if max(grid.held()) <= most:
+            if grid.within(limits):
                 return
             grid.move(slot, t)
 
