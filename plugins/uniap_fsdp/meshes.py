@@ -80,17 +80,18 @@ class Meshes:
         return Wires(self.index, {tp: mesh.get_group("tp") for tp, mesh in self.by_tp.items() if tp > 1})
 
 
-def make(device: str, depth: int, widths: set[int], *, replicas: bool) -> Meshes:
+def make(device: str, depth: int, width: int, widths: set[int], *, replicas: bool) -> Meshes:
     """All meshes of a plan; every rank must call it.
 
     Parameters
     ----------
+    depth, width
+        Pipeline ranks, and ranks of each.
     widths
         Tensor-parallel widths of the plan's layers.
     replicas
         Whether FSDP keeps replicated parameters too (mixed precision), which needs the dimension ``one``.
     """
-    width = dist.get_world_size() // depth
     sizes = {1} | widths | {math.lcm(a, b) for a, b in itertools.combinations(widths, 2)}
     meshes = {}
     shape: tuple[int, ...]

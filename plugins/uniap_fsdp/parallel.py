@@ -164,7 +164,8 @@ def apply(
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     wiring = wiring or wire(source, example)
     widths = {layer.strategy.tp for layer in plan.layers}
-    world = mesh_module.make(kind, plan.pp, widths, replicas=plan.precision == "bf16")
+    width = plan.candidate.pipeline.devices_per_rank(plan.cluster.devices)
+    world = mesh_module.make(kind, plan.pp, width, widths, replicas=plan.precision == "bf16")
     first = aliases(model)
     modules = {path: model.get_submodule(path) for path in sites}
     layers = {layer.name: layer for layer in plan.model.layers}

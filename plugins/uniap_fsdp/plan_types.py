@@ -125,14 +125,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The shape of the pipeline; ``chunks`` has the pipeline rank of each stage."""
+    """The shape of the pipeline: the pipeline rank of each stage, and how many devices each rank has."""
 
-    ranks: int
     chunks: tuple[int, ...]
+    width: int
 
     def devices_per_rank(self, devices: int) -> int:
-        """Devices of one rank; the ranks divide them."""
-        return devices // self.ranks
+        """Devices of one rank; the plan knows of how many."""
+        return self.width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +143,7 @@ class Plan:
     layers: tuple[LayerPlan, ...]
     pp: int
     chunks: tuple[int, ...]
+    devices_per_rank: int
     micro_batches: int
     global_batch: int
     precision: str
@@ -161,7 +162,7 @@ class Plan:
     @property
     def candidate(self) -> SimpleNamespace:
         """Its pipeline."""
-        return SimpleNamespace(pipeline=Pipeline(self.pp, self.chunks))
+        return SimpleNamespace(pipeline=Pipeline(self.chunks, self.devices_per_rank))
 
     @property
     def cluster(self) -> SimpleNamespace:

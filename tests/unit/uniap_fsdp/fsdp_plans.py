@@ -40,6 +40,7 @@ def proposal(
     where = [sum(i >= cut for cut in cuts) for i in range(len(names))]
     depth = len(cuts) + 1
     pp = depth // vpp
+    width = devices // pp
     vee = schedule in ("zbv", "dualpipev")
     chunks = tuple(depth - 1 - j if vee and j >= pp else j % pp for j in range(depth))
     training = Training(global_batch=batch, precision=precision, optimizer=optimizer)
@@ -49,7 +50,7 @@ def proposal(
     flights = Pipeline.of(schedule if schedule in ("gpipe", "1f1b") else "1f1b", pp).in_flight(micro_batches)
     stages = tuple(
         StagePlan(
-            ranks=tuple(hardware.stage_ranks(chunks[i], pp)),
+            ranks=tuple(range(chunks[i] * width, (chunks[i] + 1) * width)),
             layers=tuple(name for name, stage in zip(names, where, strict=True) if stage == i),
             in_flight=int(flights[i][0][0]) if vpp == 1 else 1,
             time_s=1e-3,
