@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fsdp_plans import cluster, proposal
+from fsdp_plans import cluster, proposal, sealed
 from uniap_fsdp import EXECUTOR
 from uniap_fsdp.check import check, refusals
 from uniap_fsdp.fit import fit
@@ -136,7 +136,12 @@ def test_a_dry_run_builds_all_chunks_of_a_rank() -> None:
     pytest.importorskip("torch")
     from uniap_fsdp.dry import layout as dry_layout
 
-    built = dry_layout(chunks("zbv"))
+    from uniap_core.execute import layout
+
+    plan = chunks("zbv")
+    built = dry_layout(plan)
+    assert all(c.passed for c in layout.checks(plan, world=built.world, stages=built.stages, built=built.groups))
+    assert built.pipelines == ((0, 2), (1, 3))
     assert {name: kinds["dp"] for name, kinds in built.groups.items()} == {
         "embedding": ((0, 1),), "layers.0": ((2, 3),), "layers.1": ((2, 3),), "head": ((0, 1),)
     }  # fmt: skip
@@ -151,3 +156,16 @@ def test_a_model_that_does_not_exist_here_is_refused() -> None:
     graph = build("swin-huge")
     with pytest.raises(Inexpressible, match="no torch model of the family 'swin'"):
         layout(proposal(graph, 2, "tp1-dp2"))
+
+
+@pytest.mark.torch
+def test_a_report_has_the_time_of_every_stage_and_the_bytes_of_its_device() -> None:
+    pytest.importorskip("torch")
+    from uniap_fsdp.train import Measured
+    from uniap_fsdp.worker import report
+
+    measured = [([0.1, 0.4], 10.0), ([0.2, 0.3], 11.0), ([0.5, 0.6], 12.0), ([0.7, 0.5], 9.0)]
+    stages = report(sealed(chunks("zbv")), Measured(), measured, "cpu", "", ()).stages
+    assert [stage.measured_time_s for stage in stages] == [0.2, 0.7, 0.6, 0.4]
+    assert [stage.measured_memory_bytes for stage in stages] == [11.0, 12.0, 12.0, 11.0]
+    assert {stage.predicted_memory_bytes for stage in stages} == {2e6}
