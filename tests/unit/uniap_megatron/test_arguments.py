@@ -135,6 +135,13 @@ def test_the_published_layout_of_llama3_70b_is_a_plan_that_exports_to_it():
     assert any(regime.allows(plan.pp, plan.micro_batches) for regime in regimes)
 
 
+def test_embedding_and_loss_may_count_as_layers_in_chunks():
+    """Llama 3.1 405B on 1024 H100 at tp 8, pp 8, vpp 8: 126 layers and both ends in 64 equal chunks."""
+    plan = chunked("llama3-405b", "tp8-dp16-zero1-sp", [2] * 64, 1024, vpp=8, batch=1536, micro_batches=96)
+    assert express(plan) == []
+    assert layout(plan) == "Et|(t*2|)*62,tL"
+
+
 def test_embedding_and_loss_may_stand_alone_in_chunks():
     plan = chunked(SMALL["llama"], "tp1-dp4", (1, 2, 4, 1), 8, vpp=2, micro_batches=2)
     assert express(plan) == []
