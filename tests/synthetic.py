@@ -163,6 +163,7 @@ def plan(s: Subject | None = None) -> Plan:
     seconds = p.predicted.iteration_time_s
     records = [
         CandidateProof(
+            schedule=p.schedule,
             pp=pp,
             micro_batches=c,
             outcome="solved" if (pp, c) == (p.pp, p.micro_batches) else "pruned",

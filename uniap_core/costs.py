@@ -8,7 +8,7 @@ charges the last per micro-batch, divided by :attr:`Candidate.turns`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import msgspec
@@ -113,6 +113,10 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
 
 
+UNNAMED = ("1f1b", "gpipe", "interleaved")
+"""Schedules that short names leave out: once there were no others, and the hash of a problem has its name in it."""
+
+
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One point of the outer enumeration: a pipeline and c micro-batches."""
 
@@ -121,20 +125,25 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training
 
     @classmethod
-    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT) -> Candidate:
-        """The candidate of a plain pipeline.
+    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT, vpp: int = 1) -> Candidate:
+        """The candidate of a schedule with ``pp`` ranks and ``vpp`` chunks on each.
 
         Raises
         ------
         UniapError
             If there is no such pipeline.
         """
-        return cls(Pipeline.of(schedule, pp), micro_batches, training)
+        return cls(Pipeline.of(schedule, pp, vpp), micro_batches, training)
 
     @property
     def pp(self) -> int:
         """Pipeline ranks, P."""
         return self.pipeline.ranks
+
+    @property
+    def vpp(self) -> int:
+        """Chunks on each pipeline rank, v."""
+        return self.pipeline.chunks_per_rank
 
     @property
     def schedule(self) -> str:
@@ -153,8 +162,9 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """Short name, as in ``pp2-c8``."""
-        return f"{self.pipeline.name}-c{self.micro_batches}"
+        """Short name, as in ``pp2-c8`` or ``pp2-vpp2-zbv-c8``."""
+        schedule = "" if self.schedule in UNNAMED else f"-{self.schedule}"
+        return f"{self.pipeline.name}{schedule}-c{self.micro_batches}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +284,30 @@ class Price(Protocol):
         """
 
 
+def check_legal(candidate: Candidate) -> None:
+    """Refuse numbers of micro-batches that the schedule itself cannot run.
+
+    Raises
+    ------
+    BadValue
+        Saying why.
+    """
+    if reason := candidate.pipeline.legal(candidate.micro_batches):
+        raise BadValue(f"{candidate.name}: {reason}", "choose other micro-batches or another schedule")
+
+
+def reshaped(tables: CostTables, candidate: Candidate) -> CostTables:
+    """The tables of a candidate that differs in schedule and chunks alone, from a model that prices ``by_ends``."""
+    if candidate == tables.candidate:
+        return tables
+    flights = candidate.pipeline.in_flight(candidate.micro_batches)
+    ranks = tuple(
+        Rank(rank.memory_bytes, rank.reserved_bytes, moments)
+        for rank, moments in zip(tables.ranks, flights, strict=True)
+    )
+    return replace(tables, candidate=candidate, ranks=ranks, alike=tables.kinds)
+
+
 @dataclass(frozen=True)
 class MeasuredRun:
     """A run that constants may be fitted to.
@@ -331,6 +365,9 @@ class CostModelPlugin:
     calibrate
         ``(runs, title) -> Calibration`` from a sequence of :class:`MeasuredRun`, if it has constants to fit; the title
         says in the file where they come from.
+    by_ends
+        Whether prices depend on a pipeline by its ranks and by the ranks of its first and its last chunk alone; then
+        candidates that differ in their schedule or their other chunks are priced once (:func:`reshaped`).
     """
 
     name: str
@@ -340,6 +377,7 @@ class CostModelPlugin:
     constants: str = ""
     calibrate: str = ""
     needs_profile: bool = False
+    by_ends: bool = False
     modules: tuple[str, ...] = ()
     install: str = ""
 

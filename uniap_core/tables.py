@@ -49,6 +49,10 @@ class Rank:
         needs = (sum(w + f * q for (w, q), f in zip(held, counts, strict=True)) for counts in self.in_flight)
         return self.reserved_bytes + max(needs)
 
+    def fullest(self, held: Sequence[tuple[float, float]]) -> Moment:
+        """The moment at which it needs most, the first of equals; ``held`` as in :meth:`need_bytes`."""
+        return max(self.in_flight, key=lambda counts: sum(f * q for (_, q), f in zip(held, counts, strict=True)))
+
     @property
     def peak_in_flight(self) -> Moment:
         """The largest count of each chunk over all moments; with one chunk that moment decides."""

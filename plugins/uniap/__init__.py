@@ -10,6 +10,8 @@ Importing this module is cheap: what a function needs is imported when it is cal
 
 from __future__ import annotations
 
+from uniap_core.searched import SEARCHED
+
 # Type checkers take the name for true; importing typing would cost ten times what this module does.
 TYPE_CHECKING = False
 
@@ -45,7 +47,7 @@ def plan(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = "1f1b",
+    schedule: str = SEARCHED,
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -151,12 +153,13 @@ def problem(
     *,
     pp: int,
     micro_batches: int,
+    vpp: int = 1,
     seq: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = "1f1b",
+    schedule: str = SEARCHED,
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,
@@ -165,7 +168,8 @@ def problem(
     pins: Sequence[str] = (),
 ) -> Problem:
     """The cost tables of one candidate as a problem, for any solver (parameters as for :func:`plan`)."""
-    from uniap_core.costs import Candidate, check_candidate
+    from uniap_core.costs import Candidate, check_candidate, check_legal
+    from uniap_core.pipeline import placing
     from uniap_core.posing import pose
     from uniap_core.search import make, price
 
@@ -186,7 +190,8 @@ def problem(
         attention=attention,
         pins=pins,
     )
-    candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)
+    candidate = Candidate.of(pp, micro_batches, search.training, placing(search.schedules, vpp), vpp)
+    check_legal(candidate)
     check_candidate(search.cluster, candidate)
     return pose(price(search, candidate))
 

@@ -9,4 +9,5 @@ COST_MODEL = CostModelPlugin(
     constants="uniap_cost_analytic.constants:digest",
     price="uniap_cost_analytic.pricing:price",
     calibrate="uniap_cost_analytic.calibrate:calibration",
+    by_ends=True,
 )

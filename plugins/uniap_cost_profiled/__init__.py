@@ -10,4 +10,5 @@ COST_MODEL = CostModelPlugin(
     constants="uniap_cost_analytic.constants:digest",
     price="uniap_cost_profiled.pricing:price",
     needs_profile=True,
+    by_ends=True,
 )

@@ -13,6 +13,7 @@ SOLVER = SolverPlugin(
     callbacks=True,
     inline=True,
     weights=True,
+    chunks=True,
     modules=("numba", "numpy"),
     install="pip install uniap",
     options="uniap_dp.options:DpOptions",

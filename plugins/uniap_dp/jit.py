@@ -100,7 +100,10 @@ class _Sealed(IndexDataCacheFile):
             seal, data = file.read(32), file.read()
         if hashlib.sha256(data).digest() != seal:
             raise OSError(f"{path} is damaged")
-        return pickle.loads(data)
+        try:
+            return pickle.loads(data)
+        except Exception as error:  # it names what another version of this package had
+            raise OSError(f"{path} is of another version") from error
 
     def _load_index(self: Any) -> dict[Any, str]:
         try:

@@ -15,6 +15,10 @@ class OutOfTime(Exception):
     """The time limit is reached."""
 
 
+class OutOfNodes(Exception):
+    """The node budget is spent; what was proven so far stays true."""
+
+
 class Ledger:
     """The incumbent, the bound, the clock; whoever finds better tells it here."""
 

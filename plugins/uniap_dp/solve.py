@@ -12,7 +12,7 @@ from uniap_core.api import BadValue, Emit, Problem, RawResult, SolveRequest, Sto
 
 from .arena import Arena, OutOfLabels
 from .codes import TooLarge
-from .ledger import Ledger, OutOfTime
+from .ledger import Ledger, OutOfNodes, OutOfTime
 from .options import DpOptions
 
 MOST_LAYERS = 12
@@ -20,6 +20,9 @@ MOST_LAYERS = 12
 
 FEW_NODES = 400_000
 """Nodes of a search that is tried before the lattice is built."""
+
+FEW_ROUNDS = 20
+"""Steps of the dual of a pipeline with several chunks on a rank that a bound alone is worth."""
 
 FEW_STATES = 20_000
 """States of a lattice that is built for a bound alone."""
@@ -49,7 +52,10 @@ def lower_bound(problem: Problem) -> float:
     if problem.depth > len(problem.layers):
         return math.inf
     if not problem.plain_placement:
-        return _bound_of_layers(problem)
+        from .chunks import arrays
+        from .chunks import search as chunked
+
+        return max(_bound_of_layers(problem), chunked.bound(arrays.pose(problem), FEW_ROUNDS))
     from .chain.search import search
 
     found = search(problem, math.inf, 2, 0)
@@ -102,12 +108,13 @@ def solve(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
         ledger.offer(request.warm_start)
     if problem.depth > len(problem.layers):
         return _answer(ledger, Stop.INFEASIBLE, "more stages than layers", arena)
-    if not problem.plain_placement:
-        ledger.prove(_bound_of_layers(problem))
-        words = f"{problem.depth} chunks on {len(problem.ranks)} ranks: dp solves one chunk per rank, in order"
-        return _answer(ledger, Stop.UNSUPPORTED, words, arena)
     try:
-        _any_graph(problem, ledger, arena, options)
+        if problem.plain_placement:
+            _any_graph(problem, ledger, arena, options)
+        else:
+            _chunks(ledger, options)
+    except OutOfNodes:
+        return _answer(ledger, Stop.NODE_LIMIT, f"more than {options.max_nodes} nodes", arena)
     except TooLarge as error:
         return _answer(ledger, Stop.UNSUPPORTED, f"lattice of downsets too large: {error}", arena)
     except OutOfTime:
@@ -195,6 +202,15 @@ def _search(problem: Problem, ledger: Ledger, most: int) -> bool:
         ledger.offer(found)
     ledger.prove(min(ledger.goal, ledger.objective) * (1 - 1e-12))
     return True
+
+
+def _chunks(ledger: Ledger, options: DpOptions) -> None:
+    """Ranks that hold several chunks: a Lagrangian bound, repaired plans, and a search between them."""
+    from .chunks.search import prove
+
+    ledger.prove(_bound_of_layers(ledger.problem))
+    if ledger.bound < math.inf:
+        prove(ledger, options.max_nodes)
 
 
 def _load_lattice() -> None:

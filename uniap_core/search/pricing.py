@@ -6,7 +6,8 @@ import math
 import numbers
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 
 from .. import cost_models, diagnose, limits, registry
-from ..costs import Candidate, CostTables
+from ..costs import Candidate, CostModelPlugin, CostTables, reshaped
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
@@ -23,6 +24,7 @@ from ..problem import Problem
 from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
 from ..strategy import Strategy
+from .floor import Floor, floor_of
 from .request import Search
 
 FREE = Pins()
@@ -56,6 +58,11 @@ class PricedCandidate:
     ----------
     bound_s
         The least bound of the variants; ``inf`` if the candidate is out.
+    raw
+        Of a candidate with chunks that is not posed yet: its family's tables and their floor, by regime. Its bound is
+        a coarse one then, and it has no variants (:func:`sharpened`).
+    coarse_s
+        The bound that it had before it was sharpened.
     shortage
         Where memory falls short, if the candidate is out for that.
     impossible
@@ -65,6 +72,8 @@ class PricedCandidate:
     candidate: Candidate
     variants: tuple[Variant, ...] = ()
     bound_s: float = math.inf
+    raw: tuple[tuple[Pins, CostTables, Floor], ...] = ()
+    coarse_s: float | None = None
     shortage: diagnose.Shortage | None = None
     impossible: str = ""
     seconds: float = 0.0
@@ -144,6 +153,7 @@ def _check_figures(plan: Plan) -> None:
     limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
     limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")
     limits.check(plan.pp, limits.Degree, "pp of the plan")
+    limits.check(plan.vpp, limits.Degree, "vpp of the plan")
     limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
     if plan.space.max_strategies is not None:
         limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
@@ -170,20 +180,87 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
         )
 
 
-def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
-    """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
+Family = tuple[Candidate, ...]
+"""Candidates that are priced once: they differ in their schedule and chunks alone."""
+
+
+def families(search: Search, todo: Sequence[Candidate]) -> list[Family]:
+    """The candidates by what is priced once, in the order of the first of each."""
+    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
+    found: dict[object, list[Candidate]] = {}
+    for candidate in todo:
+        chunks = candidate.pipeline.chunks
+        alike = candidate.pp, candidate.micro_batches, chunks[0], chunks[-1]
+        found.setdefault(alike if plugin.by_ends else candidate, []).append(candidate)
+    return [tuple(members) for members in found.values()]
+
+
+def bounded(search: Search, family: Family) -> list[PricedCandidate]:
+    """Price a family and bound its members; what cannot be priced or fit is told apart here, without a solve.
+
+    Plain pipelines are posed and get the solver's own bound; those with chunks, of which there are many, the floor of
+    the family until somebody asks for more (:func:`sharpened`).
+    """
+    started = time.perf_counter()
+    refused = {candidate: candidate.pipeline.legal(candidate.micro_batches) for candidate in family}
+    found = [PricedCandidate(candidate, impossible=reason) for candidate, reason in refused.items() if reason]
+    legal = tuple(candidate for candidate, reason in refused.items() if not reason)
+    if not legal:
+        return found
+    try:
+        priced = _regimes(search, legal)
+    except BadValue as error:
+        seconds = time.perf_counter() - started
+        return found + [PricedCandidate(candidate, impossible=error.cause, seconds=seconds) for candidate in legal]
+    floors: dict[int, Floor] = {}
+    for candidate in legal:
+        mine = [
+            (number, regime, tables) for number, (regime, tables) in enumerate(priced) if _allows(regime, candidate)
+        ]
+        try:
+            if not mine:
+                raise _none_for(candidate)
+            if candidate.vpp == 1:
+                one = _posed(search, candidate, [(regime, reshaped(tables, candidate)) for _, regime, tables in mine])
+            else:
+                floors |= {n: floor_of(tables) for n, _, tables in mine if n not in floors}
+                raw = tuple((regime, tables, floors[n]) for n, regime, tables in mine)
+                least = min(floor.bound_s(candidate) for _, _, floor in raw)
+                one = PricedCandidate(candidate, bound_s=least, raw=raw)
+        except BadValue as error:
+            one = PricedCandidate(candidate, impossible=error.cause)
+        now = time.perf_counter()
+        found.append(replace(one, seconds=now - started))
+        started = now
+    return found
+
+
+def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
+    """A candidate that was bounded by its family's floor, posed and bounded as it is."""
+    started = time.perf_counter()
+    tables = [(regime, reshaped(whole, priced.candidate)) for regime, whole, _ in priced.raw]
+    try:
+        one = _posed(search, priced.candidate, tables)
+    except BadValue as error:
+        return replace(priced, bound_s=math.inf, raw=(), impossible=error.cause)
+    sharper = min(floor.sharper_s(own) for (_, own), (_, _, floor) in zip(tables, priced.raw, strict=True))
+    least = max(priced.bound_s, sharper)
+    variants = tuple(replace(variant, bound_s=max(variant.bound_s, least)) for variant in one.variants)
+    seconds = priced.seconds + time.perf_counter() - started
+    bound = max(one.bound_s, least)
+    return replace(one, variants=variants, bound_s=bound, coarse_s=priced.bound_s, seconds=seconds)
+
+
+def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
     started = time.perf_counter()
     variants: list[Variant] = []
     shortages = []
-    try:
-        for regime, tables in _regimes(search, candidate):
-            short = diagnose.shortage(pose(tables))
-            if short is not None:
-                shortages.append(short)
-            if short is None or not short.certain:
-                variants += _variants(search, regime, tables)
-    except BadValue as error:
-        return PricedCandidate(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
+    for regime, tables in priced:
+        short = diagnose.shortage(pose(tables))
+        if short is not None:
+            shortages.append(short)
+        if short is None or not short.certain:
+            variants += _variants(search, regime, tables)
     if all(math.isinf(variant.bound_s) for variant in variants) and shortages:
         closest = min(shortages, key=lambda short: short.factor)
         return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
@@ -191,27 +268,36 @@ def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
     return PricedCandidate(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
 
 
-def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTables]]:
-    """The tables under each regime that can run this candidate.
+def _allows(regime: Pins, candidate: Candidate) -> bool:
+    return regime.allows(candidate.pp, candidate.micro_batches, candidate.schedule, candidate.vpp)
+
+
+def _regimes(search: Search, family: Family) -> list[tuple[Pins, CostTables]]:
+    """The tables under each regime that can run a candidate of a family.
 
     Raises
     ------
     BadValue
         If none can.
     """
-    tables = price(search, candidate)
+    tables = price(search, family[0])
     found = []
     reasons: dict[str, None] = {}
     for regime in search.regimes:
-        if regime.allows(candidate.pp, candidate.micro_batches):
+        if any(_allows(regime, candidate) for candidate in family):
             try:
                 found.append((regime, regime.restrict(tables)))
             except BadValue as error:
                 reasons[error.cause] = None
     if not found:
-        why = "; ".join(reasons) or f"it has none for pp {candidate.pp} with {candidate.micro_batches} micro-batches"
-        raise BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
+        raise _none_for(family[0], "; ".join(reasons))
     return found
+
+
+def _none_for(candidate: Candidate, why: str = "") -> BadValue:
+    chunks = f" x vpp {candidate.vpp}" if candidate.vpp > 1 else ""
+    why = why or f"it has none for pp {candidate.pp}{chunks} with {candidate.micro_batches} micro-batches"
+    return BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
 
 
 def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:

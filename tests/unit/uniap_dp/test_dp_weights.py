@@ -1,4 +1,4 @@
-"""Any weights of the objective, any counts in flight: the optimum by every way; for chunks a bound alone."""
+"""Any weights of the objective, any counts in flight: the optimum by every way."""
 
 import json
 import math
@@ -70,13 +70,3 @@ def test_any_weights_agree_with_enumeration(block, way):
 def test_published_optima_of_plain_pipelines_are_met(name, way):
     truth_s = math.inf if OPTIMA[name] is None else OPTIMA[name]
     assert holds(problems.read(FOLDER / f"{name}.json"), truth_s, WAYS[way])
-
-
-@pytest.mark.parametrize("name", [name for name in OPTIMA if not name.startswith("plain")])
-def test_chunks_are_left_to_others_with_a_bound_that_holds(name):
-    problem = problems.read(FOLDER / f"{name}.json")
-    raw = solve(problem, SolveRequest(), silent)
-    assert raw.stop is Stop.UNSUPPORTED
-    assert "chunk" in raw.raw_status
-    truth_s = math.inf if OPTIMA[name] is None else OPTIMA[name]
-    assert 0 < raw.bound_s <= lower_bound(problem) <= truth_s

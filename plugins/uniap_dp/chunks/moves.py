@@ -1,0 +1,196 @@
+"""Compiled: better plans nearby. Layers change strategies, alone or in pairs, and cuts shift, alone or in runs."""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..jit import compiled, float64, int64, record, void
+from ..objective import Objective
+from .arrays import FLOW
+
+Array = np.ndarray
+
+INF = np.inf
+
+
+class Aim(NamedTuple):
+    """What moves make less: an objective in which the longest is mostly itself, partly a norm, and fines.
+
+    The norm is of parts of ``unit`` seconds; a rank that needs twice its memory pays ``fine`` seconds.
+    """
+
+    objective: Objective
+    unit: float
+    fine: float
+
+
+class Plan(NamedTuple):
+    """Chunk and strategy of each layer (L, 2), layers of each chunk (J,), seconds of ranks and links, bytes of rows."""
+
+    path: Array
+    size: Array
+    seconds: Array
+    bytes: Array
+
+
+OBJECTIVE = record(Objective, float64, float64, float64)
+AIM = record(Aim, OBJECTIVE, float64, float64)
+PLAN = record(Plan, int64[:, ::1], int64[::1], float64[::1], float64[::1])
+
+
+@compiled(void(FLOW, PLAN, int64, int64, float64))
+def charge(flow, plan, a, b, sign):
+    """Add layers ``a .. b`` with the edges into them and out of the last, or take them away."""
+    path, size, seconds, bytes_ = plan
+    ranks = flow.time.shape[1]
+    for u in range(a, min(b + 2, len(path))):
+        j, k = path[u, 0], path[u, 1]
+        if u <= b:
+            i = flow.rank[j]
+            size[j] += int(sign)
+            seconds[i] += sign * flow.time[u, i, k]
+            for r in range(len(flow.row)):
+                if flow.row[r] == i:
+                    bytes_[r] += sign * (flow.state[u, k] + flow.flight[r, j] * flow.stash[u, k])
+        if u > 0:
+            h, m = path[u - 1, 0], path[u - 1, 1]
+            for c in range(h, max(j, h + 1)):
+                if h == j or flow.link[c] < 0:
+                    if h == j or j == h + 1:
+                        seconds[flow.rank[j]] += sign * flow.reshard[u - 1, k, m]
+                else:
+                    seconds[ranks + flow.link[c]] += sign * flow.cross[u - 1, k, m]
+
+
+@compiled(float64(FLOW, AIM, PLAN))
+def worth(flow, aim, plan):
+    """What is made less."""
+    seconds, bytes_ = plan.seconds, plan.bytes
+    ranks = flow.time.shape[1]
+    total, norm, longest = 0.0, 0.0, 0.0
+    for s in range(len(seconds)):
+        total += (aim.objective.sum if s < ranks else aim.objective.cross) * seconds[s]
+        longest = max(longest, seconds[s])
+        x = seconds[s] / aim.unit
+        x = x * x
+        x = x * x
+        x = x * x
+        x = x * x
+        x = x * x
+        norm += x * x
+    over, row, most = 0.0, -1, 0.0
+    for r in range(len(bytes_)):
+        if flow.row[r] != row:
+            over += most
+            row, most = flow.row[r], 0.0
+        most = max(most, (bytes_[r] - flow.cap[r]) / max(flow.cap[r], 1.0))
+    over += most
+    return total + aim.objective.peak * (0.9 * longest + 0.1 * aim.unit * norm ** (1.0 / 64.0)) + aim.fine * over
+
+
+@compiled(void(FLOW, PLAN, int64, int64, int64))
+def shift(flow, plan, a, b, way):
+    """Move the cuts behind chunks ``a .. b`` by one layer."""
+    path = plan.path
+    u = 0
+    for c in range(a, b + 1):
+        while path[u, 0] <= c:
+            u += 1
+        v = u - 1 if way < 0 else u
+        charge(flow, plan, v, v, -1.0)
+        path[v, 0] = c + 1 if way < 0 else c
+        charge(flow, plan, v, v, 1.0)
+
+
+@compiled(int64(FLOW, AIM, PLAN, int64))
+def improve(flow, aim, plan, most):
+    """Take better moves while there are any, up to ``most`` tries; returns how many tries are left."""
+    path, size, _, _ = plan
+    count, _, widest = flow.time.shape
+    depth = len(flow.rank)
+    best = worth(flow, aim, plan)
+    moved = True
+    while moved and most > 0:
+        moved = False
+        # One layer, one strategy.
+        for u in range(count):
+            for k in range(widest):
+                j, old = path[u, 0], path[u, 1]
+                if k == old or flow.time[u, flow.rank[j], k] == INF:
+                    continue
+                most -= 1
+                charge(flow, plan, u, u, -1.0)
+                path[u, 1] = k
+                charge(flow, plan, u, u, 1.0)
+                value = worth(flow, aim, plan)
+                if value < best * (1 - 1e-10):
+                    best, moved = value, True
+                else:
+                    charge(flow, plan, u, u, -1.0)
+                    path[u, 1] = old
+                    charge(flow, plan, u, u, 1.0)
+        # A run of cuts by one layer, forth or back.
+        for way in range(-1, 2, 2):
+            for a in range(depth - 1):
+                for b in range(a, depth - 1):
+                    giver = a if way < 0 else b + 1
+                    if size[giver] < 2:
+                        continue
+                    most -= b - a + 1
+                    good = True
+                    u = 0
+                    for c in range(a, b + 1):
+                        while path[u, 0] <= c:
+                            u += 1
+                        v = u - 1 if way < 0 else u
+                        to = c + 1 if way < 0 else c
+                        if flow.time[v, flow.rank[to], path[v, 1]] == INF:
+                            good = False
+                    if not good:
+                        continue
+                    shift(flow, plan, a, b, way)
+                    value = worth(flow, aim, plan)
+                    if value < best * (1 - 1e-10):
+                        best, moved = value, True
+                    else:
+                        shift(flow, plan, a, b, -way)
+        if moved:
+            continue
+        # Two layers of one rank.
+        for u in range(count):
+            for v in range(u + 1, count):
+                i = flow.rank[path[u, 0]]
+                if flow.rank[path[v, 0]] != i or most <= 0:
+                    continue
+                for k in range(widest):
+                    old = path[u, 1]
+                    if k == old or flow.time[u, i, k] == INF:
+                        continue
+                    charge(flow, plan, u, u, -1.0)
+                    path[u, 1] = k
+                    charge(flow, plan, u, u, 1.0)
+                    kept = False
+                    for m in range(widest):
+                        before = path[v, 1]
+                        if m == before or flow.time[v, i, m] == INF:
+                            continue
+                        most -= 1
+                        charge(flow, plan, v, v, -1.0)
+                        path[v, 1] = m
+                        charge(flow, plan, v, v, 1.0)
+                        value = worth(flow, aim, plan)
+                        if value < best * (1 - 1e-10):
+                            best, moved, kept = value, True, True
+                        else:
+                            charge(flow, plan, v, v, -1.0)
+                            path[v, 1] = before
+                            charge(flow, plan, v, v, 1.0)
+                    if not kept:
+                        charge(flow, plan, u, u, -1.0)
+                        path[u, 1] = old
+                        charge(flow, plan, u, u, 1.0)
+    return most

@@ -1,0 +1,124 @@
+"""Pipelines whose ranks hold several chunks: bounds and plans in turn until they meet, small problems to the end."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..ledger import Ledger, OutOfNodes
+from .arrays import Posed, pose
+from .close import close
+from .relax import Climb, Dual, Point
+from .repair import balanced, even, polish, refit, spread
+
+Array = np.ndarray
+
+MOVES = 200_000
+"""Tries of one polish."""
+
+SMALL = 12
+"""Layers of a problem that is searched to its end after a short climb."""
+
+EARLY, MOST_ROUNDS = 40, 3000
+"""Steps of the dual before a small problem is searched, and in all."""
+
+FIRST_NODES = 400_000
+"""Nodes of the first search of a small problem."""
+
+
+def bound(posed: Posed, rounds: int) -> float:
+    """A lower bound, ``inf`` if nothing fits: a few steps of the dual."""
+    if (posed.flow.cap < 0).any():
+        return math.inf
+    climb = Climb(posed)
+    for _ in range(rounds):
+        climb.round()
+    return climb.best.bound
+
+
+def prove(ledger: Ledger, most_nodes: int) -> int:
+    """Raise the bound and improve the plan until they meet the goal; returns the nodes of depth-first search.
+
+    Raises
+    ------
+    OutOfNodes
+        If they did not meet within the budgets.
+    OutOfTime
+        Past the time limit.
+    """
+    posed = pose(ledger.problem)
+    if (posed.flow.cap < 0).any():
+        ledger.prove(math.inf)
+        return 0
+    climb = Climb(posed)
+    if _met(ledger, climb):
+        return 0
+    dual = _repair(ledger, posed, climb.best, even(posed))
+    climb = max(climb, Climb(posed, start=dual), key=lambda c: c.best.bound)
+    small = len(posed.flow.time) <= SMALL
+    nodes, budget = 0, min(FIRST_NODES, most_nodes)
+    fitting: Climb | None = None
+    while not _met(ledger, climb):
+        ledger.check()
+        _climb(ledger, climb, EARLY)
+        if _met(ledger, climb):
+            break
+        _repair(ledger, posed, climb.best, spread(climb.cuts(), len(posed.flow.time)))
+        if ledger.assignment is None:
+            fitting = fitting or Climb(posed, 0.0)
+            if _unfit(ledger, fitting):
+                ledger.prove(math.inf)
+                break
+        if (small or climb.stuck) and nodes < most_nodes:
+            points = [(climb.best, 1.0)] + ([(fitting.best, 0.0)] if fitting else [])
+            nodes += budget
+            if _searched(ledger, posed, points, budget):
+                break
+            budget = min(8 * budget, most_nodes)
+        elif climb.stuck or climb.rounds > MOST_ROUNDS:
+            raise OutOfNodes
+    return nodes
+
+
+def _met(ledger: Ledger, climb: Climb) -> bool:
+    ledger.prove(min(climb.best.bound, ledger.goal))
+    return climb.best.bound >= ledger.goal
+
+
+def _climb(ledger: Ledger, climb: Climb, rounds: int) -> None:
+    for _ in range(rounds):
+        ledger.check()
+        climb.round()
+        if climb.best.bound >= ledger.goal:
+            break
+
+
+def _repair(ledger: Ledger, posed: Posed, point: Point, start: Array) -> Dual:
+    """Offer what comes of cuts; returns the dual at which its memory fits."""
+    path = point.path.copy()
+    path[:, 0] = balanced(posed, point.dual, start)
+    fitted, dual = refit(posed, point.dual, path)
+    ledger.offer(posed.assignment(fitted))
+    ledger.offer(posed.assignment(polish(posed, fitted, MOVES)))
+    return dual
+
+
+def _unfit(ledger: Ledger, fitting: Climb) -> bool:
+    """Whether prices of memory alone show that nothing fits."""
+    for _ in range(EARLY):
+        ledger.check()
+        fitting.round()
+        if fitting.best.bound > 0:
+            return True
+    return False
+
+
+def _searched(ledger: Ledger, posed: Posed, points: list[tuple[Point, float]], most: int) -> bool:
+    """Depth-first search; True if it came to its end."""
+    path, ended = close(posed, points, ledger.goal, most, ledger.check)
+    if path is not None:
+        ledger.offer(posed.assignment(path))
+    if ended:
+        ledger.prove(min(ledger.goal, ledger.objective) * (1 - 1e-12))
+    return ended
