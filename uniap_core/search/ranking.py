@@ -1,9 +1,9 @@
 """Plans of different schedules ranked by simulation, where the closed form of the best is in doubt.
 
 The closed form of a schedule is off by some percent on uneven pipelines (docs/verifier.md), and differently so for
-each: between schedules, or numbers of chunks, that can decide wrongly. So where the best plan is further from its simulation
-than the tolerance of its schedule, the best ones that were found are compared by simulated time. Bounds and proofs stay
-those of the closed form, and what it rules out is not solved, so not compared.
+each: between schedules, or numbers of chunks, that can decide wrongly. So where the best plan is further from its
+simulation than the tolerance of its schedule, the best ones that were found are compared by simulated time. Bounds and
+proofs stay those of the closed form, and what it rules out is not solved, so not compared.
 """
 
 from __future__ import annotations
