@@ -2,7 +2,7 @@
 
 A cost model prices one candidate: every layer under every strategy, every edge between two layouts. Forward,
 backward and once-per-iteration time are kept apart because the schedule simulation needs them apart; the problem
-charges the last as 1/c of itself per micro-batch.
+charges the last per micro-batch, divided by :attr:`Candidate.turns`.
 """
 
 from __future__ import annotations
@@ -151,6 +151,11 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.pipeline.schedule
 
     @property
+    def turns(self) -> float:
+        """What work that each rank does once per iteration is divided by (:meth:`Weights.turns`)."""
+        return self.pipeline.weights(self.micro_batches).turns(self.pp)
+
+    @property
     def micro_batch(self) -> int:
         """Samples per micro-batch over all data-parallel ranks, b = B / c."""
         return self.training.global_batch // self.micro_batches
@@ -176,7 +181,7 @@ class LayerCosts:
     state_bytes, stash_bytes
         Shape (K,): bytes per device; stash per micro-batch in flight.
     time_parts_s
-        By a key of :data:`TIME_PARTS`, shape (P, K), summing to forward + backward + iteration / c.
+        By a key of :data:`TIME_PARTS`, shape (P, K), summing to forward + backward + iteration / turns.
     state_parts_bytes
         By a key of :data:`MEMORY_PARTS`, shape (K,), summing to ``state_bytes``.
     workspace_bytes

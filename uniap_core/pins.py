@@ -119,8 +119,10 @@ class Pins:
         return all(pin.holds(values[pin.key]) for pin in self.pins if pin.key in values)
 
     def narrow(self, space: StrategySpace) -> StrategySpace:
-        """The space with ``uniform`` and ``max_strategies`` applied; the other pins act on tables."""
+        """The space with ``uniform`` and ``max_strategies`` applied, never widened; the other pins act on tables."""
         limits = [int(pin.value) for pin in self.pins if pin.key == "max_strategies"]
+        if space.max_strategies is not None:
+            limits.append(space.max_strategies)
         return msgspec.structs.replace(space, max_strategies=min(limits)) if limits else space
 
     def restrict(self, tables: CostTables) -> CostTables:

@@ -115,6 +115,23 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadValue(f"{self.ranks} stages do not divide {devices} devices", "choose a divisor for pp")
         return devices // self.ranks
 
+    def block(self, rank: int, devices: int) -> range:
+        """The devices of a rank: ranks take equal, consecutive blocks of them.
+
+        Raises
+        ------
+        BadValue
+            If the ranks do not divide the devices.
+        """
+        size = self.devices_per_rank(devices)
+        return range(rank * size, (rank + 1) * size)
+
+    @property
+    def hops(self) -> tuple[tuple[int, int], ...]:
+        """The different pairs of ranks between which tensors cross, in the order of the flow."""
+        pairs = zip(self.chunks, self.chunks[1:], strict=False)
+        return tuple(dict.fromkeys((here, there) for here, there in pairs if here != there))
+
     def weights(self, micro_batches: int) -> Weights:
         """What the objective multiplies at c micro-batches."""
         return schedules.find(self.schedule).weights(self.chunks, micro_batches)

@@ -48,7 +48,8 @@ class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     in_flight
         Micro-batches whose activations it holds when its rank is fullest.
     time_s
-        ``t_j``: forward + backward + iteration / c + resharding, seconds per micro-batch.
+        ``t_j``: forward + backward + iteration / turns + resharding, seconds per micro-batch
+        (:attr:`uniap_core.costs.Candidate.turns`).
     forward_s, backward_s, iteration_s, reshard_s
         Its parts; ``iteration_s`` is per iteration.
     time_parts_s
@@ -343,7 +344,7 @@ def _stage(
     *,
     first: bool,
 ) -> StagePlan:
-    chunks, c = tables.candidate.pipeline.chunks, tables.candidate.micro_batches
+    chunks = tables.candidate.pipeline.chunks
     i = chunks[j]
     rank = tables.ranks[i]
 
@@ -365,10 +366,10 @@ def _stage(
     state = sum(float(layer.state_bytes[k]) for layer, k in on_stage)
     reserved = rank.reserved_bytes if first else 0.0
     return StagePlan(
-        ranks=tuple(cluster.stage_ranks(i, tables.candidate.pp)),
+        ranks=tuple(tables.candidate.pipeline.block(i, cluster.devices)),
         layers=tuple(layer.name for layer, _ in on_stage),
         in_flight=int(in_flight) if in_flight.is_integer() else in_flight,
-        time_s=forward + backward + iteration / c + reshard,
+        time_s=forward + backward + iteration / tables.candidate.turns + reshard,
         forward_s=forward,
         backward_s=backward,
         iteration_s=iteration,

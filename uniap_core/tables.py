@@ -69,6 +69,13 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cross: float
     peak: float
 
+    def turns(self, ranks: int) -> float:
+        """Seconds per iteration that equal ranks pay for a second of each per micro-batch: ``c + P - 1`` if plain.
+
+        What every rank does once per iteration, all at the same time, is charged divided by this, and so paid once.
+        """
+        return self.sum * ranks + self.peak
+
     def time_per_iteration(self, rank_s: Iterable[float], cross_s: Iterable[float], link_s: Iterable[float]) -> float:
         """Seconds per iteration from the times of ranks, of boundaries and of links (docs/problem.md)."""
         ranks, links = tuple(rank_s), tuple(link_s)

@@ -61,6 +61,14 @@ def test_ranks_share_devices_evenly():
     assert Pipeline.of("1f1b", 4).devices_per_rank(8) == 2
     with pytest.raises(BadValue, match="do not divide"):
         Pipeline.of("1f1b", 3).devices_per_rank(8)
+    assert [list(Pipeline.of("1f1b", 3).block(i, 6)) for i in range(3)] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_tensors_hop_between_neighbours_and_where_chunks_say_so_back_to_the_first():
+    assert Pipeline.of("1f1b", 1).hops == ()
+    assert Pipeline.of("1f1b", 3).hops == ((0, 1), (1, 2))
+    assert Pipeline.of("interleaved", 3, 4).hops == ((0, 1), (1, 2), (2, 0))
+    assert Pipeline("vee", 3, (0, 1, 2, 2, 1, 0)).hops == ((0, 1), (1, 2), (2, 1), (1, 0))
 
 
 def test_a_pipeline_of_a_billion_ranks_is_refused_before_it_is_laid_out():

@@ -112,9 +112,16 @@ class Recomputed:
     @property
     def stage_s(self) -> list[float]:
         """``p_i``, seconds per micro-batch."""
-        c = self.micro_batches
+        share = 1 / self.turns
         rows = zip(self.forward_s, self.backward_s, self.iteration_s, self.reshard_s, strict=True)
-        return [math.fsum((forward, backward, once / c, reshard)) for forward, backward, once, reshard in rows]
+        return [math.fsum((forward, backward, once * share, reshard)) for forward, backward, once, reshard in rows]
+
+    @property
+    def turns(self) -> float:
+        """What work once per iteration is divided by: equal ranks pay their time so often in the closed form."""
+        if self.weights is None:
+            return self.micro_batches + self.depth - 1
+        return len(self.held) * self.weights.sum + self.weights.peak
 
     @property
     def objective_s(self) -> float:

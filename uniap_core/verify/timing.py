@@ -5,8 +5,8 @@ pipelines ``T = sum p + sum o + (c - 1) max(p, o)``. It treats a micro-batch as 
 boundaries in turn. A schedule runs forward and backward apart, holds a limited number of micro-batches, and does the
 work of an iteration once. The difference is split into three named causes by switching them off one after the other:
 
-1. work done once per iteration: the closed form charges 1/c of it per micro-batch and so again in the bubble, the
-   schedule runs it once, after the last backward;
+1. work done once per iteration: the schedule runs it after the last backward of each stage, and is over when the
+   slowest has; the closed form charges a weighted mean of the stages' work, which is the same if all have as much;
 2. transfers: 1f1b keeps P - i micro-batches in flight, too few to hide transfers completely;
 3. unequal stages: a stage that is fast waits for none of the downstream bubble that the closed form charges, or its
    forward and its backward are held up by different stages.
@@ -164,7 +164,7 @@ def _without(full: TimedPipeline) -> tuple[TimedPipeline, TimedPipeline]:
 def _excess(own: Recomputed, seen: Simulation) -> float:
     """Simulated less closed-form seconds."""
     p = seen.pipeline
-    stage_s = p.forward_s + p.backward_s + p.iteration_s / own.micro_batches
+    stage_s = p.forward_s + p.backward_s + p.iteration_s / own.turns
     cross_s = p.activation_s + p.gradient_s
     return seen.makespan_s - math.fsum(own.parts(stage_s.tolist(), cross_s.tolist()))
 

@@ -42,7 +42,7 @@ def proposal(
     flights = Pipeline.of(schedule if schedule in ("gpipe", "1f1b") else "1f1b", pp).in_flight(micro_batches)
     stages = tuple(
         StagePlan(
-            ranks=tuple(hardware.stage_ranks(i, pp)),
+            ranks=tuple(Pipeline.of("1f1b", pp).block(i, hardware.devices)),
             layers=tuple(name for name, stage in zip(names, where, strict=True) if stage == i),
             in_flight=int(flights[i][0][0]),
             time_s=1e-3,
