@@ -6,8 +6,9 @@ one for every rank and link, every feasible plan costs at least
     sum P + cross O + (sum of w_i times the seconds of i) + (sum of y_r times (bytes of r - cap of r)),
 
 for the longest is no shorter than any weighted mean and what fits uses no more than the cap. The plan that costs least
-by this is a shortest path over (layer, chunk, strategy). Prices follow its use of time and memory, averaged over plans
-(the volume algorithm: Barahona and Anbil 2000), in steps that aim at the best plan known.
+by this is a shortest path over (layer, chunk, strategy). Each plan met is a plane above the bound over weights and
+prices; the next point is the highest under the last planes, less what it is away from the best one (a proximal bundle:
+Lemarechal 1975, Kiwiel 1990). The mean of plans that makes that point is as good as the linear relaxation's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,15 @@ Array = np.ndarray
 
 ROUNDING = 1e-12
 """Relative, of all that is priced: taken off every bound."""
+
+PLANES = 40
+"""Planes that are kept."""
+
+GRADIENTS = 60
+"""Steps towards the highest point under them."""
+
+FIRST_REACH = 0.05
+"""How far the first step goes: parts of the whole for a slope of 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +83,8 @@ def value(posed: Posed, dual: Dual, share: float = 1.0) -> Point:
 class Climb:
     """The dual, climbed; what it is at stays its best point.
 
+    Inside, weights are parts of the peak, and prices what a full row costs as a part of the first bound.
+
     Parameters
     ----------
     share
@@ -92,93 +104,101 @@ class Climb:
             weight[: self.ranks] = self.peak / self.ranks
             start = Dual(weight, np.zeros(len(flow.cap)))
         self.best = value(posed, start, share)
-        self.scale = max(abs(self.best.bound), 1e-300) if share else 1.0
+        self.scale = max(abs(self.best.bound), 1e-300) if share and math.isfinite(self.best.bound) else 1.0
         self.room = np.maximum(flow.cap, flow.cap.max() * 1e-3 + 1e-300)
-        self.mean, self.starts = self.best.used.copy(), self._even()
-        self.step, self.idle, self.rounds = 0.5, 0, 0
-
-    def _even(self) -> Array:
-        """First layer of each chunk where all have as much to do, by the fastest strategies."""
-        time = self.posed.flow.time.min(axis=(1, 2))
-        done = np.concatenate([[0.0], np.where(np.isfinite(time), time, 0.0).cumsum()])
-        depth = len(self.posed.flow.rank)
-        return np.searchsorted(done, np.arange(depth) / depth * done[-1]).astype(float)
+        self.center = self._point(start)
+        self.base, self.slope, self.starts = np.zeros(0), np.zeros((0, len(self.center))), np.zeros((0, len(flow.rank)))
+        self.mean = np.zeros(0)
+        self.reach, self.idle, self.rounds, self.expected = FIRST_REACH, 0, 0, math.inf
+        self._learn(self.best)
 
     @property
     def stuck(self) -> bool:
-        """Whether steps have become too short to lead anywhere."""
-        return self.step < 1e-3
+        """Whether the planes promise next to nothing more."""
+        return self.expected < 1e-6 * self.scale
 
     def cuts(self) -> Array:
-        """Chunk of each layer in the mean plan, rounded to one in which no chunk is empty (L,)."""
-        count, depth = len(self.posed.flow.time), len(self.starts)
-        start = np.rint(self.starts).astype(np.int64)
-        start[0] = 0
-        for j in range(1, depth):
-            start[j] = max(start[j], start[j - 1] + 1)
-        for j in range(depth - 1, 0, -1):
-            start[j] = min(start[j], count - depth + j, start[j + 1] - 1 if j + 1 < depth else count)
-        return np.searchsorted(start, np.arange(count), side="right") - 1
+        """First layer of each chunk in the mean plan, and the end; not whole (J + 1,)."""
+        return np.append(self.mean @ self.starts, float(len(self.posed.flow.time)))
 
-    def _slope(self, used: Array) -> tuple[Array, Array]:
-        """Direction of growth for weights as parts of the peak, and for prices as parts of the whole a full rank."""
-        seconds = self.peak * used[: self.tops] / self.scale
-        bytes_ = (used[self.tops :] - self.posed.flow.cap) / self.room
-        return seconds, bytes_
-
-    def round(self, goal: float) -> Point:
-        """One step towards a goal, and the point it leads to."""
+    def round(self) -> Point:
+        """One step, and the point it leads to."""
         self.rounds += 1
-        dual = self.best.dual
-        part = dual.weight / self.peak if self.peak else dual.weight
-        dear = dual.price * self.room / self.scale
-        seconds, bytes_ = self._slope(self.mean)
-        support = part > 1e-9
-        if self.peak:
-            seconds = seconds - float(seconds[support].mean())
-            seconds = np.where(support | (seconds > 0), seconds, 0.0)
-        bytes_ = np.where((dear > 0) | (bytes_ > 0), bytes_, 0.0)
-        norm = float(seconds @ seconds + bytes_ @ bytes_)
-        if norm <= 1e-24:
-            self.mean = self.best.used.copy()
-            self.step *= 0.5
-            return self.best
-        far = max(goal - self.best.bound, 1e-6 * self.scale) / self.scale
-        length = self.step * far / norm
-        part = _onto_simplex(part + length * seconds) if self.peak else part
-        dear = np.maximum(dear + length * bytes_, 0.0)
-        at = Dual(part * self.peak, dear * self.scale / self.room)
-        if not self.share:
-            at = Dual(part * self.peak, at.price / max(1.0, float(dear.sum())))
-        point = value(self.posed, at, self.share)
-        blend = self._blend(point.used)
-        self.mean = blend * point.used + (1 - blend) * self.mean
-        if self.posed.flow.linked:
-            start = np.searchsorted(point.path[:, 0], np.arange(len(self.starts)))
-            self.starts = blend * start + (1 - blend) * self.starts
-        if point.bound > self.best.bound:
-            better = point.bound - self.best.bound > 1e-4 * far * self.scale
-            along = sum(float(a @ b) for a, b in zip(self._slope(point.used), (seconds, bytes_), strict=True))
-            self.best = point
-            self.idle = 0 if better else self.idle + 1
-            if along > 0:
-                self.step = min(2.0, self.step * 1.2)
-        else:
-            self.idle += 1
-        if self.idle >= 10:
-            self.step, self.idle = self.step * 0.66, 0
+        at = self._next()
+        model = float((self.base + self.slope @ at).min())
+        point = value(self.posed, self._dual(at), self.share)
+        now, got = self.best.bound / self.scale, point.bound / self.scale
+        self.expected = max(model - now, 0.0) * self.scale
+        self.idle = 0 if got - now >= 0.1 * (model - now) else self.idle + 1
+        if got - now >= 0.5 * (model - now):
+            self.reach *= 2.0
+        elif self.idle and self.idle % 4 == 0:
+            self.reach *= 0.7
+        if got > now:
+            self.best, self.center = point, at
+        if math.isfinite(got):
+            self._learn(point)
         return point
 
-    def _blend(self, used: Array) -> float:
-        """How much of the newest plan goes into the mean: what makes the mean's slope least, within limits."""
-        mean, new = (np.concatenate(self._slope(x)) for x in (self.mean, used))
-        seconds = slice(0, self.tops)
-        for x in (mean, new):
-            x[seconds] -= x[seconds].mean()
-        change = new - mean
-        norm = float(change @ change)
-        blend = -float(mean @ change) / norm if norm > 0 else 0.0
-        return min(max(blend, 0.01), 0.1)
+    def _next(self) -> Array:
+        """The highest point under the planes that is near the best one; sets ``mean``, the share of each plane.
+
+        Its dual is a smooth function of the shares, made least by accelerated projected gradients.
+        """
+        base, slope, mean = self.base, self.slope, self.mean
+        level = slope.copy()
+        if self.peak:
+            level[:, : self.tops] -= level[:, : self.tops].mean(axis=1, keepdims=True)
+        steep = self.reach * max(float(np.linalg.norm(level, 2)) ** 2, 1e-12)
+        ahead, pace = mean, 1.0
+        for _ in range(GRADIENTS):
+            at = self._allowed(self.center + self.reach * (ahead @ slope))
+            down = base + slope @ at
+            new = _onto_simplex(ahead - down / steep)
+            step = new - mean
+            faster = (1 + math.sqrt(1 + 4 * pace * pace)) / 2
+            if float(down @ step) > 0:
+                ahead, pace = new, 1.0
+            else:
+                ahead, pace = new + (pace - 1) / faster * step, faster
+            mean = new
+            if float(np.abs(step).max()) < 1e-7:
+                break
+        self.mean = mean
+        return self._allowed(self.center + self.reach * (mean @ slope))
+
+    def _learn(self, point: Point) -> None:
+        """Add the plane of a point; the planes that matter least become one, their mean."""
+        used, objective, flow = point.used, self.posed.objective, self.posed.flow
+        seconds, bytes_ = used[: self.tops], used[self.tops :]
+        base = objective.sum * seconds[: self.ranks].sum() + objective.cross * seconds[self.ranks :].sum()
+        slope = np.concatenate([seconds * self.peak / self.scale, (bytes_ - flow.cap) / self.room])
+        start = np.searchsorted(point.path[:, 0], np.arange(len(flow.rank)))
+        if not flow.linked:
+            start = np.searchsorted(np.sort(point.path[:, 0]), np.arange(len(flow.rank)))
+        if len(self.mean) >= PLANES:
+            order = np.argsort(-self.mean, kind="stable")[: PLANES - 2]
+            kept = lambda rows: np.concatenate([rows[order], [self.mean @ rows]])  # noqa: E731
+            self.base, self.slope, self.starts = kept(self.base), kept(self.slope), kept(self.starts)
+            self.mean = np.append(self.mean[order], 1.0 - self.mean[order].sum())
+        self.base = np.append(self.base, self.share * base / self.scale)
+        self.slope, self.starts = np.vstack([self.slope, slope]), np.vstack([self.starts, start])
+        self.mean = np.append(0.9 * self.mean, 0.1) if len(self.mean) else np.ones(1)
+
+    def _point(self, dual: Dual) -> Array:
+        weight = dual.weight / self.peak if self.peak else dual.weight
+        return np.concatenate([weight, dual.price * self.room / self.scale])
+
+    def _dual(self, at: Array) -> Dual:
+        return Dual(at[: self.tops] * self.peak, at[self.tops :] * self.scale / self.room)
+
+    def _allowed(self, at: Array) -> Array:
+        """The nearest point whose weights are parts of a whole and whose prices are none negative."""
+        parts = _onto_simplex(at[: self.tops]) if self.peak else np.zeros(self.tops)
+        prices_ = np.maximum(at[self.tops :], 0.0)
+        if not self.share and prices_.sum() > 1.0:
+            prices_ = _onto_simplex(prices_)
+        return np.concatenate([parts, prices_])
 
 
 def _onto_simplex(x: Array) -> Array:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..ledger import Ledger, OutOfNodes
 from .arrays import Posed, pose
 from .close import close
-from .relax import Climb, Point
-from .repair import polish, refit
+from .relax import Climb, Dual, Point
+from .repair import balanced, even, polish, refit, spread
+
+Array = np.ndarray
 
 MOVES = 200_000
 """Tries of one polish."""
@@ -29,7 +33,7 @@ def bound(posed: Posed, rounds: int) -> float:
         return math.inf
     climb = Climb(posed)
     for _ in range(rounds):
-        climb.round(climb.best.bound * 1.05)
+        climb.round()
     return climb.best.bound
 
 
@@ -50,7 +54,8 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
     climb = Climb(posed)
     if _met(ledger, climb):
         return 0
-    _repair(ledger, posed, climb)
+    dual = _repair(ledger, posed, climb.best, even(posed))
+    climb = max(climb, Climb(posed, start=dual), key=lambda c: c.best.bound)
     small = len(posed.flow.time) <= SMALL
     nodes, budget = 0, min(FIRST_NODES, most_nodes)
     fitting: Climb | None = None
@@ -59,7 +64,7 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
         _climb(ledger, climb, EARLY)
         if _met(ledger, climb):
             break
-        _repair(ledger, posed, climb)
+        _repair(ledger, posed, climb.best, spread(climb.cuts(), len(posed.flow.time)))
         if ledger.assignment is None:
             fitting = fitting or Climb(posed, 0.0)
             if _unfit(ledger, fitting):
@@ -84,25 +89,26 @@ def _met(ledger: Ledger, climb: Climb) -> bool:
 def _climb(ledger: Ledger, climb: Climb, rounds: int) -> None:
     for _ in range(rounds):
         ledger.check()
-        known = ledger.goal if ledger.goal < math.inf else climb.best.bound * 1.05
-        climb.round(min(max(known, climb.best.bound * 1.001), climb.best.bound * 1.05))
+        climb.round()
         if climb.best.bound >= ledger.goal:
             break
 
 
-def _repair(ledger: Ledger, posed: Posed, climb: Climb) -> None:
-    path = climb.best.path.copy()
-    path[:, 0] = climb.cuts()
-    fitted = refit(posed, climb.best.dual, path)
+def _repair(ledger: Ledger, posed: Posed, point: Point, start: Array) -> Dual:
+    """Offer what comes of cuts; returns the dual at which its memory fits."""
+    path = point.path.copy()
+    path[:, 0] = balanced(posed, point.dual, start)
+    fitted, dual = refit(posed, point.dual, path)
     ledger.offer(posed.assignment(fitted))
     ledger.offer(posed.assignment(polish(posed, fitted, MOVES)))
+    return dual
 
 
 def _unfit(ledger: Ledger, fitting: Climb) -> bool:
     """Whether prices of memory alone show that nothing fits."""
     for _ in range(EARLY):
         ledger.check()
-        fitting.round(max(0.1, fitting.best.bound + 0.1))
+        fitting.round()
         if fitting.best.bound > 0:
             return True
     return False
