@@ -98,7 +98,7 @@ def test_what_is_no_such_pin_is_refused(text):
         Pins.of((text,))
 
 
-def test_families_are_priced_once_and_as_each_alone():
+def test_a_candidate_is_posed_as_it_is_alone_and_bounded_by_its_family_before():
     asked = search()
     for family in families(asked, candidates(asked)):
         assert len({(c.pp, c.micro_batches) for c in family}) == 1
