@@ -8,7 +8,7 @@ charges the last per micro-batch, divided by :attr:`Candidate.turns`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import msgspec
@@ -296,18 +296,6 @@ def check_legal(candidate: Candidate) -> None:
         raise BadValue(f"{candidate.name}: {reason}", "choose other micro-batches or another schedule")
 
 
-def reshaped(tables: CostTables, candidate: Candidate) -> CostTables:
-    """The tables of a candidate that differs in schedule and chunks alone, from a model that prices ``by_ends``."""
-    if candidate == tables.candidate:
-        return tables
-    flights = candidate.pipeline.in_flight(candidate.micro_batches)
-    ranks = tuple(
-        Rank(rank.memory_bytes, rank.reserved_bytes, moments)
-        for rank, moments in zip(tables.ranks, flights, strict=True)
-    )
-    return replace(tables, candidate=candidate, ranks=ranks, alike=tables.kinds)
-
-
 @dataclass(frozen=True)
 class MeasuredRun:
     """A run that constants may be fitted to.
@@ -366,8 +354,8 @@ class CostModelPlugin:
         ``(runs, title) -> Calibration`` from a sequence of :class:`MeasuredRun`, if it has constants to fit; the title
         says in the file where they come from.
     by_ends
-        Whether prices depend on a pipeline by its ranks and by the ranks of its first and its last chunk alone; then
-        candidates that differ in their schedule or their other chunks are priced once (:func:`reshaped`).
+        Whether times and bytes of layers and what is reserved depend on a pipeline by its ranks and those of its first
+        and its last chunk alone (what crosses may depend on more): then one candidate bounds all those that are alike.
     """
 
     name: str

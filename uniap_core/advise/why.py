@@ -91,7 +91,7 @@ def _sentences(
     where = f"{bottleneck} is the bottleneck" if plan.pp > 1 else "there is one stage, so no bubble and no transfers"
     found = [f"{where}; {share:.0%} of its time is {resource.replace('_', ' ')}"]
     if plan.vpp > 1:
-        idle = f"a rank idles for the work of {plan.pp - 1} chunks rather than of {plan.pp - 1} ranks"
+        idle = "a rank waits for chunks of the others, not for all that they hold"
         found.append(f"each stage has {plan.vpp} chunks, in turn ({plan.schedule}): while the pipeline fills, {idle}")
     if plan.pp > 1:
         found.append(f"stages are balanced to within {imbalance:.1%}")

@@ -1,7 +1,7 @@
 """Bounds of candidates that nobody has posed yet: what every schedule of a family costs at the least.
 
-A family is what is priced once: candidates that differ in their schedule and chunks alone. Its layers have the same
-times and bytes everywhere, so one number serves them all, and each candidate is bounded in microseconds.
+A family are candidates that differ in their schedule and chunks alone. Their layers have the same times and bytes, so
+one of them is priced, one number serves them all, and each is bounded in microseconds.
 
 Let ``t, w, q`` be time, state and stash of a layer under a strategy (the time that of its best rank). Whatever the
 chunks, every rank holds its states at every moment, so over all ranks ``sum w <= M``, the memory that is not reserved.
@@ -73,16 +73,23 @@ class Floor:
         return (weights.sum * total_s + weights.peak * slowest) * (1 - ROUNDING)
 
 
-def floor_of(tables: CostTables) -> Floor:
-    """The floor of the family that some tables belong to."""
-    c = tables.candidate.micro_batches
+def floor_of(tables: CostTables, turns: float | None = None) -> Floor:
+    """The floor of a family that some tables belong to.
+
+    Parameters
+    ----------
+    turns
+        What work once per iteration is divided by, the most of any of its candidates (:attr:`Candidate.turns`); by
+        default that of the tables' own.
+    """
+    turns = tables.candidate.turns if turns is None else turns
     first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
     rows = [tables.layers[u] for u in first.values()]
     wide = max(len(row.strategies) for row in rows)
     time_s, state, stash = (np.full((len(rows), wide), fill) for fill in (np.inf, 0.0, 0.0))
     for n, row in enumerate(rows):
         k = len(row.strategies)
-        time_s[n, :k] = (row.forward_s + row.backward_s + row.iteration_s / c).min(axis=0)
+        time_s[n, :k] = (row.forward_s + row.backward_s + row.iteration_s / turns).min(axis=0)
         state[n, :k], stash[n, :k] = row.state_bytes, row.stash_bytes
     counts = np.array([tables.kinds.layers.count(kind) for kind in first], dtype=float)
     least = least_s(time_s, state, counts, budget(tables.ranks))

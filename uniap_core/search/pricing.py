@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import time
@@ -15,7 +16,7 @@ import msgspec
 import numpy as np
 
 from .. import cost_models, diagnose, limits, registry
-from ..costs import Candidate, CostModelPlugin, CostTables, reshaped
+from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
@@ -59,8 +60,8 @@ class PricedCandidate:
     bound_s
         The least bound of the variants; ``inf`` if the candidate is out.
     raw
-        Of a candidate with chunks that is not posed yet: its family's tables and their floor, by regime. Its bound is
-        a coarse one then, and it has no variants (:func:`sharpened`).
+        Of a candidate with chunks that is not priced yet: its family's floor, by regime. Its bound is a coarse one
+        then, and it has no variants (:func:`sharpened`).
     coarse_s
         The bound that it had before it was sharpened.
     shortage
@@ -72,7 +73,7 @@ class PricedCandidate:
     candidate: Candidate
     variants: tuple[Variant, ...] = ()
     bound_s: float = math.inf
-    raw: tuple[tuple[Pins, CostTables, Floor], ...] = ()
+    raw: tuple[tuple[Pins, Floor], ...] = ()
     coarse_s: float | None = None
     shortage: diagnose.Shortage | None = None
     impossible: str = ""
@@ -181,11 +182,11 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
 
 
 Family = tuple[Candidate, ...]
-"""Candidates that are priced once: they differ in their schedule and chunks alone."""
+"""Candidates whose layers cost the same: they differ in their schedule and chunks alone."""
 
 
 def families(search: Search, todo: Sequence[Candidate]) -> list[Family]:
-    """The candidates by what is priced once, in the order of the first of each."""
+    """The candidates by what their layers cost, in the order of the first of each."""
     plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
     found: dict[object, list[Candidate]] = {}
     for candidate in todo:
@@ -198,52 +199,58 @@ def families(search: Search, todo: Sequence[Candidate]) -> list[Family]:
 def bounded(search: Search, family: Family) -> list[PricedCandidate]:
     """Price a family and bound its members; what cannot be priced or fit is told apart here, without a solve.
 
-    Plain pipelines are posed and get the solver's own bound; those with chunks, of which there are many, the floor of
-    the family until somebody asks for more (:func:`sharpened`).
+    Plain pipelines are priced, posed and get the solver's own bound; those with chunks, of which there are many, the
+    floor of the family, from one of them that was priced, until somebody asks for more (:func:`sharpened`).
     """
-    started = time.perf_counter()
-    refused = {candidate: candidate.pipeline.legal(candidate.micro_batches) for candidate in family}
-    found = [PricedCandidate(candidate, impossible=reason) for candidate, reason in refused.items() if reason]
-    legal = tuple(candidate for candidate, reason in refused.items() if not reason)
-    if not legal:
-        return found
-    try:
-        priced = _regimes(search, legal)
-    except BadValue as error:
-        seconds = time.perf_counter() - started
-        return found + [PricedCandidate(candidate, impossible=error.cause, seconds=seconds) for candidate in legal]
-    floors: dict[int, Floor] = {}
-    for candidate in legal:
-        mine = [
-            (number, regime, tables) for number, (regime, tables) in enumerate(priced) if _allows(regime, candidate)
-        ]
+    found = []
+    floors: list[tuple[Pins, Floor]] | None = None
+    for candidate in sorted(family, key=lambda member: member.vpp > 1):
+        started = time.perf_counter()
         try:
-            if not mine:
-                raise _none_for(candidate)
-            if candidate.vpp == 1:
-                one = _posed(search, candidate, [(regime, reshaped(tables, candidate)) for _, regime, tables in mine])
+            if reason := candidate.pipeline.legal(candidate.micro_batches):
+                raise BadValue(reason, "choose other micro-batches or another schedule")
+            if candidate.vpp > 1:
+                floors = floors or _floors(search, family, price(search, candidate))
+                one = _by_floor(candidate, floors)
             else:
-                floors |= {n: floor_of(tables) for n, _, tables in mine if n not in floors}
-                raw = tuple((regime, tables, floors[n]) for n, regime, tables in mine)
-                least = min(floor.bound_s(candidate) for _, _, floor in raw)
-                one = PricedCandidate(candidate, bound_s=least, raw=raw)
+                tables = price(search, candidate)
+                floors = floors or _floors(search, family, tables)
+                one = _posed(search, candidate, _regimes(search, candidate, tables))
         except BadValue as error:
             one = PricedCandidate(candidate, impossible=error.cause)
-        now = time.perf_counter()
-        found.append(replace(one, seconds=now - started))
-        started = now
+        found.append(replace(one, seconds=time.perf_counter() - started))
     return found
 
 
+def _floors(search: Search, family: Family, tables: CostTables) -> list[tuple[Pins, Floor]]:
+    """The floor of a family under each regime that leaves every layer a strategy; none where nothing has chunks."""
+    if all(candidate.vpp == 1 for candidate in family):
+        return []
+    turns = max(candidate.turns for candidate in family)
+    found = []
+    for regime in search.regimes:
+        with contextlib.suppress(BadValue):
+            found.append((regime, floor_of(regime.restrict(tables), turns)))
+    return found
+
+
+def _by_floor(candidate: Candidate, floors: Sequence[tuple[Pins, Floor]]) -> PricedCandidate:
+    raw = tuple((regime, floor) for regime, floor in floors if _allows(regime, candidate))
+    if not raw:
+        raise _none_for(candidate)
+    return PricedCandidate(candidate, bound_s=min(floor.bound_s(candidate) for _, floor in raw), raw=raw)
+
+
 def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
-    """A candidate that was bounded by its family's floor, posed and bounded as it is."""
+    """A candidate that was bounded by its family's floor: priced, posed and bounded as it is."""
     started = time.perf_counter()
-    tables = [(regime, reshaped(whole, priced.candidate)) for regime, whole, _ in priced.raw]
     try:
+        tables = _regimes(search, priced.candidate, price(search, priced.candidate))
         one = _posed(search, priced.candidate, tables)
     except BadValue as error:
         return replace(priced, bound_s=math.inf, raw=(), impossible=error.cause)
-    sharper = min(floor.sharper_s(own) for (_, own), (_, _, floor) in zip(tables, priced.raw, strict=True))
+    floors = dict(priced.raw)
+    sharper = min(floors[regime].sharper_s(own) if regime in floors else priced.bound_s for regime, own in tables)
     least = max(priced.bound_s, sharper)
     variants = tuple(replace(variant, bound_s=max(variant.bound_s, least)) for variant in one.variants)
     seconds = priced.seconds + time.perf_counter() - started
@@ -272,25 +279,24 @@ def _allows(regime: Pins, candidate: Candidate) -> bool:
     return regime.allows(candidate.pp, candidate.micro_batches, candidate.schedule, candidate.vpp)
 
 
-def _regimes(search: Search, family: Family) -> list[tuple[Pins, CostTables]]:
-    """The tables under each regime that can run a candidate of a family.
+def _regimes(search: Search, candidate: Candidate, tables: CostTables) -> list[tuple[Pins, CostTables]]:
+    """The tables under each regime that can run this candidate.
 
     Raises
     ------
     BadValue
         If none can.
     """
-    tables = price(search, family[0])
     found = []
     reasons: dict[str, None] = {}
     for regime in search.regimes:
-        if any(_allows(regime, candidate) for candidate in family):
+        if _allows(regime, candidate):
             try:
                 found.append((regime, regime.restrict(tables)))
             except BadValue as error:
                 reasons[error.cause] = None
     if not found:
-        raise _none_for(family[0], "; ".join(reasons))
+        raise _none_for(candidate, "; ".join(reasons))
     return found
 
 
