@@ -10,8 +10,6 @@ Importing this module is cheap: what a function needs is imported when it is cal
 
 from __future__ import annotations
 
-from uniap_core.searched import SEARCHED
-
 # Type checkers take the name for true; importing typing would cost ten times what this module does.
 TYPE_CHECKING = False
 
@@ -47,7 +45,7 @@ def plan(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = SEARCHED,
+    schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -81,7 +79,10 @@ def plan(
         ``mixed``: fp32 moments, gradients and master weights; ``bf16-moments``; ``bf16``: all of them in bf16.
     loss
         ``whole`` or ``chunked`` logits.
-    schedule, solver, cost_model
+    schedule
+        By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
+        line's).
+    solver, cost_model
         By name.
     profile
         Measurements of ``uniap profile``, or their file.
@@ -159,7 +160,7 @@ def problem(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = SEARCHED,
+    schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,

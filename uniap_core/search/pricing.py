@@ -26,7 +26,7 @@ from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
 from ..strategy import Strategy
 from .floor import Floor, floor_of
-from .request import Search
+from .request import TIE, Search
 
 FREE = Pins()
 
@@ -63,7 +63,7 @@ class PricedCandidate:
         Of a candidate with chunks that is not priced yet: its family's floor, by regime. Its bound is a coarse one
         then, and it has no variants (:func:`sharpened`).
     coarse_s
-        The bound that it had before it was sharpened.
+        The bounds that it had before it was sharpened, the coarsest first.
     shortage
         Where memory falls short, if the candidate is out for that.
     impossible
@@ -74,7 +74,7 @@ class PricedCandidate:
     variants: tuple[Variant, ...] = ()
     bound_s: float = math.inf
     raw: tuple[tuple[Pins, Floor], ...] = ()
-    coarse_s: float | None = None
+    coarse_s: tuple[float, ...] = ()
     shortage: diagnose.Shortage | None = None
     impossible: str = ""
     seconds: float = 0.0
@@ -241,21 +241,27 @@ def _by_floor(candidate: Candidate, floors: Sequence[tuple[Pins, Floor]]) -> Pri
     return PricedCandidate(candidate, bound_s=min(floor.bound_s(candidate) for _, floor in raw), raw=raw)
 
 
-def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
-    """A candidate that was bounded by its family's floor: priced, posed and bounded as it is."""
+def sharpened(search: Search, priced: PricedCandidate, cutoff_s: float = math.inf) -> PricedCandidate:
+    """A candidate that was bounded by its family's floor: priced, posed and bounded as it is.
+
+    Where the floor with what the schedule holds in flight reaches the cutoff, that is its bound, and it is not posed.
+    """
     started = time.perf_counter()
+    floors = dict(priced.raw)
     try:
         tables = _regimes(search, priced.candidate, price(search, priced.candidate))
+        sharper = min(floors[regime].sharper_s(own) if regime in floors else priced.bound_s for regime, own in tables)
+        least = max(priced.bound_s, sharper)
+        if cutoff_s * (1 - TIE) <= least < math.inf:
+            seconds = priced.seconds + time.perf_counter() - started
+            return replace(priced, bound_s=least, coarse_s=(priced.bound_s,), seconds=seconds)
         one = _posed(search, priced.candidate, tables)
     except BadValue as error:
         return replace(priced, bound_s=math.inf, raw=(), impossible=error.cause)
-    floors = dict(priced.raw)
-    sharper = min(floors[regime].sharper_s(own) if regime in floors else priced.bound_s for regime, own in tables)
-    least = max(priced.bound_s, sharper)
     variants = tuple(replace(variant, bound_s=max(variant.bound_s, least)) for variant in one.variants)
     seconds = priced.seconds + time.perf_counter() - started
     bound = max(one.bound_s, least)
-    return replace(one, variants=variants, bound_s=bound, coarse_s=priced.bound_s, seconds=seconds)
+    return replace(one, variants=variants, bound_s=bound, coarse_s=(priced.bound_s, least), seconds=seconds)
 
 
 def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:

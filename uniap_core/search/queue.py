@@ -43,7 +43,7 @@ class Queue:
             bound_s, number, one = heappop(self._heap)
             if not one.raw or bound_s >= cutoff_s * (1 - TIE):
                 return one
-            sharp = sharpened(self._search, one)
+            sharp = sharpened(self._search, one, cutoff_s)
             if math.isinf(sharp.bound_s):
                 return sharp
             heappush(self._heap, (sharp.bound_s, number, sharp))

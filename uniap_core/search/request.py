@@ -167,7 +167,7 @@ def make(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = SEARCHED,
+    schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -189,7 +189,8 @@ def make(
     Parameters
     ----------
     schedule
-        A name; ``auto`` for :data:`~uniap_core.pipeline.AUTO`, ``any`` for all that there are.
+        A name; ``auto`` for :data:`~uniap_core.searched.AUTO`, ``any`` for all that there are; empty for
+        :data:`~uniap_core.searched.SEARCHED`.
 
     Raises
     ------
@@ -197,7 +198,7 @@ def make(
         If a name is unknown or a value makes no sense.
     """
     limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
-    names = searched(schedule)
+    names = searched(schedule or SEARCHED)
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster

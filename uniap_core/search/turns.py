@@ -51,9 +51,9 @@ def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced
 def _at(tried: Attempt, cutoff: float, solver: str) -> Attempt:
     if (tried.outcome == "limit" and tried.note != NO_FASTER) or math.isinf(cutoff):
         return tried
-    bound, coarse = tried.priced.bound_s, tried.priced.coarse_s
-    if coarse is not None and coarse >= cutoff * (1 - TIE):  # it was sharpened before the cutoff was there
-        bound = coarse
+    # It may have been sharpened before the cutoff was there: the first bound that reaches it is what it had needed.
+    levels = (*tried.priced.coarse_s, tried.priced.bound_s)
+    bound = next((level for level in levels if level >= cutoff * (1 - TIE)), tried.priced.bound_s)
     if bound >= cutoff * (1 - TIE):
         return replace(_without(tried), bound_s=bound, solver="", note="by its lower bound")
     if near(tried.priced, cutoff):
