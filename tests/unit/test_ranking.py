@@ -44,6 +44,13 @@ def test_a_best_plan_in_doubt_is_compared_by_simulation():
     assert not ranked(right).changed
 
 
+def test_plans_of_one_schedule_with_other_chunks_are_compared():
+    plans = [proposal("interleaved", 4, 0.9), proposal("interleaved", 2, 3.0)]
+    seconds = tuple(map(resimulated, plans))
+    assert ranked(plans).simulated_s == seconds
+    assert ranked(plans).order == ((0, 1) if seconds[0] <= seconds[1] else (1, 0))
+
+
 def test_plans_of_one_schedule_stay_as_they_are():
     plans = [proposal("1f1b", 1, 0.5), proposal("1f1b", 1, 0.9)]
     assert ranked(plans).order == (0, 1)

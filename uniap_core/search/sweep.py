@@ -29,7 +29,7 @@ from .considered import candidates
 from .crew import Crew
 from .pricing import Family, PricedCandidate, bounded, families
 from .queue import Queue
-from .ranking import COMPARED, ranked
+from .ranking import COMPARED, mixed, ranked
 from .reasons import refusal
 from .request import TIE, Search
 from .turns import NO_FASTER, in_turn, near
@@ -267,8 +267,7 @@ def _plans(
     Best by the closed form, or by simulation where that is in doubt (:mod:`.ranking`); then the proof's notes say so.
     """
     best = sorted((a for a in attempts if a.assignment is not None), key=lambda a: a.objective_s or 0.0)
-    several = len({a.priced.candidate.schedule for a in best[:COMPARED]}) > 1
-    best = best[: max(search.top, COMPARED if several else 1)]
+    best = best[: max(search.top, COMPARED if mixed(a.priced.candidate for a in best[:COMPARED]) else 1)]
     records = {tried.priced.candidate: _record(tried) for tried in attempts}
     bounds = [record.bound_s for record in records.values() if record.bound_s is not None]
     unbounded = any(record.outcome == "limit" and record.bound_s is None for record in records.values())

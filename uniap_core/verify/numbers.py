@@ -110,6 +110,13 @@ class Recomputed:
         return len(self.forward_s)
 
     @property
+    def turns(self) -> float:
+        """What work once per iteration is divided by: equal ranks pay their time so often in the closed form."""
+        if self.weights is None:
+            return self.micro_batches + self.depth - 1
+        return self.weights.sum * len(self.held) + self.weights.peak
+
+    @property
     def stage_s(self) -> list[float]:
         """``p_i``, seconds per micro-batch."""
         share = 1 / self.turns
