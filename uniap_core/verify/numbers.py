@@ -124,13 +124,6 @@ class Recomputed:
         return [math.fsum((forward, backward, once * share, reshard)) for forward, backward, once, reshard in rows]
 
     @property
-    def turns(self) -> float:
-        """What work once per iteration is divided by: equal ranks pay their time so often in the closed form."""
-        if self.weights is None:
-            return self.micro_batches + self.depth - 1
-        return len(self.held) * self.weights.sum + self.weights.peak
-
-    @property
     def objective_s(self) -> float:
         """Time per iteration."""
         return math.fsum(self.parts_s)
