@@ -8,7 +8,7 @@ import pytest
 from tests import synthetic
 from uniap_core.cluster import preset
 from uniap_core.costs import Candidate, Training
-from uniap_core.events import Note
+from uniap_core.events import Note, Progress, progress_of
 from uniap_core.problem import Assignment
 from uniap_core.report.words import proof_line
 from uniap_core.search import make, ranking, sweep
@@ -80,3 +80,11 @@ def test_a_sweep_says_that_simulation_decided(monkeypatch, doubted):
     else:
         assert swept.plan.predicted.iteration_time_s == least
         assert line.startswith("optimal over")
+
+
+def test_sweeps_on_the_side_tell_of_their_progress_alone():
+    told = []
+    tell = progress_of(told.append)
+    tell(Note(0.0, "another plan is faster"))
+    tell(Progress(0.0, 1, 2))
+    assert told == [Progress(0.0, 1, 2)]
