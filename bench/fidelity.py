@@ -6,6 +6,9 @@ Prices every run of ``runs.csv`` whose plan is given (bench/measured.py says whe
 - per source, mean and median absolute relative error of time and of memory, and the median signed error;
 - per source, over its ranking groups, the mean rank correlation (Spearman) between predicted and measured times, and
   the regret: measured time of the plan predicted fastest over that of the fastest measured, minus 1;
+- per source and pipeline schedule, the same errors, of all pipelined runs, ``runs_2026.csv`` included; and where runs
+  differ in their schedule alone, how much faster each is measured and predicted than the first, and the regret of the
+  choice (bench/schedules.py);
 - what was predicted of runs that fitted and of runs that ran out of memory;
 - with ``--ablation``, the same errors with one term of the model switched off at a time;
 - with ``--plot FILE``, predicted against measured times as a scatter plot.
@@ -35,6 +38,7 @@ from uniap_core.estimate import Prediction, measured_s, parse, predict
 from uniap_core.estimate.plan import GIB, Price
 
 from .measured import fitted, out_of_scope, rows, source_of
+from .schedules import by_schedule, choices
 
 WHOLE_DEVICE = ("bigscience_v100", "dlperf_v100", "sailor_validation")
 """Sources that read the memory of the whole device, context and communication buffers included."""
@@ -170,6 +174,13 @@ def ablation(table: list[dict[str, str]], base: list[Judged]) -> list[tuple[str,
     return found
 
 
+def pipelined() -> list[Judged]:
+    """All runs of several ranks, whichever half they belong to, that can be predicted."""
+    table = [row for name in ("runs.csv", "runs_2026.csv") for row in rows(name)]
+    table = [row for row in table if row["pp"] not in ("", "1") and not out_of_scope(row)]
+    return judge(table, price_with({}))[0]
+
+
 def plot(judged: list[Judged], path: Path) -> None:
     """Predicted against measured times, one color per source."""
     import matplotlib
@@ -239,6 +250,31 @@ def main() -> None:
             "groups": str,
             "rank_correlation": lambda v: f"{v:.3f}",
             **dict.fromkeys(("regret_mean", "regret_median", "regret_worst"), percent),
+        },
+    )
+    piped = pipelined()
+    show(
+        "Errors of pipelined runs by schedule in percent, all runs",
+        by_schedule(piped),
+        {
+            "source": str,
+            "schedule": str,
+            "runs": str,
+            "time_mean": percent,
+            "time_median": percent,
+            "time_bias": percent,
+        },
+    )
+    show(
+        "Schedules against the first of their group in percent, and regret of the choice",
+        choices(piped),
+        {
+            "source": str,
+            "model": str,
+            "schedule": str,
+            **dict.fromkeys(
+                ("measured_pace", "predicted_pace", "measured_memory", "predicted_memory", "regret"), percent
+            ),
         },
     )
     print("\n### Memory: what the upper bound said\n")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,13 @@ def rows(name: str) -> list[dict[str, str]]:
     for path in files:
         with path.open(newline="") as file:
             found += list(csv.DictReader(file))
-    return found
+    return [_scheduled(row) for row in found]
+
+
+def _scheduled(row: dict[str, str]) -> dict[str, str]:
+    """The row with the schedule that its notes state in a column of its own."""
+    said = re.search(r"pipeline schedule ([\w-]+)", row.get("notes") or "")
+    return row | {"schedule": said[1]} if said else row
 
 
 def source_of(row: Mapping[str, str]) -> str:

@@ -30,7 +30,7 @@ from uniap_core.execute import admit
 from uniap_core.pipeline import Pipeline
 from uniap_core.plan import Plan, PlanFile, _seal_of, from_file, to_file
 from uniap_core.problem import Assignment
-from uniap_core.proposal import CandidateProof, LayerPlan, Proposal, propose
+from uniap_core.proposal import LayerPlan, Proposal, propose
 from uniap_core.proposal_file import subject
 from uniap_core.tables import EdgeTable
 from uniap_core.verify import verify
@@ -619,7 +619,7 @@ def reseal_open(plan: Plan, rng: Rng) -> Plan | None:
     if n is None:
         return None
     row = plan.proof[n]
-    better = CandidateProof(pp=row.pp, micro_batches=row.micro_batches, outcome="limit", bound_s=1e-9)
+    better = edit(row, outcome="limit", bound_s=1e-9, objective_s=None)
     return reseal(plan, proof=set_item(plan.proof, n, better))
 
 

@@ -73,7 +73,13 @@ def _open(proposal: Proposal) -> tuple[CandidateProof, ...]:
     mine = proposal.pp, proposal.micro_batches
     seconds = proposal.predicted.iteration_time_s
     return tuple(
-        CandidateProof(pp=pp, micro_batches=c, outcome="limit", objective_s=seconds if (pp, c) == mine else None)
+        CandidateProof(
+            schedule=proposal.schedule,
+            pp=pp,
+            micro_batches=c,
+            outcome="limit",
+            objective_s=seconds if (pp, c) == mine else None,
+        )
         for pp in depths
         for c in divisors(proposal.global_batch)
     )

@@ -80,7 +80,7 @@ def price(
 def _layer(u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidate, cluster: Cluster) -> LayerCosts:
     work = (1.0 + 0.1 * u) * candidate.micro_batch * 1e-3
     near = 1e11 / cluster.nodes[0].link.bandwidth_Bps * 1e-4
-    parts = np.array([_times(s, work, near, candidate.micro_batches) for s in fits]).T
+    parts = np.array([_times(s, work, near, candidate.turns) for s in fits]).T
     compute, again, tensor, data, other = parts
     states = np.array([_states(s) for s in fits]).T * 2.0**28
     stash = np.array([candidate.micro_batch / s.dp * (0.2 if s.recompute == "full" else 1.0) for s in fits]) * 2.0**26
@@ -93,7 +93,7 @@ def _layer(u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidat
         fits,
         on_stages(compute / 3 + tensor / 2),
         on_stages(2 * compute / 3 + tensor / 2 + again),
-        on_stages((data + other) * candidate.micro_batches),
+        on_stages((data + other) * candidate.turns),
         states.sum(axis=0),
         stash,
         dict(zip(TIME_PARTS, map(on_stages, parts), strict=True)),
@@ -101,12 +101,12 @@ def _layer(u: int, layer: Layer, fits: tuple[Strategy, ...], candidate: Candidat
     )
 
 
-def _times(s: Strategy, work: float, near: float, c: int) -> tuple[float, float, float, float, float]:
+def _times(s: Strategy, work: float, near: float, turns: float) -> tuple[float, float, float, float, float]:
     compute = work / s.devices
     again = {"none": 0.0, "selective": 0.05, "full": 1 / 3}[s.recompute] * compute
     tensor = near * (s.tp - 1) * (0.9 if s.sequence_parallel else 1.0) * work * 10
-    data = near * (s.dp - 1) * (1.5 if s.sharding == "zero3" else 1.0) / c
-    return compute, again, tensor, data, 1e-4 / c / (s.dp if s.sharding != "none" else 1)
+    data = near * (s.dp - 1) * (1.5 if s.sharding == "zero3" else 1.0) / turns
+    return compute, again, tensor, data, 1e-4 / turns / (s.dp if s.sharding != "none" else 1)
 
 
 def _states(s: Strategy) -> tuple[float, float, float]:
@@ -163,6 +163,7 @@ def plan(s: Subject | None = None) -> Plan:
     seconds = p.predicted.iteration_time_s
     records = [
         CandidateProof(
+            schedule=p.schedule,
             pp=pp,
             micro_batches=c,
             outcome="solved" if (pp, c) == (p.pp, p.micro_batches) else "pruned",

@@ -127,9 +127,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         """The device of a rank."""
         return self.device_of[rank]
 
-    def stage_devices(self, stage: int, depth: int) -> tuple[Device, ...]:
-        """The devices of a stage; equal ones of a node once."""
-        ranks = self.stage_ranks(stage, depth)
+    def devices_among(self, ranks: range) -> tuple[Device, ...]:
+        """The devices of consecutive ranks; equal ones of a node once."""
         return tuple({id(device): device for device in self.device_of[ranks.start : ranks.stop]}.values())
 
     def reordered(self, order: Sequence[int]) -> Cluster:
@@ -150,16 +149,6 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
             return self
         name = f"{self.name} (nodes {','.join(map(str, order))})"
         return msgspec.structs.replace(self, name=name, nodes=nodes)
-
-    def stage_ranks(self, stage: int, depth: int) -> range:
-        """Ranks of a stage: stages take equal, consecutive blocks of ranks."""
-        size = self.devices // depth
-        return range(stage * size, (stage + 1) * size)
-
-    def stage_nodes(self, stage: int, depth: int) -> tuple[Node, ...]:
-        """The nodes that a stage has ranks on."""
-        ranks = self.stage_ranks(stage, depth)
-        return self.nodes[self.node_of[ranks[0]] : self.node_of[ranks[-1]] + 1]
 
     @cached_property
     def hash(self) -> str:

@@ -2,7 +2,7 @@
 
 A cost model prices one candidate: every layer under every strategy, every edge between two layouts. Forward,
 backward and once-per-iteration time are kept apart because the schedule simulation needs them apart; the problem
-charges the last as 1/c of itself per micro-batch.
+charges the last per micro-batch, divided by :attr:`Candidate.turns`.
 """
 
 from __future__ import annotations
@@ -113,6 +113,10 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
 
 
+UNNAMED = ("1f1b", "gpipe", "interleaved")
+"""Schedules that short names leave out: once there were no others, and the hash of a problem has its name in it."""
+
+
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One point of the outer enumeration: a pipeline and c micro-batches."""
 
@@ -121,15 +125,15 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training
 
     @classmethod
-    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT) -> Candidate:
-        """The candidate of a plain pipeline.
+    def of(cls, pp: int, micro_batches: int, training: Training, schedule: str = DEFAULT, vpp: int = 1) -> Candidate:
+        """The candidate of a schedule with ``pp`` ranks and ``vpp`` chunks on each.
 
         Raises
         ------
         UniapError
             If there is no such pipeline.
         """
-        return cls(Pipeline.of(schedule, pp), micro_batches, training)
+        return cls(Pipeline.of(schedule, pp, vpp), micro_batches, training)
 
     @property
     def pp(self) -> int:
@@ -137,9 +141,19 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.pipeline.ranks
 
     @property
+    def vpp(self) -> int:
+        """Chunks on each pipeline rank, v."""
+        return self.pipeline.chunks_per_rank
+
+    @property
     def schedule(self) -> str:
         """The name of its pipeline's schedule."""
         return self.pipeline.schedule
+
+    @property
+    def turns(self) -> float:
+        """What work that each rank does once per iteration is divided by (:meth:`Weights.turns`)."""
+        return self.pipeline.weights(self.micro_batches).turns(self.pp)
 
     @property
     def micro_batch(self) -> int:
@@ -148,8 +162,9 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """Short name, as in ``pp2-c8``."""
-        return f"{self.pipeline.name}-c{self.micro_batches}"
+        """Short name, as in ``pp2-c8`` or ``pp2-vpp2-zbv-c8``."""
+        schedule = "" if self.schedule in UNNAMED else f"-{self.schedule}"
+        return f"{self.pipeline.name}{schedule}-c{self.micro_batches}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +181,7 @@ class LayerCosts:
     state_bytes, stash_bytes
         Shape (K,): bytes per device; stash per micro-batch in flight.
     time_parts_s
-        By a key of :data:`TIME_PARTS`, shape (P, K), summing to forward + backward + iteration / c.
+        By a key of :data:`TIME_PARTS`, shape (P, K), summing to forward + backward + iteration / turns.
     state_parts_bytes
         By a key of :data:`MEMORY_PARTS`, shape (K,), summing to ``state_bytes``.
     workspace_bytes
@@ -269,6 +284,18 @@ class Price(Protocol):
         """
 
 
+def check_legal(candidate: Candidate) -> None:
+    """Refuse numbers of micro-batches that the schedule itself cannot run.
+
+    Raises
+    ------
+    BadValue
+        Saying why.
+    """
+    if reason := candidate.pipeline.legal(candidate.micro_batches):
+        raise BadValue(f"{candidate.name}: {reason}", "choose other micro-batches or another schedule")
+
+
 @dataclass(frozen=True)
 class MeasuredRun:
     """A run that constants may be fitted to.
@@ -326,6 +353,9 @@ class CostModelPlugin:
     calibrate
         ``(runs, title) -> Calibration`` from a sequence of :class:`MeasuredRun`, if it has constants to fit; the title
         says in the file where they come from.
+    by_ends
+        Whether times and bytes of layers and what is reserved depend on a pipeline by its ranks and those of its first
+        and its last chunk alone (what crosses may depend on more): then one candidate bounds all those that are alike.
     """
 
     name: str
@@ -335,6 +365,7 @@ class CostModelPlugin:
     constants: str = ""
     calibrate: str = ""
     needs_profile: bool = False
+    by_ends: bool = False
     modules: tuple[str, ...] = ()
     install: str = ""
 

@@ -45,6 +45,7 @@ class Shortage:
     needed_bytes: float
     available_bytes: float
     certain: bool
+    vpp: int = 1
 
     @property
     def factor(self) -> float:
@@ -54,12 +55,14 @@ class Shortage:
     def sentence(self) -> str:
         """The shortage in words."""
         who = f"layer {self.layer} alone" if self.layer else f"stage {self.stage} of {self.pp}"
+        who = who if self.layer or self.vpp == 1 else "an even share of all layers"
         who = who if self.certain else f"in the order of the layers {who}"
         lack = self.needed_bytes - self.available_bytes
         return (
             f"{who} needs at least {_gib(self.needed_bytes)} per device and there are "
             f"{_gib(self.available_bytes)}: {_gib(lack)} short (best case: pp={self.pp}, "
-            f"{self.micro_batches} micro-batches)"
+            + (f"vpp={self.vpp}, " if self.vpp > 1 else "")
+            + f"{self.micro_batches} micro-batches)"
         )
 
 
@@ -75,6 +78,8 @@ def shortage(problem: Problem) -> Shortage | None:
     order = problem.order
     if problem.depth > len(order):
         return None
+    if not problem.plain_placement:
+        return _of_chunks(problem)
     smallest = _smallest(problem)[:, list(order)]
     factor, i, first, end = _bottleneck(problem, smallest)
     if factor <= 1 + MEMORY_TOLERANCE:
@@ -95,6 +100,46 @@ def shortage(problem: Problem) -> Shortage | None:
     )
 
 
+def _of_chunks(problem: Problem) -> Shortage | None:
+    """What no cut can help: a layer that fits no rank alone, or layers that are too large for all ranks together.
+
+    A rank needs at its fullest moment no less than on average over its moments, so over all ranks no less than every
+    layer's states with its stash as often as the chunk holds it that holds the fewest.
+    """
+    smallest = _smallest(problem)
+    budgets = np.array([rank.memory_bytes * (1 + MEMORY_TOLERANCE) - rank.reserved_bytes for rank in problem.ranks])
+    over = (smallest - budgets[:, None]).min(axis=0)
+    if (over > 0).any():
+        u = int(over.argmax())
+        i = int((smallest[:, u] - budgets).argmin())
+        return _short(problem, i, problem.layers[u].name, float(smallest[i, u]))
+    held = min(float(np.mean(rank.in_flight, axis=0).min()) for rank in problem.ranks)
+    least = {}
+    for kind, table in zip(problem.kinds.layers, problem.layers, strict=True):
+        if kind not in least:
+            possible = np.isfinite(table.time_s).any(axis=0)
+            least[kind] = np.where(possible, table.state_bytes + held * table.stash_bytes, np.inf).min()
+    total = float(sum(least[kind] for kind in problem.kinds.layers))
+    if total <= float(budgets.clip(min=0.0).sum()):
+        return None
+    roomiest = int(budgets.argmax())
+    return _short(problem, roomiest, "", total / len(problem.ranks))
+
+
+def _short(problem: Problem, i: int, layer: str, needed_bytes: float) -> Shortage:
+    rank = problem.ranks[i]
+    return Shortage(
+        len(problem.ranks),
+        problem.micro_batches,
+        i,
+        layer,
+        rank.reserved_bytes + needed_bytes,
+        rank.memory_bytes,
+        certain=True,
+        vpp=problem.depth // len(problem.ranks),
+    )
+
+
 def _only_one_order(problem: Problem) -> bool:
     """True if every two neighbours of the order are joined: then no other topological order exists."""
     joined = {(edge.source, edge.target) for edge in problem.edges}
@@ -102,8 +147,8 @@ def _only_one_order(problem: Problem) -> bool:
 
 
 def _smallest(problem: Problem) -> Array:
-    """Bytes of each layer under its smallest possible strategy on each stage, shape (P, layers)."""
-    flights = np.array([stage.peak_in_flight[0] for stage in problem.ranks], dtype=float)[:, None]
+    """Bytes of each layer alone under its smallest possible strategy on each rank, shape (P, layers)."""
+    flights = np.array([min(stage.peak_in_flight) for stage in problem.ranks], dtype=float)[:, None]
     columns: dict[int, Array] = {}
     for kind, table in zip(problem.kinds.layers, problem.layers, strict=True):
         if kind not in columns:

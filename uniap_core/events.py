@@ -48,3 +48,8 @@ Emit = Callable[[Event], Any]
 
 def silent(event: Event) -> None:
     """The sink that drops everything."""
+
+
+def progress_of(emit: Emit) -> Emit:
+    """The sink for work on the side: its notes are about plans that nobody asked for."""
+    return lambda event: None if isinstance(event, Note) else emit(event)

@@ -197,7 +197,7 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     world
         Number of ranks.
     stages
-        Ranks of each stage.
+        Ranks of each stage; those of one pipeline rank have the same.
     groups
         By layer: the tensor-parallel groups and the data-parallel groups of its stage, as ranks.
     parameters
@@ -232,7 +232,7 @@ def rank_layout(plan: Plan | Proposal) -> RankLayout:
         stages=stages,
         groups=groups,
         parameters={},
-        pipelines=tuple(zip(*stages, strict=True)),
+        pipelines=tuple(zip(*dict.fromkeys(stages), strict=True)),
     )
 
 

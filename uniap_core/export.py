@@ -17,7 +17,7 @@ from .gate import admit
 from .pins import Pins, satisfies
 from .plan import Plan
 from .profile import Profile
-from .search import Search, best_precision, check_ability, lacks, narrow, refusals, regimes_of, sweep
+from .search import Search, able_schedules, best_precision, lacks, narrow, refusals, regimes_of, sweep
 
 TRIED = 8
 """Candidates solved to their own optimum in the search for the nearest plan: the best may be inexpressible too."""
@@ -163,20 +163,20 @@ def _best(
 ) -> tuple[Plan, ...]:
     """The best plans of the job that an executor can run, fastest first; none if nothing fits."""
     own, capability, training = Search.of(plan, profile), executor.capability, plan.training
-    schedule = own.schedule if own.schedule in capability.schedules else capability.schedules[0]
+    schedules = tuple(s for s in own.schedules if s in capability.schedules) or capability.schedules[:1]
     try:
         if training.precision not in capability.precisions:
             training = msgspec.structs.replace(training, precision=best_precision(executor, plan.cluster))
-        check_ability(executor, plan.model, plan.cluster, training, schedule)
+        schedules = able_schedules(executor, plan.model, plan.cluster, training, schedules)
         parsed, space = Pins.of(pins), narrow(plan.space, capability)
         search = replace(
             own,
             training=training,
-            schedule=schedule,
+            schedules=schedules,
             space=parsed.narrow(space),
             free_space=space,
             pins=parsed,
-            regimes=regimes_of(executor, plan.model, plan.cluster, training, schedule),
+            regimes=regimes_of(executor, plan.model, plan.cluster, training, schedules),
             executor=executor,
             top=TRIED,
         )
@@ -205,7 +205,7 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
         s.tp > 1 and s.sequence_parallel != sp for s in {layer.strategy for layer in plan.layers}
     ):
         yield f"{executor.name} runs tensor parallelism only {'with' if sp else 'without'} sequence parallelism"
-    regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedule)
+    regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, (plan.schedule,))
     if not any(_under(plan, regime) for regime in regimes):
         sets = "; or ".join(", ".join(regime.texts) for regime in regimes[:4])
         yield f"{executor.name} runs plans only with {sets}"
@@ -215,4 +215,4 @@ def _under(plan: Plan, regime: Pins) -> bool:
     """True if a plan satisfies all pins of a regime."""
     on = regime.of_layers([layer.name for layer in plan.layers])
     fine = all(satisfies(layer.strategy, pins) for layer, pins in zip(plan.layers, on, strict=True))
-    return fine and regime.allows(plan.pp, plan.micro_batches)
+    return fine and regime.allows(plan.pp, plan.micro_batches, plan.schedule, plan.vpp)

@@ -1,7 +1,8 @@
 """Pins: what the user decides, so that the rest is solved around it.
 
 A pin is ``KEY OP VALUE`` with an operator of ``=``, ``<=``, ``>=``, ``!=``, optionally for some layers only:
-``pp=4``, ``tp<=4``, ``layers.0-15:recompute=full``, ``block*:sharding=zero3``, ``max_strategies=2``, ``uniform``.
+``pp=4``, ``tp<=4``, ``schedule=zbv``, ``layers.0-15:recompute=full``, ``block*:sharding=zero3``, ``max_strategies=2``,
+``uniform``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 
 from .costs import CostTables, LayerCosts
 from .errors import BadValue, UsageError
+from .schedules import names
 from .strategy import AXES, DEGREES, Strategy, StrategySpace
 from .tables import Array, EdgeTable, Kinds, numbered
 
-CANDIDATE_KEYS = ("pp", "micro_batches", "c")
+CANDIDATE_KEYS = ("pp", "vpp", "schedule", "micro_batches", "c")
 PLAN_KEYS = (*CANDIDATE_KEYS, "max_strategies")
 """Keys that are one number for a whole plan."""
 
@@ -32,7 +34,7 @@ OPERATORS: dict[str, Callable[[object, object], bool]] = {
     ">=": operator.ge,  # type: ignore[dict-item]
 }
 
-_PIN = re.compile(r"(?:(?P<where>[^:=<>!]+):)?(?P<key>[a-z_]+)\s*(?P<op><=|>=|!=|=)\s*(?P<value>[\w]+)")
+_PIN = re.compile(r"(?:(?P<where>[^:=<>!]+):)?(?P<key>[a-z_]+)\s*(?P<op><=|>=|!=|=)\s*(?P<value>[\w-]+)")
 _RANGE = re.compile(r"layers\.(?:(?P<first>\d+)-(?P<last>\d+)|(?P<only>\d+)|\*)")
 
 
@@ -73,6 +75,10 @@ def parse(text: str) -> Pin:
     where = (match["where"] or "").strip()
     if key in PLAN_KEYS and where:
         raise UsageError(f"pin {text!r}: {key} is one number for the whole plan", "drop the layer pattern")
+    if key == "schedule":
+        if value not in names() or op not in ("=", "!="):
+            raise UsageError(f"pin {text!r} is not understood", f"schedule is one of {', '.join(names())}")
+        return Pin(text, key, op, value, where)
     if key in WORDS:
         if value not in WORDS[key] or op not in ("=", "!="):
             raise UsageError(f"pin {text!r} is not understood", f"{key} is one of {', '.join(WORDS[key])}")
@@ -104,14 +110,19 @@ class Pins:
         """The others: for pricing one pin."""
         return Pins(tuple(other for other in self.pins if other is not pin))
 
-    def allows(self, pp: int, micro_batches: int) -> bool:
-        """True if a candidate agrees with the pins on pp and micro_batches."""
-        values = {"pp": pp, "micro_batches": micro_batches}
+    def allows(
+        self, pp: int, micro_batches: int | None = None, schedule: str | None = None, vpp: int | None = None
+    ) -> bool:
+        """True if a candidate agrees with the pins, as far as it is told (``None`` agrees with any)."""
+        told = {"pp": pp, "micro_batches": micro_batches, "schedule": schedule, "vpp": vpp}
+        values = {key: value for key, value in told.items() if value is not None}
         return all(pin.holds(values[pin.key]) for pin in self.pins if pin.key in values)
 
     def narrow(self, space: StrategySpace) -> StrategySpace:
-        """The space with ``uniform`` and ``max_strategies`` applied; the other pins act on tables."""
+        """The space with ``uniform`` and ``max_strategies`` applied, never widened; the other pins act on tables."""
         limits = [int(pin.value) for pin in self.pins if pin.key == "max_strategies"]
+        if space.max_strategies is not None:
+            limits.append(space.max_strategies)
         return msgspec.structs.replace(space, max_strategies=min(limits)) if limits else space
 
     def restrict(self, tables: CostTables) -> CostTables:

@@ -7,14 +7,52 @@ knows no schedule by name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from . import schedules
-from .errors import BadValue
+from .errors import BadValue, UnknownName
+from .searched import AUTO
 from .tables import Moment, Weights
 
 MOST_CHUNKS = 65_536
 """More than any model has layers: larger numbers are typing errors, and would fill the memory."""
+
+
+def searched(word: str) -> tuple[str, ...]:
+    """The schedules that ``auto``, ``any`` or a name stands for.
+
+    Raises
+    ------
+    UnknownName
+        If it is none of them.
+    """
+    if word == "any":
+        return schedules.names()
+    if word == "auto":
+        return AUTO
+    if word not in schedules.names():
+        raise UnknownName(f"there is no schedule named {word!r}", f"known: {', '.join(schedules.names())}, auto, any")
+    return (word,)
+
+
+def words_of(names: Sequence[str]) -> str:
+    """What stands for some schedules, as :func:`searched` takes it; of a selection that has no word, the first."""
+    words = {AUTO: "auto", schedules.names(): "any"}
+    return words.get(tuple(names), names[0])
+
+
+def placements(schedule: str, ranks: int, layers: int) -> tuple[int, ...]:
+    """Every number of chunks per rank that a schedule can place and so many layers can fill."""
+    place = schedules.find(schedule).place
+    return tuple(v for v in range(1, layers // ranks + 1) if not isinstance(place(ranks, v), str))
+
+
+def placing(names: Sequence[str], chunks_per_rank: int) -> str:
+    """The first of some schedules that knows so many chunks per rank, or the first of all."""
+    able = (name for name in names if not isinstance(schedules.find(name).place(2, chunks_per_rank), str))
+    return next(able, names[0])
 
 
 class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +95,7 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def chunks_per_rank(self) -> int:
         """Chunks on each rank, v (virtual pipeline size)."""
-        return len(self.chunks) // self.ranks
+        return len(self.chunks) // max(1, self.ranks)
 
     @property
     def name(self) -> str:
@@ -77,9 +115,34 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadValue(f"{self.ranks} stages do not divide {devices} devices", "choose a divisor for pp")
         return devices // self.ranks
 
+    def block(self, rank: int, devices: int) -> range:
+        """The devices of a rank: ranks take equal, consecutive blocks of them.
+
+        Raises
+        ------
+        BadValue
+            If the ranks do not divide the devices.
+        """
+        size = self.devices_per_rank(devices)
+        return range(rank * size, (rank + 1) * size)
+
+    @property
+    def hops(self) -> tuple[tuple[int, int], ...]:
+        """The different pairs of ranks between which tensors cross, in the order of the flow."""
+        pairs = zip(self.chunks, self.chunks[1:], strict=False)
+        return tuple(dict.fromkeys((here, there) for here, there in pairs if here != there))
+
     def weights(self, micro_batches: int) -> Weights:
         """What the objective multiplies at c micro-batches."""
         return schedules.find(self.schedule).weights(self.chunks, micro_batches)
+
+    def legal(self, micro_batches: int) -> str:
+        """Why the schedule cannot run c micro-batches on this shape, or ``""`` if it can."""
+        return schedules.find(self.schedule).legal(self.ranks, self.chunks_per_rank, micro_batches)
+
+    def order(self, micro_batches: int) -> schedules.Order:
+        """Per rank what it runs, in its order."""
+        return schedules.find(self.schedule).order(self.chunks, micro_batches)
 
     def in_flight(self, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
         """Per rank, the moments at which memory must hold; each has a count of micro-batches per chunk."""

@@ -6,13 +6,14 @@ import os
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from . import artifact, proposal_file
 from .cluster import Cluster
 from .costs import Candidate, Training
 from .errors import Unverified
 from .graph import ModelGraph
-from .proposal import CandidateProof, Hashes, LayerPlan, Prediction, Proposal, StagePlan
+from .proposal import CandidateProof, Hashes, LayerPlan, Outcome, Prediction, Proposal, StagePlan
 from .proposal_file import ProposalFile, subject
 from .strategy import StrategySpace
 from .verify.verdict import Verdict
@@ -97,8 +98,48 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pp(self) -> int:
-        """Number of stages."""
+        """Number of pipeline ranks, P."""
         return self.proposal.pp
+
+    @property
+    def vpp(self) -> int:
+        """Chunks on each pipeline rank, v."""
+        return self.proposal.vpp
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Pipeline rank of each stage, in the order of the flow."""
+        return self.proposal.chunks
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The schedules that were considered; empty where it was its own alone."""
+        return self.proposal.searched
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules that were considered, its own at least."""
+        return self.proposal.schedules
+
+    @property
+    def held(self) -> tuple[tuple[StagePlan, ...], ...]:
+        """The stages of each pipeline rank, in the order of the flow."""
+        return self.proposal.held
+
+    @property
+    def by_rank(self) -> tuple[StagePlan, ...]:
+        """Each pipeline rank as one stage."""
+        return self.proposal.by_rank
+
+    @property
+    def links_s(self) -> dict[str, float]:
+        """Seconds per micro-batch of what goes from one pipeline rank to another, all chunks together."""
+        return self.proposal.links_s
+
+    @property
+    def shape(self) -> str:
+        """``pp4``, or ``pp4 x vpp2`` where ranks hold several chunks."""
+        return self.proposal.shape
 
     @property
     def micro_batches(self) -> int:
@@ -146,11 +187,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.proposal.hashes
 
 
+class CandidateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A record of the proof as written in a plan file; what is left out is the plan's schedule, and one chunk."""
+
+    pp: int
+    micro_batches: int
+    outcome: Outcome
+    bound_s: float | None = None
+    objective_s: float | None = None
+    seconds: float = 0.0
+    solver: str = ""
+    note: str = ""
+    schedule: str | UnsetType = UNSET
+    vpp: int | UnsetType = UNSET
+
+
 class PlanFile(ProposalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The document ``uniap.plan/1``."""
 
     schema: Literal["uniap.plan/1"] = "uniap.plan/1"
-    proof: tuple[CandidateProof, ...]
+    proof: tuple[CandidateFile, ...]
     verdict: Verdict
     seal: str
 
@@ -159,7 +215,7 @@ def to_file(plan: Plan) -> PlanFile:
     """The document of a plan."""
     document = proposal_file.to_file(plan.proposal)
     fields = {name: getattr(document, name) for name in ProposalFile.__struct_fields__}
-    return PlanFile(**fields, proof=plan.proof, verdict=plan.verdict, seal=plan.seal)
+    return PlanFile(**fields, proof=_proof_to_file(plan.proposal, plan.proof), verdict=plan.verdict, seal=plan.seal)
 
 
 def from_file(document: PlanFile) -> Plan:
@@ -171,7 +227,8 @@ def from_file(document: PlanFile) -> Plan:
         If the document contradicts itself.
     """
     proposal = proposal_file.from_file(document)
-    return Plan(proposal=proposal, proof=document.proof, verdict=document.verdict, seal=document.seal)
+    proof = tuple(_record_from_file(record, proposal.schedule) for record in document.proof)
+    return Plan(proposal=proposal, proof=proof, verdict=document.verdict, seal=document.seal)
 
 
 def seal(proposal: Proposal, proof: tuple[CandidateProof, ...], verdict: Verdict) -> Plan:
@@ -226,4 +283,20 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
 
 
 def _seal_of(proposal: Proposal, proof: tuple[CandidateProof, ...], verdict: Verdict) -> str:
-    return artifact.digest([subject(proposal), list(proof), msgspec.to_builtins(verdict)])
+    return artifact.digest([subject(proposal), _proof_to_file(proposal, proof), msgspec.to_builtins(verdict)])
+
+
+def _proof_to_file(proposal: Proposal, proof: tuple[CandidateProof, ...]) -> tuple[CandidateFile, ...]:
+    return tuple(_record_to_file(record, proposal.schedule) for record in proof)
+
+
+def _record_to_file(record: CandidateProof, usual: str) -> CandidateFile:
+    fields = msgspec.structs.asdict(record)
+    fields["schedule"] = UNSET if record.schedule == usual else record.schedule
+    fields["vpp"] = UNSET if record.vpp == 1 else record.vpp
+    return CandidateFile(**fields)
+
+
+def _record_from_file(record: CandidateFile, usual: str) -> CandidateProof:
+    fields = {name: value for name, value in msgspec.structs.asdict(record).items() if value is not UNSET}
+    return CandidateProof(**{"schedule": usual, **fields})

@@ -17,7 +17,7 @@ _POSED: WeakKeyDictionary[CostTables, Problem] = WeakKeyDictionary()
 def pose(tables: CostTables) -> Problem:
     """The candidate as a :class:`~uniap_core.problem.Problem`.
 
-    A micro-batch takes forward + backward + iteration / c under each strategy.
+    A micro-batch takes forward + backward + iteration / turns under each strategy (:attr:`Candidate.turns`).
     """
     if tables not in _POSED:
         _POSED[tables] = _problem(tables)
@@ -31,12 +31,13 @@ def digest(tables: CostTables) -> str:
 
 def _problem(tables: CostTables) -> Problem:
     pipeline, c = tables.candidate.pipeline, tables.candidate.micro_batches
+    turns = tables.candidate.turns
     made: dict[int, LayerTable] = {}
     layers = []
     for kind, layer in zip(tables.kinds.layers, tables.layers, strict=True):
         if kind not in made:
             names = tuple(s.name for s in layer.strategies)
-            time_s = layer.forward_s + layer.backward_s + layer.iteration_s / c
+            time_s = layer.forward_s + layer.backward_s + layer.iteration_s / turns
             made[kind] = LayerTable(layer.name, names, time_s, layer.state_bytes, layer.stash_bytes)
         layers.append(replace(made[kind], name=layer.name))
     return Problem(

@@ -74,6 +74,7 @@ class ProposalFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     schedule: str
     training: TrainingFile
     pp: int
+    vpp: int | UnsetType = UNSET
     micro_batches: int
     stages: tuple[StagePlan, ...]
     layers: tuple[LayerFile, ...]
@@ -82,6 +83,7 @@ class ProposalFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     bound_s: float | None
     pins: tuple[str, ...] = ()
     regime: tuple[str, ...] = ()
+    searched: tuple[str, ...] | UnsetType = UNSET
     hashes: Hashes
 
 
@@ -98,6 +100,7 @@ def to_file(proposal: Proposal) -> ProposalFile:
         schedule=proposal.schedule,
         training=_training_to_file(proposal.candidate),
         pp=proposal.pp,
+        vpp=proposal.vpp if proposal.vpp > 1 else UNSET,
         micro_batches=proposal.micro_batches,
         stages=proposal.stages,
         layers=tuple(_layer_to_file(layer) for layer in proposal.layers),
@@ -106,6 +109,7 @@ def to_file(proposal: Proposal) -> ProposalFile:
         bound_s=proposal.bound_s,
         pins=proposal.pins,
         regime=proposal.regime,
+        searched=proposal.searched or UNSET,
         hashes=proposal.hashes,
     )
 
@@ -132,6 +136,7 @@ def from_file(document: ProposalFile) -> Proposal:
         bound_s=document.bound_s,
         pins=document.pins,
         regime=document.regime,
+        searched=() if document.searched is UNSET else document.searched,
         hashes=document.hashes,
     )
 
@@ -139,7 +144,8 @@ def from_file(document: ProposalFile) -> Proposal:
 def subject(proposal: Proposal) -> str:
     """Hash of what a verdict is about: a proposal's own document."""
     document = to_file(proposal)
-    return artifact.digest([getattr(document, name) for name in ProposalFile.__struct_fields__])
+    fields = (getattr(document, name) for name in ProposalFile.__struct_fields__)
+    return artifact.digest([field for field in fields if field is not UNSET])
 
 
 def _training_to_file(candidate: Candidate) -> TrainingFile:
@@ -153,7 +159,8 @@ def _candidate_from_file(document: ProposalFile) -> Candidate:
     fields = {name: value for name, value in msgspec.structs.asdict(document.training).items() if value is not UNSET}
     schedule = fields.pop("schedule")
     try:
-        return Candidate.of(document.pp, document.micro_batches, Training(**fields), schedule)
+        vpp = 1 if document.vpp is UNSET else document.vpp
+        return Candidate.of(document.pp, document.micro_batches, Training(**fields), schedule, vpp)
     except UniapError as error:
         raise Unverified(f"the plan was edited: {error.cause}", AGAIN) from None
 

@@ -49,6 +49,10 @@ class Rank:
         needs = (sum(w + f * q for (w, q), f in zip(held, counts, strict=True)) for counts in self.in_flight)
         return self.reserved_bytes + max(needs)
 
+    def fullest(self, held: Sequence[tuple[float, float]]) -> Moment:
+        """The moment at which it needs most, the first of equals; ``held`` as in :meth:`need_bytes`."""
+        return max(self.in_flight, key=lambda counts: sum(f * q for (_, q), f in zip(held, counts, strict=True)))
+
     @property
     def peak_in_flight(self) -> Moment:
         """The largest count of each chunk over all moments; with one chunk that moment decides."""
@@ -64,6 +68,13 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sum: float
     cross: float
     peak: float
+
+    def turns(self, ranks: int) -> float:
+        """Seconds per iteration that equal ranks pay for a second of each per micro-batch: ``c + P - 1`` if plain.
+
+        What every rank does once per iteration, all at the same time, is charged divided by this, and so paid once.
+        """
+        return self.sum * ranks + self.peak
 
     def time_per_iteration(self, rank_s: Iterable[float], cross_s: Iterable[float], link_s: Iterable[float]) -> float:
         """Seconds per iteration from the times of ranks, of boundaries and of links (docs/problem.md)."""

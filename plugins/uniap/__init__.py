@@ -45,7 +45,7 @@ def plan(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = "1f1b",
+    schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -79,7 +79,10 @@ def plan(
         ``mixed``: fp32 moments, gradients and master weights; ``bf16-moments``; ``bf16``: all of them in bf16.
     loss
         ``whole`` or ``chunked`` logits.
-    schedule, solver, cost_model
+    schedule
+        By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
+        line's).
+    solver, cost_model
         By name.
     profile
         Measurements of ``uniap profile``, or their file.
@@ -151,12 +154,13 @@ def problem(
     *,
     pp: int,
     micro_batches: int,
+    vpp: int = 1,
     seq: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = "1f1b",
+    schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
     executor: str | None = None,
@@ -165,7 +169,8 @@ def problem(
     pins: Sequence[str] = (),
 ) -> Problem:
     """The cost tables of one candidate as a problem, for any solver (parameters as for :func:`plan`)."""
-    from uniap_core.costs import Candidate, check_candidate
+    from uniap_core.costs import Candidate, check_candidate, check_legal
+    from uniap_core.pipeline import placing
     from uniap_core.posing import pose
     from uniap_core.search import make, price
 
@@ -186,7 +191,8 @@ def problem(
         attention=attention,
         pins=pins,
     )
-    candidate = Candidate.of(pp, micro_batches, search.training, search.schedule)
+    candidate = Candidate.of(pp, micro_batches, search.training, placing(search.schedules, vpp), vpp)
+    check_legal(candidate)
     check_candidate(search.cluster, candidate)
     return pose(price(search, candidate))
 

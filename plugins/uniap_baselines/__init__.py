@@ -3,7 +3,7 @@
 from uniap_core.api import Form, SolverPlugin
 
 
-def _baseline(name: str, summary: str) -> SolverPlugin:
+def _baseline(name: str, summary: str, *, chunks: bool = False) -> SolverPlugin:
     return SolverPlugin(
         name=name,
         summary=summary,
@@ -12,6 +12,7 @@ def _baseline(name: str, summary: str) -> SolverPlugin:
         probe="uniap_baselines.methods:probe",
         exact=False,
         weights=True,
+        chunks=chunks,
         callbacks=True,
         inline=True,
         modules=("numpy",),
@@ -19,8 +20,10 @@ def _baseline(name: str, summary: str) -> SolverPlugin:
     )
 
 
-UNIFORM = _baseline("uniform", "baseline: one strategy for all layers, even stages (a grid search)")
-GALVATRON = _baseline("galvatron", "baseline: stages fixed first, then a dynamic program per stage on a memory grid")
+UNIFORM = _baseline("uniform", "baseline: one strategy for all layers, even stages (a grid search)", chunks=True)
+GALVATRON = _baseline(
+    "galvatron", "baseline: stages fixed first, then a dynamic program per stage on a memory grid", chunks=True
+)
 ALPA = _baseline("alpa", "baseline: fastest strategies first, memory afterwards, then the best cuts")
 INTER_ONLY = _baseline("inter-only", "baseline: plain data parallelism in every stage, the best cuts")
 INTRA_ONLY = _baseline("intra-only", "baseline: one stage, strategies by a dynamic program on a memory grid")

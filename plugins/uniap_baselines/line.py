@@ -41,10 +41,10 @@ class Line:
                 tables[a] = tables[a] + edge.reshard_s
         return tables
 
-    def need_bytes(self, at: int, stage: int) -> Array:
-        """Bytes of the layer at a position on a stage, per strategy."""
+    def need_bytes(self, at: int, stage: int, chunk: int = 0) -> Array:
+        """Bytes of the layer at a position in one of a stage's chunks, per strategy, when that chunk is fullest."""
         layer = self.layers[at]
-        need: Array = layer.state_bytes + self.problem.ranks[stage].peak_in_flight[0] * layer.stash_bytes
+        need: Array = layer.state_bytes + self.problem.ranks[stage].peak_in_flight[chunk] * layer.stash_bytes
         return need
 
     def assignment(self, ends: tuple[int, ...], choice: Choice) -> Assignment:

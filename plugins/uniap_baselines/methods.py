@@ -37,18 +37,23 @@ def galvatron(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult:
     """Galvatron: stages fixed first (even, or balanced by parameters), then a dynamic program in each.
 
     Source: Miao et al. 2022, arXiv 2211.13878; Hetu-Galvatron, galvatron/core/dynamic_programming.py. A stage's
-    program minimizes its own time, so neither transfers between stages nor the largest stage are traded.
+    program minimizes its own time, so neither transfers between stages nor the largest stage are traded. A stage of
+    several chunks is one program over all of them.
     """
     line, ledger = Line(problem), Ledger(problem, request, emit)
     for ends in dict.fromkeys((cuts.even(line), cuts.balanced(line))):
         if ends is None:
             continue
-        parts = [
-            cheapest(line, first, end, stage, ledger.clock)
-            for stage, (first, end) in enumerate(zip((0, *ends[:-1]), ends, strict=True))
-        ]
-        if all(part is not None for part in parts):
-            ledger.offer(line.assignment(ends, [k for part in parts if part is not None for k in part]))
+        starts = (0, *ends[:-1])
+        choice = [0] * len(line)
+        fits = True
+        for rank, held in enumerate(problem.held):
+            found = cheapest(line, [range(starts[j], ends[j]) for j in held], rank, ledger.clock)
+            fits = fits and found is not None
+            for at, k in (found or {}).items():
+                choice[at] = k
+        if fits:
+            ledger.offer(line.assignment(ends, choice))
     return ledger.answer()
 
 
@@ -101,9 +106,9 @@ def intra_only(problem: Problem, request: SolveRequest, emit: Emit) -> RawResult
     line, ledger = Line(problem), Ledger(problem, request, emit)
     if problem.depth > 1:
         return ledger.answer("plans of one stage only are looked at")
-    choice = cheapest(line, 0, len(line), 0, ledger.clock)
+    choice = cheapest(line, [range(len(line))], 0, ledger.clock)
     if choice is not None:
-        ledger.offer(line.assignment((len(line),), choice))
+        ledger.offer(line.assignment((len(line),), list(choice.values())))
     return ledger.answer()
 
 

@@ -5,8 +5,9 @@ from uniap_core.api import CostModelPlugin
 COST_MODEL = CostModelPlugin(
     name="analytic",
     summary="roofline compute, alpha-beta collectives, exact byte counts; calibrated per device generation",
-    version="2",
+    version="3",
     constants="uniap_cost_analytic.constants:digest",
     price="uniap_cost_analytic.pricing:price",
     calibrate="uniap_cost_analytic.calibrate:calibration",
+    by_ends=True,
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import lcm
+from typing import NamedTuple
 
 import numpy as np
 
-from uniap_core.api import Candidate, Cluster, Flow, Layout, Span, Strategy
+from uniap_core.api import Candidate, Cluster, Flow, Layout, Pipeline, Span, Strategy
 
 from .constants import Constants
 from .kernels import ELEMENT_BYTES
@@ -31,19 +32,22 @@ def edge_tables(
 
     The consumer fetches in forward what it lacks of its share, the producer in backward. Crossing a boundary sends
     each rank's share to its peer in the next stage, which then changes the layout if it must. Both tables hold for
-    all stages, so they take the slowest.
+    all stages and boundaries, the way from the last rank back to the first included where chunks take it, so they take
+    the slowest.
     """
     element = ELEMENT_BYTES[candidate.training.precision]
     size = flow.elements(candidate.micro_batch, sequence) * element
     leaving, source = _distinct(sources)
     arriving, target = _distinct(targets)
+    shape = candidate.pipeline
     reshard = np.array(
-        [[_reshard_s(size, a, b, cluster, candidate.pp, constants, returns) for b in arriving] for a in leaving]
+        [[_reshard_s(size, a, b, cluster, shape, constants, returns) for b in arriving] for a in leaving]
     )
     inside = reshard[np.ix_(source, target)]
-    if candidate.pp == 1:
+    over = wires(cluster, shape, constants)
+    if not over:
         return inside, np.zeros_like(inside)
-    cross = np.array([_cross_s(size, a, cluster, candidate, constants, returns) for a in leaving])
+    cross = np.array([_cross_s(size, a, over, cluster, candidate, constants, returns) for a in leaving])
     return inside, cross[source][:, None] + inside
 
 
@@ -55,15 +59,14 @@ def _distinct(strategies: tuple[Strategy, ...]) -> tuple[list[Layout], list[int]
 
 
 def _reshard_s(
-    size: float, a: Layout, b: Layout, cluster: Cluster, depth: int, constants: Constants, returns: bool
+    size: float, a: Layout, b: Layout, cluster: Cluster, shape: Pipeline, constants: Constants, returns: bool
 ) -> float:
     if a == b:
         return 0.0
-    ranks = cluster.devices // depth
-    block = min(ranks, lcm(a.samples.stride, b.samples.stride))
+    block = min(shape.devices_per_rank(cluster.devices), lcm(a.samples.stride, b.samples.stride))
     if block == 1:
         return 0.0
-    group = _slowest_group(block, cluster, depth, constants)
+    group = _slowest_group(block, cluster, shape, constants)
     total = 0.0
     for lacking, share in (_lacking(a, b), _lacking(b, a)) if returns else (_lacking(a, b),):
         if lacking > 0:
@@ -73,23 +76,17 @@ def _reshard_s(
     return total
 
 
-def _slowest_group(size: int, cluster: Cluster, depth: int, constants: Constants) -> Group:
-    """The slowest group of neighbouring ranks of any stage."""
-    ranks = cluster.devices // depth
-    groups = (
-        stage_group(cluster, i * ranks, ranks, Span(size, 1), constants) for i in _distinct_stages(cluster, depth)
-    )
+def _slowest_group(size: int, cluster: Cluster, shape: Pipeline, constants: Constants) -> Group:
+    """The slowest group of neighbouring devices of any pipeline rank."""
+    alike = cluster.homogeneous and aligned(cluster, shape.devices_per_rank(cluster.devices))
+    blocks = (shape.block(i, cluster.devices) for i in range(1 if alike else shape.ranks))
+    groups = (stage_group(cluster, block.start, len(block), Span(size, 1), constants) for block in blocks)
     return max(groups, key=lambda g: (g.nodes, -g.bandwidth_Bps))
 
 
-def _distinct_stages(cluster: Cluster, depth: int) -> range:
-    return range(1) if cluster.homogeneous and aligned(cluster, depth) else range(depth)
-
-
-def aligned(cluster: Cluster, depth: int) -> bool:
-    """Whether all stages of a homogeneous cluster lie alike in its nodes."""
-    ranks = cluster.devices // depth
-    return ranks % cluster.node_size == 0 or cluster.node_size % ranks == 0
+def aligned(cluster: Cluster, size: int) -> bool:
+    """Whether all blocks of so many devices lie alike in the nodes of a homogeneous cluster."""
+    return size % cluster.node_size == 0 or cluster.node_size % size == 0
 
 
 @lru_cache(maxsize=4096)
@@ -107,7 +104,13 @@ def _lacking(a: Layout, b: Layout) -> tuple[float, float]:
 
 
 def _cross_s(
-    size: float, layout: Layout, cluster: Cluster, candidate: Candidate, constants: Constants, returns: bool
+    size: float,
+    layout: Layout,
+    over: tuple[Wire, ...],
+    cluster: Cluster,
+    candidate: Candidate,
+    constants: Constants,
+    returns: bool,
 ) -> float:
     """Both directions of a boundary: point to point, all ranks of a stage at once.
 
@@ -118,25 +121,39 @@ def _cross_s(
     piece, gather = size / layout.grid.span("cp", "dp").size, 0.0
     if layout.split or candidate.training.scatter_gather:
         if tp > 1 and not layout.split:
-            gather = collective_s("all_gather", piece, _slowest_group(tp, cluster, candidate.pp, constants), constants)
+            group = _slowest_group(tp, cluster, candidate.pipeline, constants)
+            gather = collective_s("all_gather", piece, group, constants)
         piece /= tp
-    return (1 + returns) * (message_s(piece, cluster, candidate.pp, constants) + gather)
+    return (1 + returns) * (message_s(piece, over, constants) + gather)
 
 
-def message_s(message: float, cluster: Cluster, depth: int, constants: Constants) -> float:
-    """Seconds of one message per rank over the slowest boundary, all ranks of a stage sending at once."""
-    ranks = cluster.devices // depth
-    worst = 0.0
-    for i in range(depth - 1):
-        a, b = cluster.node_of[(i + 1) * ranks - 1], cluster.node_of[(i + 1) * ranks]
-        here, there = cluster.node_of[i * ranks], cluster.node_of[(i + 1) * ranks]
-        if a == b and here == there:
-            link = cluster.nodes[a].link
-            seconds = link.latency_s + message / (link.bandwidth_Bps * constants.link_share)
-        else:
-            sharing = min(ranks, cluster.nodes[a].devices)
-            seconds = cluster.inter.latency_s + message * sharing / (
-                cluster.inter.bandwidth_Bps * constants.inter_share
-            )
-        worst = max(worst, seconds)
-    return worst + constants.message_s
+class Wire(NamedTuple):
+    """What a message between two devices of neighbouring pipeline ranks goes over."""
+
+    latency_s: float
+    bandwidth_Bps: float
+    """What the sender gets of it."""
+
+
+def wires(cluster: Cluster, shape: Pipeline, constants: Constants) -> tuple[Wire, ...]:
+    """The different wires that a pipeline's messages take, device k of a rank sending to device k of the next.
+
+    What leaves a node or comes to it over the boundary shares its way out with all that do so with it.
+    """
+    found: dict[Wire, None] = {}
+    node_of = np.array(cluster.node_of)
+    for here, there in shape.hops:
+        a, b = (node_of[block.start : block.stop] for block in (shape.block(i, cluster.devices) for i in (here, there)))
+        for node in np.unique(a[a == b]):
+            link = cluster.nodes[node].link
+            found[Wire(link.latency_s, link.bandwidth_Bps * constants.link_share)] = None
+        if (away := a != b).any():
+            sharing = max(int(np.bincount(ends[away]).max()) for ends in (a, b))
+            rate = cluster.inter.bandwidth_Bps * constants.inter_share / sharing
+            found[Wire(cluster.inter.latency_s, rate)] = None
+    return tuple(found)
+
+
+def message_s(message: float, over: tuple[Wire, ...], constants: Constants) -> float:
+    """Seconds of one message per device over the slowest wire, all devices of a rank sending at once."""
+    return max(wire.latency_s + message / wire.bandwidth_Bps for wire in over) + constants.message_s

@@ -188,7 +188,7 @@ def price_layer(
     place: Place,
     recipe: Recipe,
     constants: Constants,
-    micro_batches: int,
+    turns: float,
     *,
     copies: bool,
     reached: bool = True,
@@ -197,6 +197,8 @@ def price_layer(
 
     Parameters
     ----------
+    turns
+        What work once per iteration is divided by in ``parts`` (:attr:`Candidate.turns`).
     copies
         Whether a tied weight is a copy on another stage, with state and gradients of its own.
     reached
@@ -238,12 +240,12 @@ def price_layer(
     update = _update_s(strategy, trained, place, recipe, constants)
 
     iteration = data_last + update
-    other = costs.other_forward_s + costs.other_backward_s + waits + waits_b + update / micro_batches
+    other = costs.other_forward_s + costs.other_backward_s + waits + waits_b + update / turns
     parts = (
         costs.forward_s + costs.backward_s,
         again,
         costs.tensor_forward_s + costs.tensor_backward_s + again_tensor,
-        data_forward + data_backward + data_last / micro_batches,
+        data_forward + data_backward + data_last / turns,
         other,
     )
     return Times(forward + data_forward, backward + data_backward, iteration, parts)

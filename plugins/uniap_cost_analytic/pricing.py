@@ -25,6 +25,7 @@ from uniap_core.api import (
     Length,
     ModelGraph,
     Operator,
+    Pipeline,
     Profile,
     Span,
     Strategy,
@@ -124,7 +125,7 @@ class Pricing:
         self.training = candidate.training
         self.recipe = recipe(self.training)
         self.override = constants or {}
-        self.sites = _sites(cluster, candidate.pp, self._slowest)
+        self.sites = _sites(cluster, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
         self.options = space.strategies(self.ranks, cluster.node_size)
         if not self.options:
@@ -149,6 +150,10 @@ class Pricing:
         slowest = min(devices, key=lambda d: engine(d, self.training, self.constants(d)).linear_flops)
         memory_Bps = min(d.memory_Bps for d in devices)
         return slowest if slowest.memory_Bps == memory_Bps else msgspec.structs.replace(slowest, memory_Bps=memory_Bps)
+
+    def devices(self, rank: int) -> tuple[Device, ...]:
+        """The devices of a pipeline rank; equal ones of a node once."""
+        return self.cluster.devices_among(self.candidate.pipeline.block(rank, self.cluster.devices))
 
     def place(self, site: int, strategy: Strategy) -> Place:
         """The device and the groups of a strategy on a stage."""
@@ -208,10 +213,7 @@ class Pricing:
         layers = tuple(
             replace(charged[kind], name=layer.name) for layer, kind in zip(self.graph.layers, kinds, strict=True)
         )
-        memory = [
-            min(device.memory_bytes for device in self.cluster.stage_devices(i, self.candidate.pp))
-            for i in range(self.candidate.pp)
-        ]
+        memory = [min(device.memory_bytes for device in self.devices(i)) for i in range(self.candidate.pp)]
         return CostTables(
             self.title,
             self.candidate,
@@ -254,7 +256,7 @@ class Pricing:
                     place,
                     self.recipe,
                     self.constants(self.sites[i].device),
-                    self.candidate.micro_batches,
+                    self.candidate.turns,
                     copies=copies,
                     reached=self.reached(layer),
                 )
@@ -344,7 +346,7 @@ class Pricing:
         depth = self.candidate.pp
         parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
         for i in range(depth):
-            memory = min(device.memory_bytes for device in self.cluster.stage_devices(i, depth))
+            memory = min(device.memory_bytes for device in self.devices(i))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
@@ -389,11 +391,12 @@ class Pricing:
         return tuple(edges)
 
 
-def _sites(cluster: Cluster, depth: int, slowest: Callable[[tuple[Device, ...]], Device]) -> tuple[Site, ...]:
-    ranks = cluster.devices // depth
-    if cluster.homogeneous and aligned(cluster, depth):
-        return (Site(0, ranks, cluster.device(0)),)
-    return tuple(Site(i * ranks, ranks, slowest(cluster.stage_devices(i, depth))) for i in range(depth))
+def _sites(cluster: Cluster, pipeline: Pipeline, slowest: Callable[[tuple[Device, ...]], Device]) -> tuple[Site, ...]:
+    size = pipeline.devices_per_rank(cluster.devices)
+    if cluster.homogeneous and aligned(cluster, size):
+        return (Site(0, size, cluster.device(0)),)
+    blocks = (pipeline.block(i, cluster.devices) for i in range(pipeline.ranks))
+    return tuple(Site(block.start, size, slowest(cluster.devices_among(block))) for block in blocks)
 
 
 def _inputs(graph: ModelGraph) -> dict[str, Inputs]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from uniap_core.api import Capability, ExecutorPlugin
 
-from .check import OPTIMIZERS, PRECISIONS, SCHEDULES
+from .check import OPTIMIZERS, PRECISIONS
+from .schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from .parallel import parallelize
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 EXECUTOR = ExecutorPlugin(
     name="fsdp",
     system="PyTorch FSDP2",
-    summary="stock torch: a strategy per layer, free cuts, GPipe and 1F1B, ZeRO 0 to 3, recompute, checkpoints",
+    summary="stock torch: a strategy per layer, free cuts, torch's schedules, ZeRO 0 to 3, recompute, checkpoints",
     # Mixed precision with scaled losses (fp16) is not done here, and neither are context and expert parallelism.
     capability=Capability(
         precisions=PRECISIONS, optimizers=OPTIMIZERS, schedules=SCHEDULES, cp=(1,), ep=(1,), frozen=True

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from uniap_core.api import Inexpressible, Layer, ModelGraph, Plan
 
 from .models.names import is_traced
+from .schedules import SCHEDULES, SPLIT, miscounted, misplaced
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("gpipe", "1f1b")
 
 Refusal = tuple[str, str]
 """What is wrong, and what to do instead."""
@@ -38,11 +38,7 @@ def refusals(plan: Plan) -> list[Refusal]:
 
 def _job(plan: Plan) -> Iterator[Refusal]:
     training = plan.training
-    if plan.schedule not in SCHEDULES:
-        reason = f"the schedule {plan.schedule!r}"
-        if plan.schedule.startswith(("zb", "zero-bubble")):
-            reason += ": zero-bubble schedules lose gradients of layers sharded one by one (FSDP2 inside a stage)"
-        yield reason, f"plan with --schedule {' or '.join(SCHEDULES)}"
+    yield from _schedule(plan)
     if plan.precision not in PRECISIONS:
         why = " needs loss scaling, which is not done here" if plan.precision == "fp16" else ""
         yield f"the precision {plan.precision!r}{why}", f"plan with --precision {' or '.join(PRECISIONS)}"
@@ -61,6 +57,25 @@ def _job(plan: Plan) -> Iterator[Refusal]:
         yield f"{plan.micro_batches} micro-batches of a batch of {plan.global_batch}", "choose a divisor of the batch"
 
 
+def _schedule(plan: Plan) -> Iterator[Refusal]:
+    if plan.schedule not in SCHEDULES:
+        yield f"the schedule {plan.schedule!r}, which torch has not", f"plan with --schedule {' or '.join(SCHEDULES)}"
+        return
+    if cause := misplaced(plan.schedule, plan.pp, plan.candidate.pipeline.chunks):
+        yield f"chunks on ranks {plan.candidate.pipeline.chunks}: {cause}", "plan with another schedule or vpp"
+    if cause := miscounted(plan.schedule, plan.pp, plan.micro_batches):
+        yield cause, "choose another number of micro-batches (--pin micro_batches=...)"
+    if plan.schedule not in SPLIT:
+        return
+    for planned in plan.layers:
+        if planned.strategy.sharding in ("zero2", "zero3"):
+            cause = f"{planned.strategy.sharding} of layer {planned.name} under {plan.schedule}"
+            yield f"{cause}: both halves of a backward pass would gather or reduce", "pin sharding=zero1"
+        if planned.strategy.recompute != "none":
+            cause = f"recomputation of layer {planned.name} under {plan.schedule}"
+            yield f"{cause}: both halves of a backward pass would do it", "pin recompute=none"
+
+
 def frozen(graph: ModelGraph, precision: str) -> Iterator[Refusal]:
     """What of a model with frozen parameters cannot be run."""
     if graph.trained == graph.parameters:
@@ -75,17 +90,22 @@ def frozen(graph: ModelGraph, precision: str) -> Iterator[Refusal]:
 
 
 def _stages(plan: Plan) -> Iterator[Refusal]:
-    width, rest = divmod(plan.cluster.devices, plan.pp)
-    if rest:
+    if plan.cluster.devices % plan.pp:
         yield f"{plan.pp} stages on {plan.cluster.devices} devices", "choose a divisor for pp"
         return
-    for i, stage in enumerate(plan.stages):
-        if stage.ranks != tuple(range(i * width, (i + 1) * width)):
-            yield f"stage {i} has ranks {stage.ranks}", "stages take equal, consecutive blocks of ranks"
+    pipeline = plan.candidate.pipeline
+    width = pipeline.devices_per_rank(plan.cluster.devices)
+    if empty := sorted(set(range(len(pipeline.chunks))) - {layer.stage for layer in plan.layers}):
+        yield f"stage {empty[0]} has no layers", "choose fewer stages"
+    for i, (stage, rank) in enumerate(zip(plan.stages, pipeline.chunks, strict=False)):
+        if stage.ranks != tuple(range(rank * width, (rank + 1) * width)):
+            yield f"stage {i} has ranks {stage.ranks}", "pipeline ranks take equal, consecutive blocks of devices"
 
 
 def _layers(plan: Plan) -> Iterator[Refusal]:
-    width = plan.cluster.devices // plan.pp
+    if plan.cluster.devices % plan.pp:
+        return
+    width = plan.candidate.pipeline.devices_per_rank(plan.cluster.devices)
     micro_batch = plan.global_batch // plan.micro_batches
     layers = {layer.name: layer for layer in plan.model.layers}
     for planned in plan.layers:

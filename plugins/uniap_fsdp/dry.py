@@ -20,7 +20,7 @@ from .wiring import Wiring
 
 
 def layout(plan: Plan) -> RankLayout:
-    """Build the first rank of every stage on the meta device in a fake world, and say who works with whom.
+    """Build the first rank of every pipeline rank on the meta device in a fake world; say who works with whom.
 
     Catches what a plan's text cannot show: a model that does not build, layers that its forward pass does not
     reach, a split or a mesh that torch refuses.
@@ -53,15 +53,15 @@ def _begin(parent: int) -> None:
 
 
 def _layout(plan: Plan) -> RankLayout:
-    width = plan.cluster.devices // plan.pp
+    width = plan.candidate.pipeline.devices_per_rank(plan.cluster.devices)
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]] = {}
     parameters: dict[int, int] = {}
     notes: dict[str, None] = {}
     wiring = _wire(plan)
-    for stage in range(plan.pp):
-        rank = stage * width
+    for pipeline_rank in range(plan.pp):
+        rank = pipeline_rank * width
         with _fake_world(rank, plan.cluster.devices):
-            parameters[rank] = _build(plan, stage, wiring, groups, notes)
+            parameters[rank] = _build(plan, pipeline_rank, wiring, groups, notes)
     expected = rank_layout(plan)
     return RankLayout(
         world=plan.cluster.devices,
@@ -82,7 +82,7 @@ def _wire(plan: Plan) -> Wiring:
 
 def _build(
     plan: Plan,
-    stage: int,
+    pipeline_rank: int,
     wiring: Wiring,
     groups: dict[str, dict[str, tuple[tuple[int, ...], ...]]],
     notes: dict[str, None],
@@ -97,13 +97,13 @@ def _build(
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise Inexpressible(
-            f"stage {stage} cannot be built: {type(error).__name__}: {lines[-1]}",
+            f"pipeline rank {pipeline_rank} cannot be built: {type(error).__name__}: {lines[-1]}",
             "pin other strategies for its layers; uniap run --help says how to report this",
         ) from error
     for layer in plan.layers:
-        if layer.stage == stage:
+        if plan.candidate.pipeline.chunks[layer.stage] == pipeline_rank:
             tp = layer.strategy.tp
-            mesh = built.meshes.by_tp[tp].mesh[stage].reshape(-1, tp)
+            mesh = built.meshes.by_tp[tp].mesh[pipeline_rank].reshape(-1, tp)
             groups[layer.name] = {
                 "tp": tuple(tuple(row) for row in mesh.tolist()),
                 "dp": tuple(tuple(row) for row in mesh.T.tolist()),

@@ -8,6 +8,7 @@ from uniap_core.api import Cluster, Inexpressible, ModelGraph, Plan, Training, d
 
 from .check import frozen, refusals
 from .models.names import FAMILIES, family_of, is_traced
+from .schedules import regimes
 
 SPLIT = ("attention", "heads")
 """Attention that tensor parallelism divides by heads."""
@@ -34,26 +35,33 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     """The pins under which a model can be run.
 
     No tensor parallelism in layers that are not known how to split, nor of degrees that do not divide key heads, which
-    are not repeated here.
+    are not repeated here; and what torch asks for the schedule (:mod:`.schedules`).
 
     Raises
     ------
     Inexpressible
-        If there is no torch model for the graph.
+        If there is no torch model for the graph, or no number of micro-batches for the schedule.
     """
     for cause, fix in frozen(graph, training.precision):
         raise Inexpressible(f"the fsdp executor does not run {cause}", fix)
     keys = {op.kv_heads or op.heads for x in graph.layers for op in x.operators if (op.kind, op.split) == SPLIT}
     whole = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if any(count % tp for count in keys))
+    counts = divisors(training.global_batch)
     if is_traced(graph):
         pins = tuple(f"{layer}:tp=1" for layer in _unsplittable(graph)) + whole
-        return ((*pins, "pp=1") if graph.without_backward else pins,)
-    if not family_of(graph):
+        pins += ("pp=1",) if graph.without_backward else ()
+    elif not family_of(graph):
         raise Inexpressible(
             f"the fsdp executor has no torch model of the family {graph.family!r}",
             f"trace one (uniap trace hf:config.json), or use {', '.join(FAMILIES)}",
         )
-    return (whole,)
+    else:
+        pins = whole
+    found = tuple((*pins, *asked) for asked in regimes(schedule, divisors(cluster.devices), counts))
+    if not found:
+        cause = f"torch has no number of micro-batches for {schedule} at a batch of {training.global_batch}"
+        raise Inexpressible(cause, "choose a larger batch or another --schedule")
+    return found
 
 
 def _unsplittable(graph: ModelGraph) -> list[str]:

@@ -68,7 +68,7 @@ def _check_cuda(world: int, folder: str) -> list[str]:
 
 
 def check_device_memory(plan: Plan, rank: int) -> None:
-    """Compare the free memory of a rank's CUDA device with what its stage needs.
+    """Compare the free memory of a rank's CUDA device with what its stages need.
 
     Raises
     ------
@@ -78,12 +78,17 @@ def check_device_memory(plan: Plan, rank: int) -> None:
     import torch
 
     free, _ = torch.cuda.mem_get_info()
-    stage = next(stage for stage in plan.stages if rank in stage.ranks)
-    if stage.memory_bytes > free:
+    needed = device_bytes(plan, rank)
+    if needed > free:
         raise LaunchFailed(
-            f"rank {rank} needs {stage.memory_bytes / GIB:.1f} GiB and its device has {free / GIB:.1f} GiB free",
+            f"rank {rank} needs {needed / GIB:.1f} GiB and its device has {free / GIB:.1f} GiB free",
             "end what else runs there, or plan for devices with that much memory",
         )
+
+
+def device_bytes(plan: Plan, rank: int) -> float:
+    """Bytes that a plan says of a rank's device: those of all stages on it."""
+    return float(sum(stage.memory_bytes for stage in plan.stages if rank in stage.ranks))
 
 
 def available_memory() -> float | None:

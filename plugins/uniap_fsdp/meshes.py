@@ -1,6 +1,6 @@
 """Device meshes and process groups of a plan.
 
-Stages take consecutive blocks of ranks, which lie in a stage as the dense grid of a strategy says. Every
+Pipeline ranks take consecutive blocks of ranks, which lie in each as the dense grid of a strategy says. Every
 tensor-parallel width has a mesh (pp, dp, tp) of its own over the whole world, made by all ranks in the same order.
 """
 
@@ -27,7 +27,7 @@ class Meshes:
     device
         ``cpu`` or ``cuda``.
     depth, width
-        Stages, and ranks of a stage.
+        Pipeline ranks, and ranks of each: of its stages.
     by_tp
         Mesh (pp, dp, tp) for each tensor-parallel width, or (pp, dp, one, tp), where ``one`` has size 1 and stands
         for the shard group of replicated parameters.
@@ -39,8 +39,8 @@ class Meshes:
     by_tp: dict[int, DeviceMesh]
 
     @property
-    def stage(self) -> int:
-        """The rank's stage."""
+    def pipeline_rank(self) -> int:
+        """Which of the ``depth`` pipeline ranks this rank belongs to."""
         return int(self.pipelines.place(dist.get_rank()))
 
     @property
@@ -50,7 +50,7 @@ class Meshes:
 
     @property
     def pipelines(self) -> Span:
-        """Ranks that pass activations on: those at the same place of every stage."""
+        """Ranks that pass activations on: those at the same place of every pipeline rank."""
         return Span(self.depth, self.width)
 
     def dp(self, tp: int) -> DeviceMesh:
@@ -71,7 +71,7 @@ class Meshes:
 
     @property
     def pipeline(self) -> dist.ProcessGroup:
-        """The rank's peers in the other stages."""
+        """The rank's peers of the other pipeline ranks."""
         return self.by_tp[1].get_group("pp")
 
     @property
@@ -80,17 +80,18 @@ class Meshes:
         return Wires(self.index, {tp: mesh.get_group("tp") for tp, mesh in self.by_tp.items() if tp > 1})
 
 
-def make(device: str, depth: int, widths: set[int], *, replicas: bool) -> Meshes:
+def make(device: str, depth: int, width: int, widths: set[int], *, replicas: bool) -> Meshes:
     """All meshes of a plan; every rank must call it.
 
     Parameters
     ----------
+    depth, width
+        Pipeline ranks, and ranks of each.
     widths
         Tensor-parallel widths of the plan's layers.
     replicas
         Whether FSDP keeps replicated parameters too (mixed precision), which needs the dimension ``one``.
     """
-    width = dist.get_world_size() // depth
     sizes = {1} | widths | {math.lcm(a, b) for a, b in itertools.combinations(widths, 2)}
     meshes = {}
     shape: tuple[int, ...]

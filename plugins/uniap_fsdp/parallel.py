@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 
 from uniap_core.api import Inexpressible, Plan
 
@@ -19,10 +18,11 @@ from . import split
 from .check import check
 from .data import Task
 from .meshes import Meshes
-from .pipeline import Body, Pipe, schedule
-from .reduce import Held, Tie, reduce_replicated, reduce_ties
+from .pipeline import Body, Pipe, Running, Ties, schedule
+from .reduce import Held, Tie
+from .schedules import SPLIT
 from .shard import Unit, share
-from .source import Source, aliases, fill, first_results, separate, sites_of
+from .source import Source, aliases, fill, first_results, separate, sites_of, skeleton
 from .split import Splitting, splitting
 from .stage import TARGET, Route, Stage
 from .where import Where
@@ -31,19 +31,24 @@ from .wiring import Batch, Port, Wiring, record
 
 @dataclass
 class Parallel:
-    """One rank's part of a plan; unpacks to (stage module, schedule).
+    """One rank's part of a plan; unpacks to (module, schedule): its stage, or a list of its stages.
 
     ``schedule.step(**inputs(...), target=..., losses=[...])`` runs an iteration: all micro-batches forward and
     backward, gradients summed over data-parallel ranks and tied copies. See :meth:`step`.
     """
 
     module: nn.Module
-    schedule: PipelineScheduleSingle
-    pipe: Pipe
-    stage: Stage
+    schedule: Running
+    pipes: list[Pipe]
+    stages: list[Stage]
     meshes: Meshes
     held: list[Held]
     notes: tuple[str, ...] = ()
+
+    @property
+    def route(self) -> Route:
+        """The static facts of the pipeline."""
+        return self.stages[0].route
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.module, self.schedule))
@@ -59,29 +64,18 @@ class Parallel:
         """
         kwargs: dict[str, Any] = dict(inputs)
         losses: list[torch.Tensor] = []
-        if self.stage.last:
+        if self.stages[-1].last:
             kwargs |= {f"{TARGET}{i}": target for i, target in enumerate(targets)}
             self.schedule.step(target=targets[0], losses=losses, return_outputs=False, **kwargs)
         else:
             self.schedule.step(return_outputs=False, **kwargs)
-        return torch.stack(losses).sum() if losses else torch.zeros((), device=self.pipe.device)
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self.pipes[0].device)
 
     @property
     def replicas_of_loss(self) -> int:
         """Ranks of the stage that hold the same share of the loss."""
-        route = self.stage.route
+        route = self.route
         return route.layouts[route.wiring.sites[route.wiring.result[0].site].layer].grid.size("tp")
-
-
-class _Reducing(Pipe):
-    """A pipe that completes the gradients at the end of an iteration."""
-
-    ties: tuple[Tie, ...] = ()
-    meshes: Meshes
-
-    def perform_reduce_grad(self, grad_scale_factor: int) -> None:
-        reduce_replicated(self.units, self.meshes)
-        reduce_ties(self.ties)
 
 
 def parallelize(
@@ -170,39 +164,53 @@ def apply(
     device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
     wiring = wiring or wire(source, example)
     widths = {layer.strategy.tp for layer in plan.layers}
-    world = mesh_module.make(kind, plan.pp, widths, replicas=plan.precision == "bf16")
+    width = plan.candidate.pipeline.devices_per_rank(plan.cluster.devices)
+    world = mesh_module.make(kind, plan.pp, width, widths, replicas=plan.precision == "bf16")
     first = aliases(model)
     modules = {path: model.get_submodule(path) for path in sites}
     layers = {layer.name: layer for layer in plan.model.layers}
     splits = {path: splitting(modules[path], path, layers[layer]) for path, layer in sites.items()}
     route = route_of(plan, wiring, splits)
+    chunks = plan.candidate.pipeline.chunks
+    places = [place for place, rank in enumerate(chunks) if rank == world.pipeline_rank]
     units: dict[str, Unit] = {}
     for path, layer in sites.items():
-        if route.stage_of[layer] != world.stage:
+        if route.stage_of[layer] not in places:
             continue
         module = model.get_submodule(path) if dry else fill(model, path, first, seed, device)
         units[path] = _unit(module, splits[path], plan, layer, route, world)
-    stage = Stage(model, units, route, world, source.result, where)
-    _move_buffers(stage, device)
     copies = _copies(first, sites)
     held = _held(units, first, {name: next(iter(found)) for name, found in copies.items()})
-    ties = () if dry else _ties(copies, route, world, held)
-    loose = set(stage.parameters())
-    loose -= {p for unit in units.values() if unit.sharing == "fsdp" for p in unit.parameters()}
-    if any(unit.sharing == "fsdp" for unit in units.values()):
-        fully_shard(stage, mesh=world.dp(1), ignored_params=loose)
-    pipe = _Reducing(Body(stage), stage, world, device)
-    pipe.ties, pipe.meshes = ties, world
-    stage.train(plan.training.dropout)
+    ties = Ties(() if dry else _ties(copies, route, chunks, world, held), places)
+    # Each stage puts its stand-ins into a model of its own, of the same layers.
+    models = [model, *(skeleton(model, sites) for _ in places[1:])]
+    stages = []
+    for place, own in zip(places, models, strict=True):
+        mine = {path: unit for path, unit in units.items() if route.stage_of[sites[path]] == place}
+        stages.append(Stage(own, place, mine, route, world, source.result, where))
+    _move_buffers(nn.ModuleList(stages), device)
+    pipes = []
+    for stage in stages:
+        _root(stage, world)
+        stage.train(plan.training.dropout)
+        pipes.append(Pipe(Body(stage), stage, world, device, ties))
     return Parallel(
-        pipe.submod,
-        schedule(plan.schedule, pipe, plan.micro_batches),
-        pipe,
-        stage,
+        pipes[0].submod if len(pipes) == 1 else nn.ModuleList(pipe.submod for pipe in pipes),
+        schedule(plan.schedule, pipes, plan.micro_batches),
+        pipes,
+        stages,
         world,
         held,
         _notes(plan, route, sites),
     )
+
+
+def _root(stage: Stage, world: Meshes) -> None:
+    """Make a stage the root of the layers in it that FSDP has."""
+    loose = set(stage.parameters())
+    loose -= {p for unit in stage.units.values() if unit.sharing == "fsdp" for p in unit.parameters()}
+    if any(unit.sharing == "fsdp" for unit in stage.units.values()):
+        fully_shard(stage, mesh=world.dp(1), ignored_params=loose)
 
 
 def _notes(plan: Plan, route: Route, sites: Mapping[str, str]) -> tuple[str, ...]:
@@ -262,10 +270,11 @@ def route_of(plan: Plan, wiring: Wiring, splits: Mapping[str, Splitting]) -> Rou
         stage_of=stage_of,
         layouts=layouts,
         borders={path: one.borders for path, one in splits.items()},
-        boundaries=wiring.boundaries(stage_of, plan.pp),
+        boundaries=wiring.boundaries(stage_of, len(plan.candidate.pipeline.chunks)),
         micro_batch=plan.global_batch // plan.micro_batches,
         samples=plan.global_batch,
         dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float32,
+        split=plan.schedule in SPLIT,
     )
     for site in wiring.sites:
         for leaf in site.inputs:
@@ -303,7 +312,9 @@ def _copies(first: Mapping[str, str], sites: Mapping[str, str]) -> dict[str, dic
     return copies
 
 
-def _ties(copies: Mapping[str, Mapping[str, str]], route: Route, world: Meshes, held: list[Held]) -> tuple[Tie, ...]:
+def _ties(
+    copies: Mapping[str, Mapping[str, str]], route: Route, chunks: Sequence[int], world: Meshes, held: list[Held]
+) -> tuple[Tie, ...]:
     """The tied parameters and the groups that sum their gradients; every rank must call it."""
     shared = {name: found for name, found in copies.items() if len(found) > 1}
     if not shared:
@@ -314,15 +325,15 @@ def _ties(copies: Mapping[str, Mapping[str, str]], route: Route, world: Meshes, 
     groups: dict[tuple[int, ...], dist.ProcessGroup] = {}
     ties = []
     for name, found in shared.items():
-        stages = tuple(sorted({route.stage_of[layer] for layer in found.values()}))
-        if len(stages) > 1 and stages not in groups:
+        ranks = tuple(sorted({chunks[route.stage_of[layer]] for layer in found.values()}))
+        if len(ranks) > 1 and ranks not in groups:
             for peers in world.pipelines.groups(range(dist.get_world_size())):
-                group = dist.new_group([peers[stage] for stage in stages])
-                if dist.get_rank() in (peers[stage] for stage in stages):
-                    groups[stages] = group
+                group = dist.new_group([peers[rank] for rank in ranks])
+                if dist.get_rank() in (peers[rank] for rank in ranks):
+                    groups[ranks] = group
             assert dist.group.WORLD is not None
-            groups.setdefault(stages, dist.group.WORLD)
+            groups.setdefault(ranks, dist.group.WORLD)
         mine = tuple(one for one in held if one.name == name)
         alike = len({cuts[alias] for alias in found}) == 1
-        ties.append(Tie(mine, groups[stages] if len(stages) > 1 else None, alike))
+        ties.append(Tie(mine, groups[ranks] if len(ranks) > 1 else None, alike))
     return tuple(ties)

@@ -123,6 +123,18 @@ class Job:
     resume: str = ""
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """The shape of the pipeline: the pipeline rank of each stage, and how many devices each rank has."""
+
+    chunks: tuple[int, ...]
+    width: int
+
+    def devices_per_rank(self, devices: int) -> int:
+        """Devices of one rank; the plan knows of how many."""
+        return self.width
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The plan."""
@@ -130,6 +142,8 @@ class Plan:
     model: ModelGraph
     layers: tuple[LayerPlan, ...]
     pp: int
+    chunks: tuple[int, ...]
+    devices_per_rank: int
     micro_batches: int
     global_batch: int
     precision: str
@@ -144,6 +158,11 @@ class Plan:
         """Optimizer and dropout; what a script does not do is off."""
         off = {"tensor_overlap": "none", "scatter_gather": False}
         return SimpleNamespace(optimizer=self.optimizer, dropout=self.dropout, **off)
+
+    @property
+    def candidate(self) -> SimpleNamespace:
+        """Its pipeline."""
+        return SimpleNamespace(pipeline=Pipeline(self.chunks, self.devices_per_rank))
 
     @property
     def cluster(self) -> SimpleNamespace:

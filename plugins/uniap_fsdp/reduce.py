@@ -107,7 +107,7 @@ class Tie:
     copies
         Those of this rank.
     group
-        This rank's peers on the other stages that have copies, or ``None`` if one stage has all.
+        This rank's peers on the other pipeline ranks that have copies, or ``None`` if one has all.
     alike
         Whether all copies are cut in the same way, so that parts can be added.
     """

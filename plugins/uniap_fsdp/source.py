@@ -178,6 +178,12 @@ def separate(model: nn.Module, sites: Mapping[str, str]) -> None:
         used.add(id(module))
 
 
+def skeleton(model: nn.Module, sites: Mapping[str, str]) -> nn.Module:
+    """Another model of the same planned modules, parameters and buffers; only the modules around them are new."""
+    kept = (*(model.get_submodule(path) for path in sites), *model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(one): one for one in kept})
+
+
 def _together(listed: dict[str, str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """Replace modules by their parents as long as a parent's parameters all belong to one layer."""
     sites = dict(listed)

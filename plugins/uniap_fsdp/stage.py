@@ -1,8 +1,9 @@
 """The part of a model that one stage runs: its own layers, and stand-ins for all others.
 
-The model's own forward method runs on every stage. Layers of earlier stages return what was received, layers of
-later stages end the pass. Between layers of different layouts activations are moved; what the model computes
-beside its layers (masks, positions) is computed for the whole micro-batch and cut for each layer.
+A pipeline rank has a stage for each of its chunks. The model's own forward method runs on every stage. Layers of
+earlier stages return what was received, layers of later stages end the pass. Between layers of different layouts
+activations are moved; what the model computes beside its layers (masks, positions) is computed for the whole
+micro-batch and cut for each layer.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ TARGET = "target."
 
 @dataclass(frozen=True)
 class Route:
-    """The static facts of one stage.
+    """The static facts of a pipeline.
 
     Attributes
     ----------
     stage_of
-        Stage of each layer.
+        Stage of each layer; stages are the chunks of the pipeline, in the order of the flow.
     layouts
         Layout of the output of each layer on the stage that owns it.
     borders
@@ -48,6 +49,8 @@ class Route:
         Samples of a micro-batch, over the whole stage.
     samples
         Samples of an iteration, which the loss is divided by.
+    split
+        Whether backward passes come apart into gradients of inputs and of weights.
     """
 
     wiring: Wiring
@@ -58,6 +61,12 @@ class Route:
     micro_batch: int
     samples: int
     dtype: torch.dtype
+    split: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Number of stages."""
+        return len(self.boundaries) + 1
 
     def produced(self, port: Port) -> Layout:
         """Layout in which a port leaves its layer."""
@@ -97,16 +106,33 @@ def _sliceable(layout: Layout, shape: Shape) -> bool:
     return tp > 1 and shape.rows > 1 and shape.rows % tp == 0
 
 
+class _Joined(torch.autograd.Function):
+    """Identity that hangs on what the stage received, without a gradient for it.
+
+    torch finds the weights of a stage from what its inputs lead to, and would pass over layers that start anew from
+    inputs of the model (``get_param_groups`` of torch/distributed/pipelining/_backward.py).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, received: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0], None
+
+
 class _Done(Exception):
     """All layers of the stage have run."""
 
 
 @dataclass
 class _Pass:
-    """One forward pass: activations by port in the layout they have here, and moved copies."""
+    """One forward pass: activations by port in the layout they have here, what was received, and moved copies."""
 
     live: dict[Port, torch.Tensor]
     left: int
+    received: tuple[torch.Tensor, ...]
     moved: dict[tuple[Port, Layout], torch.Tensor] = field(default_factory=dict)
 
 
@@ -142,6 +168,7 @@ class Stage(nn.Module):
     def __init__(
         self,
         model: nn.Module,
+        place: int,
         units: Mapping[str, Unit],
         route: Route,
         meshes: Meshes,
@@ -150,8 +177,8 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.route, self.meshes, self.result, self.where = route, meshes, result, where or Where()
-        self.place, self.index, self.wires = meshes.stage, meshes.index, meshes.wires
-        self.last = self.place == meshes.depth - 1
+        self.place, self.index, self.wires = place, meshes.index, meshes.wires
+        self.last = place == route.depth - 1
         self.pass_: _Pass | None = None
         self._next = 0
         for path in dict.fromkeys(site.path for site in route.wiring.sites):
@@ -165,7 +192,7 @@ class Stage(nn.Module):
         arriving = route.boundaries[self.place - 1] if self.place else ()
         targets = [inputs.pop(name) for name in sorted(n for n in inputs if n.startswith(TARGET))]
         own = sum(route.stage_of[site.layer] == self.place for site in wiring.sites)
-        self.pass_ = _Pass(dict(zip(arriving, received, strict=True)), own)
+        self.pass_ = _Pass(dict(zip(arriving, received, strict=True)), own, received)
         self._next = 0
         try:
             output = self.model(**inputs)
@@ -240,6 +267,8 @@ class Stage(nn.Module):
         for k, leaf in enumerate(site.outputs):
             if leaf.ports:
                 port = Port(number, k)
+                if self.route.split and self.pass_.received and not any(x.ports for x in site.inputs):
+                    leaves[k] = _Joined.apply(leaves[k], self.pass_.received[0])  # type: ignore[no-untyped-call]
                 self.pass_.live[port] = leaves[k]
                 if leaves[k].requires_grad:
                     leaves[k].register_hook(lambda grad: self.where.set(f"backward of {text}"))
@@ -288,7 +317,9 @@ class Stage(nn.Module):
         assert self.pass_ is not None
         here, crossing = self.route.layout(port, self.place), self.route.crossing(port)
         moved = self._move(self.pass_.live[port], self.route.wiring.shape(port), here, crossing)
-        return moved.to(self.route.dtype).contiguous()
+        moved = moved.to(self.route.dtype).contiguous()
+        # torch detaches them in place when the gradients of inputs are known, which views and leaves do not bear.
+        return moved.clone() if self.route.split and (moved.is_leaf or moved._is_view()) else moved
 
     def _loss(self, results: tuple[torch.Tensor, ...], targets: list[torch.Tensor]) -> torch.Tensor:
         """The sum over the results of their mean cross-entropy, this rank's share of it."""

@@ -31,7 +31,7 @@ class Measured:
     Attributes
     ----------
     busy_s
-        Seconds per micro-batch inside forward and backward passes, one per iteration.
+        Seconds per micro-batch inside forward and backward passes of each of the rank's stages, by iteration.
     memory_bytes
         Allocator's peak (CUDA), or growth of the largest resident set (CPU).
     """
@@ -40,7 +40,7 @@ class Measured:
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
-    busy_s: list[float] = field(default_factory=list)
+    busy_s: list[tuple[float, ...]] = field(default_factory=list)
     memory_bytes: float = 0.0
     checkpoint: str = ""
 
@@ -81,7 +81,8 @@ def train(
     if job.resume:
         where.set(f"reading the checkpoint {job.resume}")
         measured.first_step = checkpoint.load(job.resume, parallel.held, opt)
-    shapes = [parallel.stage.route.wiring.shape(port) for port in parallel.stage.route.wiring.result]
+    wiring = parallel.route.wiring
+    shapes = [wiring.shape(port) for port in wiring.result]
     classes = tuple(shape.sizes[-1] for shape in shapes)
     task = source.task
     if not task.targets:
@@ -96,7 +97,7 @@ def train(
         measured.losses.append(loss)
         measured.norms.append(norm)
         measured.step_s.append(time.perf_counter() - start)
-        measured.busy_s.append(parallel.pipe.clock.take() / plan.micro_batches)
+        measured.busy_s.append(tuple(pipe.clock.take() / plan.micro_batches for pipe in parallel.pipes))
         if tell is not None:
             tell(step, loss, norm, measured.step_s[-1])
         done = step + 1
@@ -111,7 +112,7 @@ def train(
 def _iterate(
     parallel: Parallel, opt: torch.optim.Optimizer, stream: Stream, step: int, limit: float | None, where: Where
 ) -> tuple[float, float]:
-    device = parallel.pipe.device
+    device = parallel.pipes[0].device
     inputs, targets = stream.step(step)
     for one in parallel.held:
         one.parameter.grad = None

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from uniap_core.api import Job, Plan, RunReport, StageReport, UniapError, admit, read, read_plan, warden, write
 
-from .machine import check_device_memory, device_kind
+from .machine import check_device_memory, device_bytes, device_kind
 from .train import Measured, train
 from .where import Where
 
@@ -78,7 +78,7 @@ def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where
 
         measured, parallel = train(plan, job, kind, where=where, tell=tell)
     everyone: list[Any] = [None] * world
-    mine = (measured.settled(measured.busy_s), measured.memory_bytes)
+    mine = ([measured.settled(list(column)) for column in zip(*measured.busy_s, strict=True)], measured.memory_bytes)
     dist.all_gather_object(everyone, mine)
     if rank == 0:
         write(folder / REPORT, report(plan, measured, everyone, kind, str(folder), parallel.notes))
@@ -87,16 +87,25 @@ def _run(plan: Plan, job: Job, folder: Path, rank: int, world: int, where: Where
 
 
 def report(
-    plan: Plan, measured: Measured, everyone: list[tuple[float, float]], kind: str, folder: str, notes: tuple[str, ...]
+    plan: Plan,
+    measured: Measured,
+    everyone: list[tuple[list[float], float]],
+    kind: str,
+    folder: str,
+    notes: tuple[str, ...],
 ) -> RunReport:
-    """The report of a run from what each rank measured: (busy seconds per micro-batch, peak bytes)."""
+    """The report of a run from what each rank measured: (busy seconds per micro-batch of each stage, peak bytes).
+
+    Bytes are those of a device, on which stages of the same ranks lie together.
+    """
+    chunks = plan.candidate.pipeline.chunks
     stages = tuple(
         StageReport(
             stage=i,
             ranks=stage.ranks,
             predicted_time_s=stage.time_s,
-            measured_time_s=max(everyone[rank][0] for rank in stage.ranks),
-            predicted_memory_bytes=stage.memory_bytes,
+            measured_time_s=_slowest(everyone, stage.ranks, chunks[:i].count(chunks[i])),
+            predicted_memory_bytes=device_bytes(plan, stage.ranks[0]),
             measured_memory_bytes=max(everyone[rank][1] for rank in stage.ranks),
         )
         for i, stage in enumerate(plan.stages)
@@ -117,6 +126,11 @@ def report(
         checkpoint=measured.checkpoint,
         notes=notes,
     )
+
+
+def _slowest(everyone: list[tuple[list[float], float]], ranks: tuple[int, ...], place: int) -> float:
+    """Busy seconds of the slowest rank in the stage that is number ``place`` of its own (0 where nothing ran)."""
+    return max((everyone[rank][0][place] for rank in ranks if everyone[rank][0]), default=0.0)
 
 
 if __name__ == "__main__":

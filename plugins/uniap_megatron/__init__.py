@@ -19,7 +19,7 @@ EXECUTOR = ExecutorPlugin(
         shardings=("none", "zero1"),
         # Its selective recomputation drops less than a plan's: see docs/export.md.
         recomputes=("none", "full"),
-        schedules=("1f1b",),
+        schedules=("1f1b", "interleaved"),
         families=FAMILIES,
         precisions=PRECISIONS,
         equal_nodes=True,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from uniap_core.api import Plan, line
 
 from .expressible import blocks, flashes
 from .recompute import method
 from .shape import Pairs, facts_of, model_arguments
+
+MANY = 3
+"""So many equal stages in a row are written once."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,25 @@ def words(plan: Plan) -> list[str]:
 
 
 def layout(plan: Plan) -> str:
-    """The stages in the language of ``--pipeline-model-parallel-layout``: E embedding, t transformer, L loss."""
+    """The stages in the language of ``--pipeline-model-parallel-layout``: E embedding, t transformer, L loss.
+
+    Stage j of the string is chunk ``j // pp`` of rank ``j % pp``, as in an interleaved plan.
+    """
     letter = {"embedding": "E", "head": "L"}
     kinds = {layer.name: layer.kind for layer in plan.model.layers}
     stages = []
     for stage in plan.stages:
         letters = [letter.get(kinds[name], "t") for name in stage.layers]
-        runs = [(key, len(list(run))) for key, run in groupby(letters)]
-        stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in runs))
-    return "|".join(stages)
+        stages.append("".join(key if count == 1 else f"{key}*{count}" for key, count in _runs(letters)))
+    *before, last = stages
+    text = ""
+    for same, count in _runs(before):
+        text += f"({same}|)*{count}," if count >= MANY else f"{same}|" * count
+    return text + last
+
+
+def _runs(items: list[str]) -> list[tuple[str, int]]:
+    return [(key, len(list(run))) for key, run in groupby(items)]
 
 
 def _parallelism(plan: Plan) -> Pairs:
@@ -83,6 +96,11 @@ def _parallelism(plan: Plan) -> Pairs:
 def _pipeline(plan: Plan) -> Pairs:
     if plan.pp > 1:
         yield "pipeline-model-parallel-layout", layout(plan)
+    pipeline = plan.candidate.pipeline
+    if pipeline.chunks_per_rank > 1:
+        # Communication between stages is overlapped then, unless somebody adds --no-overlap-p2p-communication.
+        group = list(takewhile(lambda step: step.chunk == 0, pipeline.order(plan.micro_batches)[0]))
+        yield "microbatch-group-size-per-virtual-pipeline-stage", str(len(group))
 
 
 def _batch(plan: Plan) -> Pairs:

@@ -20,6 +20,8 @@ BLOCKS = ("decoder", "encoder")
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The pins under which a model can be run: tensor parallel degrees that divide the sequence.
 
+    An interleaved pipeline has a micro-batch for each rank at least.
+
     Raises
     ------
     Inexpressible
@@ -28,7 +30,10 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     reasons = list(_model(graph))
     if reasons:
         raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
-    return (tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp),)
+    always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp)
+    if schedule != "interleaved":
+        return (always,)
+    return tuple((f"pp={pp}", f"micro_batches>={pp}", *always) for pp in divisors(cluster.devices))
 
 
 def express(plan: Plan) -> list[str]:
@@ -101,8 +106,18 @@ def _strategies(plan: Plan) -> Iterator[str]:
 
 
 def _schedule(plan: Plan) -> Iterator[str]:
-    if plan.pp > 1 and plan.schedule != "1f1b":
-        yield f"Megatron-LM runs pipelines by 1f1b; the plan's schedule is {plan.schedule}"
+    pipeline = plan.candidate.pipeline
+    if plan.schedule == "interleaved":
+        if pipeline.chunks != tuple(range(plan.pp)) * pipeline.chunks_per_rank:
+            yield f"Megatron-LM lays chunks round the ranks, not on ranks {pipeline.chunks}"
+        if plan.micro_batches < plan.pp:
+            # megatron/core/pipeline_parallel/schedules.py, forward_backward_pipelining_with_interleaving
+            yield (
+                f"Megatron-LM's interleaved pipeline takes {plan.pp} or more micro-batches in a group, and the plan "
+                f"has {plan.micro_batches}"
+            )
+    elif plan.pp > 1 and plan.schedule != "1f1b":
+        yield f"Megatron-LM runs pipelines by 1f1b or interleaved; the plan's schedule is {plan.schedule}"
     sizes = sorted({node.devices for node in plan.cluster.nodes})
     if len(sizes) > 1:
         yield f"torchrun starts equally many ranks on every node; nodes here have {' or '.join(map(str, sizes))}"

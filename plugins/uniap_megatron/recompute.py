@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from uniap_core.api import Layer, LayerPlan, Plan, Strategy
 
@@ -31,7 +31,8 @@ def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
         )
     if modes != {"none", "full"}:
         return None
-    stages = [[layer.strategy.recompute == "full" for layer in blocks if layer.stage == i] for i in range(plan.pp)]
+    places = range(len(plan.stages))
+    stages = [[layer.strategy.recompute == "full" for layer in blocks if layer.stage == i] for i in places]
     count = max(sum(flags) for flags in stages)
     if any(flags != [position < count for position in range(len(flags))] for flags in stages):
         return None
@@ -49,15 +50,9 @@ def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
     Megatron-LM drops the attention core alone (layer norms are fused into the products after them; it has no
     recomputation of a dense layer's activation function), so all else that a plan drops stays there.
     """
-    graph = {layer.name: layer for layer in plan.model.layers}
-    for i, stage in enumerate(plan.stages):
-        mine = [layer for layer in blocks if layer.stage == i and layer.strategy.recompute == "selective"]
-        kept = stage.in_flight * sum(_kept_bytes(plan, layer.strategy, graph[layer.name]) for layer in mine)
-        if stage.memory_bytes + kept > stage.memory_limit_bytes:
-            yield (
-                f"Megatron-LM's selective recomputation keeps {kept / 2**30:.1f} GiB more on stage {i} than the "
-                f"plan's, {(stage.memory_bytes + kept) / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
-            )
+    for where, kept, sizes in _short(plan, blocks, "selective", _kept_bytes):
+        more = f"{kept / 2**30:.1f} GiB more on {where} than the plan's, {sizes}"
+        yield f"Megatron-LM's selective recomputation keeps {more}"
 
 
 def attention_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
@@ -65,16 +60,36 @@ def attention_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
 
     It keeps the probabilities of every micro-batch in flight (Korthikanti et al. 2022, arXiv 2205.05198, equation 1).
     """
+    for where, kept, sizes in _short(plan, blocks, "none", _probability_bytes):
+        yield (
+            f"attention is not fused here (compute capability below 8.0, or fp32), and keeps "
+            f"{kept / 2**30:.1f} GiB of probabilities more on {where} than was priced, {sizes}"
+        )
+
+
+def _short(
+    plan: Plan, blocks: list[LayerPlan], mode: str, more: Callable[[Plan, Strategy, Layer], float]
+) -> Iterator[tuple[str, float, str]]:
+    """Pipeline ranks whose stages would not fit if the blocks of a mode kept more per micro-batch in flight.
+
+    Yields where, how many bytes more, and in words how many in all of how many there are.
+    """
+    if not any(layer.strategy.recompute == mode for layer in blocks):
+        return
     graph = {layer.name: layer for layer in plan.model.layers}
-    for i, stage in enumerate(plan.stages):
-        mine = [layer for layer in blocks if layer.stage == i and layer.strategy.recompute == "none"]
-        kept = stage.in_flight * sum(_probability_bytes(plan, x.strategy, graph[x.name]) for x in mine)
-        if stage.memory_bytes + kept > stage.memory_limit_bytes:
-            yield (
-                f"attention is not fused here (compute capability below 8.0, or fp32), and keeps "
-                f"{kept / 2**30:.1f} GiB of probabilities more on stage {i} than was priced, "
-                f"{(stage.memory_bytes + kept) / 2**30:.1f} of {stage.memory_limit_bytes / 2**30:.1f} GiB"
-            )
+    pipeline = plan.candidate.pipeline
+    for rank, moments in enumerate(pipeline.in_flight(plan.micro_batches)):
+        mine = [i for i, where in enumerate(pipeline.chunks) if where == rank]
+        each = [
+            sum(more(plan, x.strategy, graph[x.name]) for x in blocks if x.stage == i and x.strategy.recompute == mode)
+            for i in mine
+        ]
+        kept = max(sum(count * size for count, size in zip(moment, each, strict=True)) for moment in moments)
+        total = sum(plan.stages[i].memory_bytes for i in mine) + kept
+        limit = plan.stages[mine[0]].memory_limit_bytes
+        if total > limit:
+            where = f"stage {rank}" if len(mine) == 1 else f"pipeline rank {rank}"
+            yield where, kept, f"{total / 2**30:.1f} of {limit / 2**30:.1f} GiB"
 
 
 def _probability_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:

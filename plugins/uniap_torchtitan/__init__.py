@@ -2,6 +2,8 @@
 
 from uniap_core.api import Capability, ExecutorPlugin
 
+from .schedules import NAMES
+
 TORCHTITAN = "0.3.0"
 """The release whose configuration is written."""
 
@@ -20,7 +22,7 @@ EXECUTOR = ExecutorPlugin(
     capability=Capability(
         uniform=True,
         recomputes=("none", "full"),
-        schedules=("1f1b", "gpipe"),
+        schedules=tuple(NAMES),
         families=FAMILIES,
         precisions=PRECISIONS,
         optimizers=("adamw", "adam"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uniap_core.api import Plan
 
 from .expressible import blocks
+from .schedules import NAMES
 
 
 def module_names(plan: Plan) -> list[list[str]]:
@@ -41,7 +42,7 @@ def flags(plan: Plan) -> list[tuple[str, ...]]:
     ]
     if plan.pp > 1:
         rows += [
-            ("parallelism.pipeline_parallel_schedule", {"1f1b": "1F1B", "gpipe": "GPipe"}[plan.schedule]),
+            ("parallelism.pipeline_parallel_schedule", NAMES[plan.schedule]),
             ("parallelism.pipeline_parallel_microbatch_size", str(each)),
             ("parallelism.module_fqns_per_model_part", *(",".join(names) for names in module_names(plan))),
         ]

@@ -23,6 +23,7 @@ from uniap_core.api import (
 )
 
 from . import FAMILIES, GENERATIONS, PRECISIONS, TORCHTITAN
+from .schedules import SPLIT, able, objections
 
 READ: dict[str, tuple[Value, ...]] = {
     "family": FAMILIES,
@@ -38,8 +39,8 @@ READ: dict[str, tuple[Value, ...]] = {
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The alternative sets of pins under which a model can be run.
 
-    No pipeline for a tied model, in one by 1f1b a micro-batch for every stage, sharding as :func:`_sharding` says,
-    tensor parallel degrees that divide the sequence and the heads of keys.
+    No pipeline for a tied model, in one the micro-batches that its schedule runs with, sharding as :func:`_sharding`
+    says, tensor parallel degrees that divide the sequence and the heads of keys.
 
     Raises
     ------
@@ -55,10 +56,17 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     piped: list[tuple[str, ...]] = []
     if graph.architecture["tied"]:
         pass
-    elif schedule == "1f1b":
-        piped = [(f"pp={pp}", f"micro_batches>={pp}", *kept) for pp in range(2, len(graph.layers) + 1)]
-    else:
+    elif schedule == "gpipe":
         piped = [("pp>=2", "micro_batches=1"), ("pp>=2", *kept)]
+    else:
+        once = ("recompute=none",) if schedule in SPLIT else ()
+        counts = divisors(training.global_batch)
+        for pp in divisors(cluster.devices)[1:]:
+            wrong = tuple(f"micro_batches!={c}" for c in counts if not able(schedule, pp, c))
+            if len(wrong) < len(counts):
+                piped.append((f"pp={pp}", *wrong, *kept, *once))
+            if able(schedule, pp, 1) and not once:
+                piped.append((f"pp={pp}", "micro_batches=1"))
     return tuple((*regime, *always) for regime in (*alone, *piped))
 
 
@@ -113,9 +121,8 @@ def _model(graph: ModelGraph) -> Iterator[str]:
 def _pipeline(plan: Plan) -> Iterator[str]:
     if plan.pp > 1 and plan.model.architecture["tied"]:
         yield "torchtitan does not tie the embedding and the head across pipeline stages"
-    if plan.schedule == "1f1b" and plan.micro_batches < plan.pp:
-        # torch.distributed.pipelining.schedules, Schedule1F1B
-        yield f"torch's 1f1b needs a micro-batch for each of {plan.pp} stages, and the plan has {plan.micro_batches}"
+    if plan.pp > 1:
+        yield from objections(plan)
 
 
 def _strategies(plan: Plan) -> Iterator[str]:
@@ -140,7 +147,12 @@ def _sharding(plan: Plan) -> Iterator[str]:
     what a plan means by them, or need less memory.
     """
     strategy = plan.layers[0].strategy
-    if strategy.grids.data.size == 1 or plan.micro_batches == 1:
+    if strategy.grids.data.size == 1:
+        return
+    if plan.pp > 1 and plan.schedule in SPLIT and strategy.sharding in ("zero2", "zero3"):
+        yield f"torch's {plan.schedule} splits backward passes, and loses gradients of {strategy.sharding}"
+        return
+    if plan.micro_batches == 1:
         return
     if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
         yield f"torchtitan keeps gradients whole between micro-batches of a pipeline, which is not {strategy.sharding}"
@@ -153,6 +165,8 @@ def _recompute(plan: Plan) -> Iterator[str]:
     modes = dict.fromkeys(layer.strategy.recompute for layer in blocks(plan))
     if len(modes) > 1:
         yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
+    if plan.pp > 1 and plan.schedule in SPLIT and modes != {"none": None}:
+        yield f"torch's {plan.schedule} splits backward passes, and would recompute for both halves"
     if "selective" in modes:
         yield "torchtitan's selective recomputation repeats every second product, which the plan's does not"
 

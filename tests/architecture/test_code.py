@@ -40,6 +40,49 @@ def test_no_module_is_named_for_leftovers():
     assert not [named(path) for path in SOURCES if leftovers & {path.stem, path.parent.name}]
 
 
+SHARES_DEVICES = {
+    "uniap_core/pipeline.py",
+    "uniap_core/verify/devices.py",  # the verifier computes everything itself
+    # Not yet moved:
+    "uniap_core/search/considered.py",
+    "plugins/uniap_fsdp/check.py",
+    "plugins/uniap_fsdp/dry.py",
+    "plugins/uniap_fsdp/meshes.py",
+}
+"""Where it may be known how devices are shared among the ranks of a pipeline."""
+
+
+def terminal(node):
+    """The last name of an expression: ``devices`` of ``plan.cluster.devices``, ``size`` of ``world.size()``."""
+    if isinstance(node, ast.Call):
+        return terminal(node.func)
+    return getattr(node, "attr", getattr(node, "id", ""))
+
+
+def shares_devices(node):
+    """True for ``devices // pp`` and its like."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)):
+        return False
+    whole, parts = terminal(node.left), terminal(node.right)
+    of_a_world = whole in ("devices", "total", "world", "world_size", "get_world_size")
+    return (of_a_world and parts in ("pp", "depth", "stages", "pipeline")) or (whole, parts) == ("devices", "ranks")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_only_a_pipeline_knows_how_devices_are_shared_among_ranks(path):
+    """``Pipeline.devices_per_rank`` and ``Pipeline.block`` say it."""
+    found = [node.lineno for node in ast.walk(tree(path)) if shares_devices(node)]
+    assert not found or named(path) in SHARES_DEVICES, f"lines {found}: ask the pipeline"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cluster.devices // candidate.pp", "self.devices // depth", "total // depth", "dist.get_world_size() // depth"],
+)
+def test_sharing_devices_is_recognized(text):
+    assert any(map(shares_devices, ast.walk(ast.parse(text))))
+
+
 OWN_CACHE = "plugins/uniap_dp/jit.py"
 """Reads machine code that it compiled itself, from folders whose owner and mode numba or it has checked."""
 

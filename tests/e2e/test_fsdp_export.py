@@ -60,8 +60,18 @@ def traced(folder: Path, kind: str, **fields: Any) -> ModelGraph:
     return trace(f"hf:{write_config(folder, kind, **fields)}", 16)
 
 
-def test_an_exported_script_needs_torch_alone_and_trains_as_planned(tmp_path: Path) -> None:
-    plan = proposal(GRAPH, 2, ["tp2-dp1-sp", "tp1-dp2", "tp2-dp1", "tp1-dp2-zero3", "tp2-dp1-full-sp", "tp1-dp2-zero1"])
+MIXED = ["tp2-dp1-sp", "tp1-dp2", "tp2-dp1", "tp1-dp2-zero3", "tp2-dp1-full-sp", "tp1-dp2-zero1"]
+
+
+@pytest.mark.parametrize(
+    ("strategies", "options"),
+    [(MIXED, {}), ("tp1-dp1", {"cuts": (1, 2, 4), "schedule": "zbv", "vpp": 2})],
+    ids=["mixed", "zbv"],
+)
+def test_an_exported_script_needs_torch_alone_and_trains_as_planned(
+    tmp_path: Path, strategies: Any, options: dict[str, Any]
+) -> None:
+    plan = proposal(GRAPH, 2, strategies, **options)
     assert losses_of_script(plan, tmp_path) == pytest.approx(losses_alone(GRAPH), rel=1e-5, abs=1e-6)
 
 

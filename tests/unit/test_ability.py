@@ -113,7 +113,7 @@ def test_degrees_are_narrowed():
 def test_what_torchtitan_pipelines_depends_on_ties_and_schedule(schedule, tied):
     plugin = registry.load("executor", "torchtitan")
     training = Training(global_batch=8)
-    regimes = regimes_of(plugin, load(f"{LLAMA},tied={tied}"), preset("8xA100-40G"), training, schedule)
+    regimes = regimes_of(plugin, load(f"{LLAMA},tied={tied}"), preset("8xA100-40G"), training, (schedule,))
     allowed = {(pp, c) for pp in (1, 2, 4) for c in (1, 2, 4, 8) if any(r.allows(pp, c) for r in regimes)}
     piped = {(pp, c) for pp in (2, 4) for c in (1, 2, 4, 8) if schedule == "gpipe" or c >= pp}
     assert allowed == {(1, c) for c in (1, 2, 4, 8)} | (set() if tied == "true" else piped)
@@ -123,7 +123,7 @@ def test_what_torchtitan_pipelines_depends_on_ties_and_schedule(schedule, tied):
 def test_tensor_parallel_degrees_divide_the_sequence_where_it_is_split(executor):
     graph = load(LLAMA.replace("seq=64", "seq=36"))
     plugin = registry.load("executor", executor)
-    regimes = regimes_of(plugin, graph, preset("8xA100-40G"), Training(global_batch=8), "1f1b")
+    regimes = regimes_of(plugin, graph, preset("8xA100-40G"), Training(global_batch=8), ("1f1b",))
     assert all("tp!=8" in regime.texts and "tp!=4" not in regime.texts for regime in regimes)
     odd = planned(LLAMA.replace("seq=64", "seq=33"), "tp2-dp4-sp", batch=8)
     assert any("33 does not divide by tp 2" in reason for reason in registry.resolve(plugin.express)(odd))

@@ -71,11 +71,6 @@ def test_a_file_with_unequal_nodes(tmp_path):
     assert not lab.homogeneous
     assert lab.inter.bandwidth_Bps == 12.5e9
     assert lab.device(11).memory_bytes == 30 * 2**30
-    assert list(lab.stage_ranks(1, 3)) == [4, 5, 6, 7]
-    for depth in (1, 2, 3, 4, 6, 12):
-        for stage in range(depth):
-            nodes = dict.fromkeys(lab.node_of[rank] for rank in lab.stage_ranks(stage, depth))
-            assert lab.stage_nodes(stage, depth) == tuple(lab.nodes[node] for node in nodes)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +219,9 @@ def test_a_node_of_several_kinds():
     assert box.device_kinds == (a100.device, other.device)
     assert not box.homogeneous
     assert box.nodes[0].link == other.link  # PCIe, not the NVSwitch that one device has elsewhere
-    assert box.stage_devices(0, 4) == (a100.device,)
-    assert box.stage_devices(1, 4) == (other.device,)
-    assert box.stage_devices(0, 2) == (a100.device, other.device)
+    assert box.devices_among(range(1)) == (a100.device,)
+    assert box.devices_among(range(1, 2)) == (other.device,)
+    assert box.devices_among(range(2)) == (a100.device, other.device)
     grown = box.nodes[0].with_devices(lambda device: msgspec.structs.replace(device, sms=1))
     assert [(bank.device.sms, bank.devices) for bank in grown.banks] == [(1, 1), (1, 3)]
 

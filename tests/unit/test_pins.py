@@ -80,6 +80,19 @@ def test_limits_on_strategies_narrow_the_space():
     assert Pins().narrow(StrategySpace()) == StrategySpace()
 
 
+@pytest.mark.parametrize("own", [None, 1, 2, 3])
+@pytest.mark.parametrize("pins", [[], ["uniform"], ["max_strategies=2"], ["max_strategies<=4", "max_strategies=3"]])
+def test_a_limit_that_is_looser_than_the_space_widens_nothing(own, pins):
+    asked = [pin.value for pin in Pins.of(pins).pins]
+    most = Pins.of(pins).narrow(StrategySpace(max_strategies=own)).max_strategies
+    assert most == min([*asked, *([own] if own else [])], default=None)
+
+
+def test_a_pinned_limit_does_not_loosen_what_the_executor_runs():
+    search = make("gpt3-1.3b", "8xA100-80G", 16, executor="megatron", pins=["max_strategies=2"])
+    assert search.space.max_strategies == search.free_space.max_strategies == 1
+
+
 def test_selection_keeps_prices_and_sharing(tables):
     pins = Pins.of(["tp=2"])
     pinned = pins.restrict(tables)

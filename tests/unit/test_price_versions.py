@@ -13,6 +13,7 @@ import pytest
 
 from uniap_core import cluster, models, registry
 from uniap_core.costs import Candidate, Training, identity
+from uniap_core.posing import pose
 from uniap_core.profile import CollectiveTiming, LayerTiming, Profile
 from uniap_core.strategy import StrategySpace
 
@@ -42,7 +43,10 @@ PROFILE = Profile(
 
 
 def prices(name: str) -> dict[str, list[list[float]]]:
-    """Seconds and bytes of the first block, of the head, of an edge and of the reserve, of every fifth strategy."""
+    """Seconds and bytes of the first block, of the head, of an edge and of the reserve, of every fifth strategy.
+
+    A layer's are those it is priced at, and the seconds per micro-batch that it is posed with.
+    """
     plugin = registry.load("cost model", name)
     price = registry.resolve(plugin.price)
     found = {}
@@ -52,13 +56,14 @@ def prices(name: str) -> dict[str, list[list[float]]]:
         space = StrategySpace(ep=(1, 2, 4), cp=(1, 2))
         tables = price(graph, where, space, candidate, PROFILE if plugin.needs_profile else None)
         rows = []
-        for layer in (tables.layers[1], tables.layers[-1]):
+        for layer, posed in ((tables.layers[u], pose(tables).layers[u]) for u in (1, -1)):
             columns = (
                 layer.forward_s[0],
                 layer.backward_s[0],
                 layer.iteration_s[0],
                 layer.state_bytes,
                 layer.stash_bytes,
+                posed.time_s[0],
             )
             rows += [[float(x) if x < float("inf") else -1.0 for x in values[::5]] for values in columns]
         rows.append(tables.edges[0].reshard_s.ravel()[::7][:40].tolist())

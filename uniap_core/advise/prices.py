@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 
 from ..errors import NotEnoughTime
-from ..events import Emit, silent
+from ..events import Emit, progress_of, silent
 from ..pins import Pins
 from ..search import Considered, Search, Sweep, sweep, within
 
@@ -91,7 +91,7 @@ def _prices(search: Search, found: Sweep, emit: Emit, began: float, most: int) -
 
 def _time(search: Search, pins: Pins, emit: Emit, began: float) -> float:
     freed = replace(search, pins=pins, space=pins.narrow(search.free_space), top=1)
-    found = sweep(within(freed, began), emit)
+    found = sweep(within(freed, began), progress_of(emit))
     if found.interrupted:
         raise KeyboardInterrupt
     return found.plan.predicted.iteration_time_s

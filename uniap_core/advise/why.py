@@ -60,18 +60,19 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(plan: Plan) -> Explanation:
     """The bottleneck and the binding constraints of a plan, from its own figures."""
-    terms = {f"stage {i}": stage.time_s for i, stage in enumerate(plan.stages)}
-    terms |= {f"transfer {j} to {j + 1}": seconds for j, seconds in enumerate(plan.predicted.cross_s)}
+    stages = plan.by_rank
+    terms = {f"stage {i}": stage.time_s for i, stage in enumerate(stages)}
+    terms |= {f"transfer {ends}": seconds for ends, seconds in plan.links_s.items()}
     bottleneck = max(terms, key=lambda name: terms[name])
     if bottleneck.startswith("stage"):
-        stage = plan.stages[int(bottleneck.split()[1])]
+        stage = stages[int(bottleneck.split()[1])]
         resource = max(stage.time_parts_s, key=lambda part: stage.time_parts_s[part])
         share = stage.time_parts_s[resource] / stage.time_s if stage.time_s else 0.0
     else:
         resource, share = "transfer between stages", 1.0
-    full = tuple(i for i, s in enumerate(plan.stages) if s.memory_bytes >= TIGHT * s.memory_limit_bytes)
-    average = sum(stage.time_s for stage in plan.stages) / plan.pp
-    imbalance = max(stage.time_s for stage in plan.stages) / average - 1 if average else 0.0
+    full = tuple(i for i, s in enumerate(stages) if s.memory_bytes >= TIGHT * s.memory_limit_bytes)
+    average = sum(stage.time_s for stage in stages) / plan.pp
+    imbalance = max(stage.time_s for stage in stages) / average - 1 if average else 0.0
     steady = plan.predicted.steady_s / plan.predicted.iteration_time_s
     return Explanation(
         bottleneck=bottleneck,
@@ -89,13 +90,16 @@ def _sentences(
 ) -> list[str]:
     where = f"{bottleneck} is the bottleneck" if plan.pp > 1 else "there is one stage, so no bubble and no transfers"
     found = [f"{where}; {share:.0%} of its time is {resource.replace('_', ' ')}"]
+    if plan.vpp > 1:
+        idle = "a rank waits for chunks of the others, not for all that they hold"
+        found.append(f"each stage has {plan.vpp} chunks, in turn ({plan.schedule}): while the pipeline fills, {idle}")
     if plan.pp > 1:
         found.append(f"stages are balanced to within {imbalance:.1%}")
     if full:
         names = ", ".join(map(str, full))
-        found.append(f"memory binds on stage {names}: {_memory(plan.stages[full[0]])}")
+        found.append(f"memory binds on stage {names}: {_memory(plan.by_rank[full[0]])}")
     else:
-        emptiest = min(1 - s.memory_bytes / s.memory_limit_bytes for s in plan.stages)
+        emptiest = min(1 - s.memory_bytes / s.memory_limit_bytes for s in plan.by_rank)
         found.append(f"memory does not bind: at least {emptiest:.0%} of every device is free")
     paid = [layer for layer in plan.layers if layer.strategy.recompute != "none"]
     if paid:
@@ -118,7 +122,8 @@ def of_layer(plan: Plan, name: str) -> str:
     """
     for layer in plan.layers:
         if layer.name == name:
-            return f"{name} is on stage {layer.stage}, {layer.strategy.words}"
+            where = f"stage {plan.chunks[layer.stage]}" + (f", chunk {layer.stage}" if plan.vpp > 1 else "")
+            return f"{name} is on {where}, {layer.strategy.words}"
     raise UsageError(f"the plan has no layer {name!r}", f"layers are {plan.layers[0].name} ... {plan.layers[-1].name}")
 
 

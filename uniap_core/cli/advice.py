@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .planning import (
     CostModel,
@@ -89,7 +90,7 @@ def sweep(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
-    schedule: Schedule = "1f1b",
+    schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,

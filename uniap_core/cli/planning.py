@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..pipeline import placing
 from ..posing import pose
+from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
@@ -60,7 +62,9 @@ StatesOption = Annotated[
     str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
 ]
 LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
-Schedule = Annotated[str, typer.Option(help="Pipeline schedule: 1f1b or gpipe.")]
+Schedule = Annotated[
+    str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
+]
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
 Executor = Annotated[str | None, typer.Option(help="Narrow the space to what this executor can launch.")]
@@ -93,7 +97,7 @@ def plan(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
-    schedule: Schedule = "1f1b",
+    schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -243,12 +247,13 @@ def candidate(
     batch: Batch,
     pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline stages.")],
     micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
+    vpp: Annotated[int, typer.Option("--vpp", min=1, help="Chunks per pipeline rank.")] = 1,
     seq: Sequence = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
-    schedule: Schedule = "1f1b",
+    schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,
@@ -263,7 +268,7 @@ def candidate(
 ) -> None:
     """Price one candidate and write its tables as a problem file, for any solver."""
     from .. import problem as problems
-    from ..costs import Candidate, check_candidate
+    from ..costs import Candidate, check_candidate, check_legal
     from ..program import files
     from ..search import make, price
 
@@ -284,7 +289,8 @@ def candidate(
         attention=attention,  # type: ignore[arg-type]
         pins=pin,
     )
-    chosen = Candidate.of(pp, micro_batches, search.training, search.schedule)
+    chosen = Candidate.of(pp, micro_batches, search.training, placing(search.schedules, vpp), vpp)
+    check_legal(chosen)
     check_candidate(search.cluster, chosen)
     posed = pose(price(search, chosen))
     if output:
@@ -297,7 +303,9 @@ def candidate(
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
-        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages, {count} strategies per layer, "
+        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages"
+        + (f" on {pp} ranks" if vpp > 1 else "")
+        + f", {count} strategies per layer, "
         f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
     return None

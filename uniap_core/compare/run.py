@@ -95,6 +95,7 @@ class ProblemComparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     hash: str
     layers: int
     stages: int
+    ranks: int = 0
     micro_batches: int
     strategies: int
     entries: list[Entry]
@@ -292,6 +293,7 @@ def _compare(problem: Problem, entries: list[Entry], folder: Path) -> ProblemCom
         hash=problem.hash,
         layers=len(problem.layers),
         stages=problem.depth,
+        ranks=len(problem.ranks),
         micro_batches=problem.micro_batches,
         strategies=max(len(layer.strategies) for layer in problem.layers),
         entries=entries,

@@ -41,9 +41,14 @@ def table(problem: ProblemComparison) -> Table:
 def title(problem: ProblemComparison) -> str:
     """Name and size of the problem."""
     return (
-        f"{problem.name}: {problem.layers} layers, {problem.stages} stages, up to {problem.strategies} strategies, "
+        f"{problem.name}: {problem.layers} layers, {_stages(problem)}, up to {problem.strategies} strategies, "
         f"{problem.micro_batches} micro-batches"
     )
+
+
+def _stages(problem: ProblemComparison) -> str:
+    several = 0 < problem.ranks < problem.stages
+    return f"{problem.stages} chunks on {problem.ranks} stages" if several else f"{problem.stages} stages"
 
 
 def ranked(problem: ProblemComparison) -> list[Entry]:

@@ -13,7 +13,6 @@ import msgspec
 from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
-from ..pipeline import Pipeline
 from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
@@ -21,6 +20,7 @@ from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
 from .hardware import cluster_of
 from .published import filled
+from .schedule import stated
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -66,7 +66,7 @@ class Prediction:
     Attributes
     ----------
     iteration_s
-        Seconds per iteration; ``parts_s`` says what the slowest stage spends them on.
+        Seconds per iteration.
     memory_bytes
         Peak of the fullest device as its allocator sees it; ``context_bytes`` come on top.
     fits, likely
@@ -78,7 +78,6 @@ class Prediction:
     context_bytes: float
     fits: bool
     likely: bool
-    parts_s: Mapping[str, float]
 
 
 def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
@@ -150,7 +149,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         recomputes=(recompute,) if recompute else RECOMPUTES,
         sequence_parallel=fused,
     )
-    return Plan(graph, cluster, Candidate(_pipeline(row, pp), count, training), space)
+    pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
+    return Plan(graph, cluster, Candidate(pipeline, count, training), space)
 
 
 def shape_of(row: Mapping[str, str]) -> Hyperparameters:
@@ -194,12 +194,6 @@ def _attention(row: Mapping[str, str]) -> Attention | None:
 def _count(row: Mapping[str, str], name: str) -> int | None:
     """A number that may be 0, or ``None`` if it is blank."""
     return 0 if (row.get(name) or "").strip() == "0" else _number(row, name)
-
-
-def _pipeline(row: Mapping[str, str], pp: int) -> Pipeline:
-    """1F1B, interleaved where the row states several chunks per rank."""
-    v = _number(row, "vpp") or 1
-    return Pipeline.of("interleaved", pp, v) if v > 1 and pp > 1 else Pipeline.of("1f1b", pp)
 
 
 _NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")
@@ -252,10 +246,9 @@ _RISING: tuple[tuple[Sharding, Recompute], ...] = (
 
 def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
-    problem, c = pose(tables), tables.candidate.micro_batches
+    problem = pose(tables)
     chunk = even_split(graph, problem.depth)
-    value = problem.evaluate(Assignment(chunk, (k,) * len(chunk)))
-    total = value.objective_s
+    total = problem.evaluate(Assignment(chunk, (k,) * len(chunk))).objective_s
     if not math.isfinite(total):
         raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
     stage = tuple(problem.chunks[j] for j in chunk)
@@ -264,15 +257,9 @@ def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
     fits = all(m <= rank.memory_bytes for m, rank in zip(bound, tables.ranks, strict=True))
-    worst = value.rank_s.index(max(value.rank_s))
-    once = sum(float(layer.iteration_s[i, k]) for layer, i in zip(tables.layers, stage, strict=True) if i == worst)
-    parts = {"bubble": total - c * value.rank_s[worst], "iteration": once}
-    for layer, i in zip(tables.layers, stage, strict=True):
-        for name, values in layer.time_parts_s.items() if i == worst else ():
-            parts[name] = parts.get(name, 0.0) + float(values[i, k]) * c
     context = max(reserves["context"]) if "context" in reserves else 0.0
     likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
-    return Prediction(total, max(seen), context, fits, likely, parts)
+    return Prediction(total, max(seen), context, fits, likely)
 
 
 def _memory(tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:

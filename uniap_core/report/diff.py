@@ -13,13 +13,14 @@ from .words import USUAL, time_shares
 
 
 class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Layers that move or change their strategy in the same way."""
+    """Layers that move or change their strategy in the same way; ``word`` is what they move between."""
 
     layers: tuple[str, ...]
     old_stage: int
     new_stage: int
     old_strategy: str
     new_strategy: str
+    word: str = "stage"
 
     def sentence(self) -> str:
         """The change in words."""
@@ -28,7 +29,7 @@ class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
             title = f"{len(self.layers)} layers, {self.layers[0]} ..."
         parts = []
         if self.old_stage != self.new_stage:
-            parts.append(f"stage {self.old_stage} -> {self.new_stage}")
+            parts.append(f"{self.word} {self.old_stage} -> {self.new_stage}")
         if self.old_strategy != self.new_strategy:
             parts.append(f"{self.old_strategy} -> {self.new_strategy}")
         return f"{title}: {'; '.join(parts)}"
@@ -73,6 +74,7 @@ def difference(old: Proposal, new: Proposal) -> Difference:
         "cluster": (old.cluster.name, new.cluster.name),
         "batch": (str(old.global_batch), str(new.global_batch)),
         "stages": (str(old.pp), str(new.pp)),
+        "chunks per stage": (str(old.vpp), str(new.vpp)),
         "micro-batches": (str(old.micro_batches), str(new.micro_batches)),
         "schedule": (old.schedule, new.schedule),
         "precision": (old.precision, new.precision),
@@ -85,8 +87,8 @@ def difference(old: Proposal, new: Proposal) -> Difference:
         layers=_layer_changes(old, new),
         faster=new.predicted.samples_per_s / old.predicted.samples_per_s - 1,
         shares={name: (before.get(name, 0.0), after.get(name, 0.0)) for name in {**before, **after}},
-        stage_time_s=_pairs([s.time_s for s in old.stages], [s.time_s for s in new.stages]),
-        stage_memory_bytes=_pairs([s.memory_bytes for s in old.stages], [s.memory_bytes for s in new.stages]),
+        stage_time_s=_pairs([s.time_s for s in old.by_rank], [s.time_s for s in new.by_rank]),
+        stage_memory_bytes=_pairs([s.memory_bytes for s in old.by_rank], [s.memory_bytes for s in new.by_rank]),
     )
 
 
@@ -97,11 +99,13 @@ def _layer_changes(old: Proposal, new: Proposal) -> tuple[LayerChange, ...]:
         other = found[layer.name]
         return layer.stage, other.stage, layer.strategy.words, other.strategy.words
 
-    changes = []
+    changes, word = [], "stage" if old.vpp == new.vpp == 1 else "chunk"
     for (i, j, before, after), group in groupby(old.layers, key=key):
         names = tuple(layer.name for layer in group)
         if (i, before) != (j, after):
-            changes.append(LayerChange(layers=names, old_stage=i, new_stage=j, old_strategy=before, new_strategy=after))
+            changes.append(
+                LayerChange(layers=names, old_stage=i, new_stage=j, old_strategy=before, new_strategy=after, word=word)
+            )
     return tuple(changes)
 
 

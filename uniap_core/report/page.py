@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from ..events import Incumbent
+from ..pipeline import words_of
 from ..plan import Plan
 from ..quoting import html as escape
 from ..quoting import shell
@@ -71,7 +72,9 @@ def _cards(plan: Plan) -> str:
     cards = [
         (f"{predicted.iteration_time_s:.4g} s", "per iteration"),
         _speed(plan),
-        (f"{plan.pp} x {plan.micro_batches}", "stages x micro-batches"),
+        (f"{plan.shape} x {plan.micro_batches}", "stages x chunks x micro-batches")
+        if plan.vpp > 1
+        else (f"{plan.pp} x {plan.micro_batches}", "stages x micro-batches"),
         (f"{plan.global_batch}", f"samples{_positions(plan)}, {plan.precision}, {plan.schedule}"),
         (f"{plan.cluster.devices}", f"devices: {plan.cluster.name}"),
     ]
@@ -101,10 +104,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> 
 
 def _runs(plan: Plan) -> str:
     rows = [
-        (str(run.stage), run.title if len(run.title) < 60 else f"{len(run.layers)} layers", run.strategy.words)
+        (_place(plan, run.stage), run.title if len(run.title) < 60 else f"{len(run.layers)} layers", run.strategy.words)
         for run in gathered(runs(plan.proposal), 8)
     ]
     return _table(("stage", "layers", "strategy"), rows, "Strategy of the layers of each stage")
+
+
+def _place(plan: Plan, chunk: int) -> str:
+    """Where a chunk is: its stage, and which chunk it is where stages have several."""
+    return f"{plan.chunks[chunk]}, chunk {chunk}" if plan.vpp > 1 else str(chunk)
 
 
 def _shares(plan: Plan) -> str:
@@ -115,7 +123,8 @@ def _shares(plan: Plan) -> str:
 
 def _stage_table(plan: Plan) -> str:
     head = ("stage", "ranks", "layers", "per micro-batch", "memory per device", "in flight")
-    table = _table(head, charts.stage_rows(plan.stages), "Stages in figures")
+    rows = charts.stage_rows(plan.stages, [_place(plan, j) for j in range(len(plan.stages))])
+    table = _table(head, rows, "Stages in figures")
     return f"<details><summary>The stages in figures</summary>{table}</details>"
 
 
@@ -130,7 +139,9 @@ def _proof(plan: Plan) -> str:
 def _candidates(plan: Plan) -> str:
     rows = [
         (
+            r.schedule,
             str(r.pp),
+            str(r.vpp),
             str(r.micro_batches),
             r.outcome,
             "" if r.bound_s is None else f"{r.bound_s:.6g} s",
@@ -140,7 +151,7 @@ def _candidates(plan: Plan) -> str:
         )
         for r in plan.proof
     ]
-    head = ("pp", "micro-batches", "outcome", "bound", "objective", "took", "why")
+    head = ("schedule", "pp", "vpp", "micro-batches", "outcome", "bound", "objective", "took", "why")
     table = _table(head, rows, "Every candidate")
     chart = charts.candidates(plan.proof, plan.predicted.iteration_time_s)
     return f"{chart}<details><summary>Every candidate in figures</summary>{table}</details>"
@@ -162,7 +173,7 @@ def _reproduce(plan: Plan) -> str:
     sequence = f"--seq {plan.sequence} " if plan.model.counts_positions else ""
     command = (
         f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} {sequence}"
-        f"--precision {shell(plan.precision)}{kept} --schedule {shell(plan.schedule)}{pins} -o plan.json"
+        f"--precision {shell(plan.precision)}{kept} --schedule {shell(words_of(plan.schedules))}{pins} -o plan.json"
     )
     rows = [
         ("cost model", plan.cost_model),

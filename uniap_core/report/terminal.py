@@ -20,6 +20,9 @@ TITLE = 30
 MANY_RUNS = 5
 """Past this many runs a stage is shown by strategy instead."""
 
+MANY_CHUNKS = 4
+"""Past this many chunks per stage only its first and its last are shown."""
+
 MANY_STAGES = 8
 """Past this many stages only the first, the last and those that differ are shown in full."""
 
@@ -33,8 +36,9 @@ def print_plan(plan: Plan, console: Console, seconds: float | None = None) -> No
 def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     """The lines of :func:`print_plan`."""
     yield _headline(plan)
+    chunks = f" x {plan.vpp} chunks" if plan.vpp > 1 else ""
     yield Text(
-        f"  {plan.pp} stage{'s' * (plan.pp > 1)} x {plan.micro_batches} micro-batch"
+        f"  {plan.pp} stage{'s' * (plan.pp > 1)}{chunks} x {plan.micro_batches} micro-batch"
         f"{'es' * (plan.micro_batches > 1)} of {plan.global_batch // plan.micro_batches}, {plan.schedule}"
     )
     rates = f"  {_time(plan.predicted.iteration_time_s)} per iteration, {plan.predicted.samples_per_s:.4g} samples/s"
@@ -66,9 +70,17 @@ def _headline(plan: Plan) -> Text:
 def _stages(plan: Plan) -> Iterator[Text]:
     by_stage: dict[int, list[Text]] = {}
     for run in gathered(runs(plan.proposal), MANY_RUNS):
-        title = run.title if len(run.title) <= TITLE else f"{len(run.layers)} layers, {run.layers[0]} ..."
-        by_stage.setdefault(run.stage, []).append(Text(f"    {line(title):<{TITLE}} {run.strategy.words}"))
-    for i, stage in enumerate(plan.stages):
+        rank = plan.chunks[run.stage]
+        if plan.vpp > MANY_CHUNKS and 1 <= run.stage // plan.pp < plan.vpp - 1:
+            if run.stage // plan.pp == 1:
+                more = Text(f"    ... {plan.vpp - 2} more chunks ...", style="dim")
+                by_stage[rank] = [*(text for text in by_stage[rank] if text != more), more]
+            continue
+        chunk = f"{run.stage:>3}: " if plan.vpp > 1 else ""
+        wide = TITLE - len(chunk)
+        title = run.title if len(run.title) <= wide else f"{len(run.layers)} layers, {run.layers[0]} ..."
+        by_stage.setdefault(rank, []).append(Text(f"    {chunk}{line(title):<{wide}} {run.strategy.words}"))
+    for i, stage in enumerate(plan.by_rank):
         if plan.pp > MANY_STAGES and 2 <= i < plan.pp - 2:
             if i == 2:
                 yield Text(f"  ... {plan.pp - 4} more stages (uniap report shows all) ...", style="dim")

@@ -41,6 +41,14 @@ def proof_line(proof: tuple[CandidateProof, ...], bound_s: float | None, objecti
     counts = {outcome: sum(record.outcome == outcome for record in proof) for outcome in words}
     parts = ", ".join(f"{count} {words[outcome]}" for outcome, count in counts.items() if count)
     total = f"{len(proof)} candidate{'s' * (len(proof) != 1)}"
+    schedules = dict.fromkeys(record.schedule for record in proof)
+    if len(schedules) > 1:
+        total += f" of {', '.join(schedules)}"
+    least = min((record.objective_s for record in proof if record.objective_s is not None), default=objective_s)
+    if not counts["limit"] and least < objective_s * (1 - 1e-6):
+        return (
+            f"best by simulation, {objective_s / least - 1:.2%} from the optimum of the formula over {total}: {parts}"
+        )
     if not counts["limit"]:
         return f"optimal over {total}: {parts}"
     gap = "" if bound_s is None else f" within {max(0.0, 1 - bound_s / objective_s):.2%} of the optimum,"

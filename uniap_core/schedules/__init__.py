@@ -7,9 +7,9 @@ from functools import cache
 from importlib import import_module
 
 from ..errors import UnknownName
-from .contract import Chunks, Schedule
+from .contract import Chunks, Order, Schedule, Step
 
-__all__ = ["DEFAULT", "Chunks", "Schedule", "find", "names"]
+__all__ = ["DEFAULT", "Chunks", "Order", "Schedule", "Step", "find", "names"]
 
 DEFAULT = "1f1b"
 """What is planned where nobody names a schedule."""

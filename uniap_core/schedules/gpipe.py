@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from ..tables import Moment
-from .contract import Chunks, Schedule, fills_once, one_per_rank
+from .contract import BACKWARD, FORWARD, Chunks, Schedule, Shape, Work, fills_once, one_per_rank, order_of
 
 
 def in_flight(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
     """All of them, on every rank."""
     return (((float(micro_batches),),),) * len(chunks)
+
+
+def work(rank: int, shape: Shape) -> Work:
+    """All forwards, then all backwards."""
+    return [(FORWARD, 0)] * shape.micro_batches + [(BACKWARD, 0)] * shape.micro_batches
 
 
 SCHEDULE = Schedule(
@@ -17,4 +22,5 @@ SCHEDULE = Schedule(
     place=one_per_rank("gpipe"),
     weights=fills_once,
     in_flight=in_flight,
+    order=order_of(work),
 )

@@ -1,74 +1,64 @@
 """Interleaved 1F1B: v chunks per rank, laid round the ranks v times (Narayanan et al. 2021, section 2.2).
 
-Idle time is that of 1F1B over v; what is in flight is more, and counted by replaying each rank's order as
-Megatron-LM (core/pipeline_parallel/schedules.py) runs it, in groups of P micro-batches.
+Idle time is that of 1F1B over v; what is in flight is more, and counted in each rank's order as Megatron-LM
+(core/pipeline_parallel/schedules.py) and torch (distributed.pipelining, ScheduleInterleaved1F1B) run it, in groups of
+P micro-batches where P divides c (:func:`~.contract.group_size`). Rank i holds ``2 (P - i - 1) + (v - 1) P + 1`` chunks
+at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
-
-from ..tables import Moment, Weights
-from .contract import Chunks, Schedule
-
-
-def place(ranks: int, chunks_per_rank: int) -> Chunks | str:
-    """Chunk j on rank ``j mod P``."""
-    if ranks < 2 or chunks_per_rank < 2:
-        return "interleaving needs two ranks and two chunks on each"
-    return tuple(range(ranks)) * chunks_per_rank
+from ..tables import Weights
+from .contract import (
+    BACKWARD,
+    FORWARD,
+    Chunks,
+    Schedule,
+    Shape,
+    Work,
+    in_flight_of,
+    in_turn,
+    loop,
+    order_of,
+)
 
 
 def weights(chunks: Chunks, micro_batches: int) -> Weights:
-    """The ramp is over after one chunk of each rank: ``(1 / v, 1 / v, c - 1 / v)``."""
-    share = len(set(chunks)) / len(chunks)
-    return Weights(share, share, micro_batches - share)
+    """The ramp is over after one chunk of each rank: ``(1/v, cross, c - 1/v)``.
+
+    With fewer micro-batches than ranks, each further round waits for the P - c that are missing. A group of P comes
+    round exactly when its next chunk is free, so that its first micro-batch meets each of the ``v P - 1`` boundaries on
+    the way of the first group, and on the way back of the last: ``cross = 1``. Longer groups hide all but P - 1.
+    """
+    ranks, v, _, group = Shape.of(chunks, micro_batches)
+    missing = max(0, ranks - micro_batches)
+    ramp = 1 / v + (1 - 1 / v) * missing / (ranks - 1)
+    ends = group, micro_batches % group or group
+    cross = sum(1.0 if end <= ranks else (ranks - 1) / (len(chunks) - 1) for end in ends) / 2
+    return Weights(ramp, cross, micro_batches - ramp)
 
 
-def in_flight(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
-    """The counts of each rank's chunks at the moments that no other moment exceeds."""
-    ranks = max(chunks) + 1
-    # From three groups on, further groups repeat what was seen.
-    seen = micro_batches if micro_batches <= 3 * ranks else 2 * ranks + micro_batches % ranks
-    return tuple(_moments(rank, ranks, len(chunks) // ranks, seen) for rank in range(ranks))
+def work(rank: int, shape: Shape) -> Work:
+    """``2 (P - i - 1) + (v - 1) g`` forwards, one forward and one backward in turn, the backwards that are left."""
+    forwards, backwards = by_group(FORWARD, shape), by_group(BACKWARD, shape)
+    warm_up = min(len(forwards), 2 * (shape.ranks - rank - 1) + (shape.chunks_per_rank - 1) * shape.group)
+    return forwards[:warm_up] + in_turn([*forwards[warm_up:], *[None] * warm_up], backwards)
 
 
-@cache
-def _moments(rank: int, ranks: int, chunks: int, micro_batches: int) -> tuple[Moment, ...]:
-    counts, seen = [0] * chunks, set()
-    steps = micro_batches * chunks
-    warm_up = min(steps, 2 * (ranks - rank - 1) + (chunks - 1) * ranks)
-    forwards, backwards = _forwards(ranks, chunks, micro_batches), _backwards(ranks, chunks, micro_batches)
-    for step in range(steps):
-        counts[next(forwards)] += 1
-        seen.add(tuple(counts))
-        if step >= warm_up:
-            counts[next(backwards)] -= 1
-    return _undominated(seen)
-
-
-def _forwards(ranks: int, chunks: int, micro_batches: int) -> Iterator[int]:
-    """The chunk of each forward: groups of P micro-batches go through chunk after chunk."""
-    for first in range(0, micro_batches, ranks):
-        for chunk in range(chunks):
-            yield from [chunk] * min(ranks, micro_batches - first)
-
-
-def _backwards(ranks: int, chunks: int, micro_batches: int) -> Iterator[int]:
-    """The chunk of each backward: the same, from the last chunk to the first."""
-    return (chunks - 1 - chunk for chunk in _forwards(ranks, chunks, micro_batches))
-
-
-def _undominated(moments: set[tuple[int, ...]]) -> tuple[Moment, ...]:
-    kept = [m for m in moments if not any(o != m and all(a >= b for a, b in zip(o, m, strict=True)) for o in moments)]
-    return tuple(tuple(float(count) for count in moment) for moment in sorted(kept))
+def by_group(kind: str, shape: Shape) -> Work:
+    """One kind of work alone: groups of micro-batches go through chunk after chunk, backwards from the last."""
+    whole, rest = divmod(shape.micro_batches, shape.group)
+    chunks = range(shape.chunks_per_rank)
+    through = chunks if kind == FORWARD else reversed(chunks)
+    group = [(kind, chunk) for chunk in through]
+    return [one for one in group for _ in range(shape.group)] * whole + [one for one in group for _ in range(rest)]
 
 
 SCHEDULE = Schedule(
     name="interleaved",
     summary="1F1B over several chunks per rank",
-    place=place,
+    place=loop,
     weights=weights,
-    in_flight=in_flight,
+    in_flight=in_flight_of(work),
+    order=order_of(work),
 )

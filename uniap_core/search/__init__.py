@@ -1,6 +1,6 @@
 """The unified optimization process, the only conductor: it calls pricing, solving and verifying in turn."""
 
-from .ability import best_precision, check_ability, lacks, narrow, refusals, regimes_of
+from .ability import able_schedules, best_precision, check_ability, lacks, narrow, refusals, regimes_of
 from .below import below
 from .considered import Considered, candidates
 from .pricing import price, tables_of
@@ -13,6 +13,7 @@ __all__ = [
     "TIE",
     "Search",
     "Sweep",
+    "able_schedules",
     "below",
     "best_precision",
     "candidates",

@@ -146,10 +146,42 @@ def _shared(asked: tuple[int, ...], able: tuple[int, ...] | None) -> tuple[int, 
     return asked if able is None else tuple(degree for degree in asked if degree in able)
 
 
+def able_schedules(
+    executor: ExecutorPlugin | None, graph: ModelGraph, cluster: Cluster, training: Training, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The schedules, of some, that an executor runs for a job.
+
+    Raises
+    ------
+    UsageError
+        If it runs none of them, or not the job under any.
+    """
+    if executor is None:
+        return names
+    kept = tuple(name for name in names if name in executor.capability.schedules) or names[:1]
+    check_ability(executor, graph, cluster, training, kept[0])
+    found, refused = [], None
+    for name in kept:
+        try:
+            _fits(executor, graph, cluster, training, name)
+            found.append(name)
+        except UsageError as error:
+            refused = refused or error
+    if not found and refused is not None:
+        raise refused
+    return tuple(found)
+
+
 def regimes_of(
-    executor: ExecutorPlugin | None, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
+    executor: ExecutorPlugin | None,
+    graph: ModelGraph,
+    cluster: Cluster,
+    training: Training,
+    schedules: tuple[str, ...],
 ) -> tuple[Pins, ...]:
     """The alternative sets of pins under which an executor runs a job: its regimes, each with each that fits the model.
+
+    Where what fits depends on the schedule, a set pins that too.
 
     Raises
     ------
@@ -158,10 +190,18 @@ def regimes_of(
     """
     if executor is None:
         return (Pins(),)
-    fits: tuple[tuple[str, ...], ...] = ((),)
-    if executor.fit:
-        try:
-            fits = registry.resolve(executor.fit)(graph, cluster, training, schedule)
-        except Inexpressible as error:
-            raise UsageError(error.cause, error.fix) from None
-    return tuple(Pins.of((*regime, *fit)) for regime in executor.capability.regimes for fit in fits)
+    fits = {name: _fits(executor, graph, cluster, training, name) for name in schedules}
+    alike = len(set(fits.values())) == 1
+    sets = fits[schedules[0]] if alike else [(*fit, f"schedule={name}") for name in schedules for fit in fits[name]]
+    return tuple(Pins.of((*regime, *fit)) for regime in executor.capability.regimes for fit in sets)
+
+
+def _fits(
+    executor: ExecutorPlugin, graph: ModelGraph, cluster: Cluster, training: Training, schedule: str
+) -> tuple[tuple[str, ...], ...]:
+    if not executor.fit:
+        return ((),)
+    try:
+        return tuple(map(tuple, registry.resolve(executor.fit)(graph, cluster, training, schedule)))
+    except Inexpressible as error:
+        raise UsageError(error.cause, error.fix) from None

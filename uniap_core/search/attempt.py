@@ -17,7 +17,7 @@ from ..solve.driver import solve
 from ..solve.request import SolveRequest
 from ..solve.result import Result, Stop
 from .pricing import PricedCandidate, Variant, lower_bound
-from .request import TIE, Search
+from .request import NEAR, TIE, Search
 
 FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
 """Who gets a candidate that the chosen solver calls unsupported: the first of these that is installed."""
@@ -150,10 +150,12 @@ def _bound(variant: Variant, result: Result) -> float:
 
 def _solve(search: Search, variant: Variant, ceiling: float, time_limit_s: float | None, emit: Emit) -> Result:
     cutoff = None if math.isinf(ceiling) else ceiling
-    request = SolveRequest(time_limit_s=time_limit_s, gap=search.gap, cutoff_s=cutoff)
     problem = pose(variant.tables)
+    gap = search.gap if problem.plain_placement else max(search.gap, NEAR)
+    request = SolveRequest(time_limit_s=time_limit_s, gap=gap, cutoff_s=cutoff)
     result = solve(problem, search.solver, request, emit)
-    if result.stop is not Stop.UNSUPPORTED:
+    if result.stop is not Stop.UNSUPPORTED or not problem.plain_placement:
+        # Problems with chunks are many: one that the solver cannot take stays open, with its bound.
         return result
     name = _fallback(search.solver, problem, result.raw_status)
     emit(Note(0.0, f"{search.solver} does not support {problem.name} ({result.raw_status}); {name} solves it"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from .attempt import attempt
 from .considered import candidates
-from .pricing import bounded
+from .pricing import bounded, families
+from .queue import Queue
 from .request import Search
 
 
@@ -18,10 +20,13 @@ def below(search: Search, cutoff_s: float) -> float | None:
     """
     started = time.perf_counter()
     best = cutoff_s
-    for priced in sorted((bounded(search, candidate) for candidate in candidates(search)), key=lambda p: p.bound_s):
+    queue = Queue(search, (one for family in families(search, candidates(search)) for one in bounded(search, family)))
+    while (priced := queue.take(best)) is not None:
         left = None if search.time_limit_s is None else search.time_limit_s - (time.perf_counter() - started)
-        if priced.bound_s >= best or (left is not None and left <= 0):
+        if best <= priced.bound_s < math.inf or (left is not None and left <= 0):
             break
+        if math.isinf(priced.bound_s):
+            continue
         tried = attempt(search, priced, best, left)
         if tried.interrupted:
             raise KeyboardInterrupt

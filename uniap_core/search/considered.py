@@ -5,19 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from ..costs import Candidate
 from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
+from ..pipeline import placements
+from ..schedules import names
 from ..strategy import Strategy, StrategySpace, divisors
 from .request import Search
 
 Value = int | str
 
 
+class Shape(NamedTuple):
+    """What of a candidate is counted: its schedule, ranks, chunks on each, and micro-batches."""
+
+    schedule: str
+    pp: int
+    vpp: int
+    micro_batches: int
+
+    def allowed(self, pins: Pins) -> bool:
+        """True if it agrees with some pins."""
+        return pins.allows(self.pp, self.micro_batches, self.schedule, self.vpp)
+
+    def value(self, key: str) -> Value:
+        """Its value for a key of a pin."""
+        return self.micro_batches if key in ("micro_batches", "c") else getattr(self, key)
+
+
 @dataclass(frozen=True)
 class Considered:
-    """Everything that a search looks at but for its pins: stages, micro-batches, strategies of each layer.
+    """Everything that a search looks at but for its pins: schedules, stages, micro-batches, strategies of each layer.
 
     A cost model may refuse more, and says why when it prices.
     """
@@ -34,12 +54,17 @@ class Considered:
         """The regimes of the executor, each with its pins by layer."""
         return [(regime, regime.of_layers(self.names)) for regime in self.search.regimes]
 
-    def candidates(self) -> Iterator[tuple[int, int]]:
-        """Every (pp, c): pp divides the devices and leaves no stage empty, c divides the batch."""
-        counts = divisors(self.search.training.global_batch)
-        for pp in divisors(self.search.cluster.devices):
-            if pp <= len(self.names):
-                yield from ((pp, c) for c in counts if any(r.allows(pp, c) for r, _ in self.regimes))
+    @cached_property
+    def candidates(self) -> tuple[Shape, ...]:
+        """Every candidate: pp divides the devices, no chunk is empty, c divides the batch."""
+        return tuple(
+            shape
+            for schedule in self.search.schedules
+            for pp in divisors(self.search.cluster.devices)
+            for vpp in placements(schedule, pp, len(self.names))
+            for c in divisors(self.search.training.global_batch)
+            if any((shape := Shape(schedule, pp, vpp, c)).allowed(regime) for regime, _ in self.regimes)
+        )
 
     def strategies(self, pp: int, micro_batches: int) -> list[Strategy]:
         """The strategies of a stage whose data-parallel degree divides the micro-batch."""
@@ -52,12 +77,11 @@ class Considered:
     def _offered(self) -> dict[tuple[Pin, ...], dict[Strategy, None]]:
         """Strategies that some candidate offers to a layer, by the pins of the regime on that layer."""
         found: dict[tuple[Pin, ...], dict[Strategy, None]] = {}
-        for pp, c in self.candidates():
-            strategies = self.strategies(pp, c)
-            for regime, on in self.regimes:
-                if regime.allows(pp, c):
-                    for pins in set(on):
-                        found.setdefault(pins, {}).update(dict.fromkeys(s for s in strategies if satisfies(s, pins)))
+        for regime, on in self.regimes:
+            for pp, c in dict.fromkeys((s.pp, s.micro_batches) for s in self.candidates if s.allowed(regime)):
+                strategies = self.strategies(pp, c)
+                for pins in set(on):
+                    found.setdefault(pins, {}).update(dict.fromkeys(s for s in strategies if satisfies(s, pins)))
         return found
 
     @cached_property
@@ -68,9 +92,11 @@ class Considered:
     def values(self, pin: Pin) -> list[Value]:
         """The values of a pin's key that are considered for all layers that it names, in order."""
         if pin.key in CANDIDATE_KEYS:
-            return sorted({pp if pin.key == "pp" else c for pp, c in self.candidates() if self.strategies(pp, c)})
-        found = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
-        return sorted(found, key=lambda value: (str(type(value)), value))
+            able = {key: bool(self.strategies(*key)) for key in {(s.pp, s.micro_batches) for s in self.candidates}}
+            found = {s.value(pin.key) for s in self.candidates if able[s.pp, s.micro_batches]}
+            return sorted(found, key=lambda value: (str(type(value)), value))
+        common = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
+        return sorted(common, key=lambda value: (str(type(value)), value))
 
     def excludes(self, pin: Pin) -> bool:
         """True if a pin takes anything away."""
@@ -97,8 +123,10 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
         If the pins ask for what is not considered.
     """
     check_pins(search)
-    found = Considered(replace(search, regimes=(Pins(),))).candidates()
-    return tuple(Candidate.of(pp, c, search.training, search.schedule) for pp, c in found if search.pins.allows(pp, c))
+    found = (shape for shape in Considered(replace(search, regimes=(Pins(),))).candidates if shape.allowed(search.pins))
+    return tuple(
+        Candidate.of(shape.pp, shape.micro_batches, search.training, shape.schedule, shape.vpp) for shape in found
+    )
 
 
 def check_pins(search: Search) -> None:
@@ -116,7 +144,9 @@ def check_pins(search: Search) -> None:
     for pin in search.pins.pins:
         if pin.key != "max_strategies" and not any(pin.holds(value) for value in known.values(pin)):
             raise _refusal(known, pin)
-    if not any(_agree(known, asked, pp, c) for pp, c in known.candidates() if search.pins.allows(pp, c)):
+    left = [shape for shape in known.candidates if shape.allowed(search.pins)]
+    alike = {(s.pp, s.micro_batches, *(s.allowed(regime) for regime, _ in known.regimes)): s for s in left}
+    if not any(_agree(known, asked, shape) for shape in alike.values()):
         raise UsageError(
             f"nothing satisfies the pins {', '.join(search.pins.texts)} together; considered are {listing(search)}",
             f"loosen one of them: pp x tp x cp x dp are the {search.cluster.devices} devices, dp divides a micro-batch"
@@ -131,11 +161,11 @@ def listing(search: Search) -> str:
     return "; ".join(f"{key} {listed}" for key, listed in values.items()) or "all strategies"
 
 
-def _agree(known: Considered, asked: list[tuple[Pin, ...]], pp: int, micro_batches: int) -> bool:
+def _agree(known: Considered, asked: list[tuple[Pin, ...]], shape: Shape) -> bool:
     """True if a candidate has a strategy for every layer, and these are no more than may differ."""
-    most, strategies = known.search.space.max_strategies, known.strategies(pp, micro_batches)
+    most, strategies = known.search.space.max_strategies, known.strategies(shape.pp, shape.micro_batches)
     for regime, on in known.regimes:
-        if not regime.allows(pp, micro_batches):
+        if not shape.allowed(regime):
             continue
         groups = {_bare((*mine, *theirs)) for mine, theirs in zip(asked, on, strict=True)}
         served = {frozenset(group for group in groups if satisfies(s, group)) for s in strategies}
@@ -187,6 +217,10 @@ def _undivided(search: Search, pin: Pin) -> str:
 
 def _reason(search: Search, pin: Pin) -> str:
     """Why the one value that a pin asks for is not considered."""
+    if pin.op == "=" and pin.key == "schedule":
+        return f"--schedule {pin.value} searches it, --schedule any searches all"
+    if pin.op == "=" and pin.key == "vpp":
+        return _no_such_chunks(search, pin)
     if pin.op != "=" or not isinstance(pin.value, int):
         return ""
     value, cluster, batch = pin.value, search.cluster, search.training.global_batch
@@ -208,6 +242,16 @@ def _reason(search: Search, pin: Pin) -> str:
         have = f"{' or '.join(map(str, sizes))} device{'s' * (sizes != [1])}"
         return f"tensor parallelism stays inside a node, and the nodes of {cluster.name} have {have}"
     return ""
+
+
+def _no_such_chunks(search: Search, pin: Pin) -> str:
+    """Why no candidate has so many chunks per rank."""
+    layers, devices = len(search.graph.layers), search.cluster.devices
+    ranks = [pp for pp in divisors(devices) if isinstance(pin.value, int) and 1 < pp * pin.value <= layers]
+    if not ranks:
+        return f"{layers} layers do not fill {pin.value} chunks on each of several ranks of {devices} devices"
+    have = [name for name in names() if any(pin.value in placements(name, pp, layers) for pp in ranks)]
+    return f"{', '.join(search.schedules)} has other chunks; --schedule {' or '.join(have)} has these" if have else ""
 
 
 def _list(values: list[Value]) -> str:

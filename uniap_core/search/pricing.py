@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -14,7 +16,7 @@ import msgspec
 import numpy as np
 
 from .. import cost_models, diagnose, limits, registry
-from ..costs import Candidate, CostTables
+from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
@@ -23,7 +25,8 @@ from ..problem import Problem
 from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
 from ..strategy import Strategy
-from .request import Search
+from .floor import Floor, floor_of
+from .request import TIE, Search
 
 FREE = Pins()
 
@@ -56,6 +59,11 @@ class PricedCandidate:
     ----------
     bound_s
         The least bound of the variants; ``inf`` if the candidate is out.
+    raw
+        Of a candidate with chunks that is not priced yet: its family's floor, by regime. Its bound is a coarse one
+        then, and it has no variants (:func:`sharpened`).
+    coarse_s
+        The bounds that it had before it was sharpened, the coarsest first.
     shortage
         Where memory falls short, if the candidate is out for that.
     impossible
@@ -65,6 +73,8 @@ class PricedCandidate:
     candidate: Candidate
     variants: tuple[Variant, ...] = ()
     bound_s: float = math.inf
+    raw: tuple[tuple[Pins, Floor], ...] = ()
+    coarse_s: tuple[float, ...] = ()
     shortage: diagnose.Shortage | None = None
     impossible: str = ""
     seconds: float = 0.0
@@ -144,6 +154,7 @@ def _check_figures(plan: Plan) -> None:
     limits.check(plan.global_batch, limits.Samples, "the global batch of the plan")
     limits.check(plan.training.global_batch, limits.Samples, "the global batch of the plan's training")
     limits.check(plan.pp, limits.Degree, "pp of the plan")
+    limits.check(plan.vpp, limits.Degree, "vpp of the plan")
     limits.check(plan.micro_batches, limits.Samples, "micro_batches of the plan")
     if plan.space.max_strategies is not None:
         limits.check(plan.space.max_strategies, limits.Degree, "max_strategies of the plan's space")
@@ -170,20 +181,99 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
         )
 
 
-def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
-    """Price a candidate and bound it; what cannot be priced or cannot fit is told apart here, without a solve."""
+Family = tuple[Candidate, ...]
+"""Candidates whose layers cost the same: they differ in their schedule and chunks alone."""
+
+
+def families(search: Search, todo: Sequence[Candidate]) -> list[Family]:
+    """The candidates by what their layers cost, in the order of the first of each."""
+    plugin: CostModelPlugin = registry.load("cost model", search.cost_model)
+    found: dict[object, list[Candidate]] = {}
+    for candidate in todo:
+        chunks = candidate.pipeline.chunks
+        alike = candidate.pp, candidate.micro_batches, chunks[0], chunks[-1]
+        found.setdefault(alike if plugin.by_ends else candidate, []).append(candidate)
+    return [tuple(members) for members in found.values()]
+
+
+def bounded(search: Search, family: Family) -> list[PricedCandidate]:
+    """Price a family and bound its members; what cannot be priced or fit is told apart here, without a solve.
+
+    Plain pipelines are priced, posed and get the solver's own bound; those with chunks, of which there are many, the
+    floor of the family, from one of them that was priced, until somebody asks for more (:func:`sharpened`).
+    """
+    found = []
+    floors: list[tuple[Pins, Floor]] | None = None
+    for candidate in sorted(family, key=lambda member: member.vpp > 1):
+        started = time.perf_counter()
+        try:
+            if reason := candidate.pipeline.legal(candidate.micro_batches):
+                raise BadValue(reason, "choose other micro-batches or another schedule")
+            if candidate.vpp > 1:
+                floors = floors or _floors(search, family, price(search, candidate))
+                one = _by_floor(candidate, floors)
+            else:
+                tables = price(search, candidate)
+                floors = floors or _floors(search, family, tables)
+                one = _posed(search, candidate, _regimes(search, candidate, tables))
+        except BadValue as error:
+            one = PricedCandidate(candidate, impossible=error.cause)
+        found.append(replace(one, seconds=time.perf_counter() - started))
+    return found
+
+
+def _floors(search: Search, family: Family, tables: CostTables) -> list[tuple[Pins, Floor]]:
+    """The floor of a family under each regime that leaves every layer a strategy; none where nothing has chunks."""
+    if all(candidate.vpp == 1 for candidate in family):
+        return []
+    turns = max(candidate.turns for candidate in family)
+    found = []
+    for regime in search.regimes:
+        with contextlib.suppress(BadValue):
+            found.append((regime, floor_of(regime.restrict(tables), turns)))
+    return found
+
+
+def _by_floor(candidate: Candidate, floors: Sequence[tuple[Pins, Floor]]) -> PricedCandidate:
+    raw = tuple((regime, floor) for regime, floor in floors if _allows(regime, candidate))
+    if not raw:
+        raise _none_for(candidate)
+    return PricedCandidate(candidate, bound_s=min(floor.bound_s(candidate) for _, floor in raw), raw=raw)
+
+
+def sharpened(search: Search, priced: PricedCandidate, cutoff_s: float = math.inf) -> PricedCandidate:
+    """A candidate that was bounded by its family's floor: priced, posed and bounded as it is.
+
+    Where the floor with what the schedule holds in flight reaches the cutoff, that is its bound, and it is not posed.
+    """
+    started = time.perf_counter()
+    floors = dict(priced.raw)
+    try:
+        tables = _regimes(search, priced.candidate, price(search, priced.candidate))
+        sharper = min(floors[regime].sharper_s(own) if regime in floors else priced.bound_s for regime, own in tables)
+        least = max(priced.bound_s, sharper)
+        if cutoff_s * (1 - TIE) <= least < math.inf:
+            seconds = priced.seconds + time.perf_counter() - started
+            return replace(priced, bound_s=least, coarse_s=(priced.bound_s,), seconds=seconds)
+        one = _posed(search, priced.candidate, tables)
+    except BadValue as error:
+        return replace(priced, bound_s=math.inf, raw=(), impossible=error.cause)
+    variants = tuple(replace(variant, bound_s=max(variant.bound_s, least)) for variant in one.variants)
+    seconds = priced.seconds + time.perf_counter() - started
+    bound = max(one.bound_s, least)
+    return replace(one, variants=variants, bound_s=bound, coarse_s=(priced.bound_s, least), seconds=seconds)
+
+
+def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
     started = time.perf_counter()
     variants: list[Variant] = []
     shortages = []
-    try:
-        for regime, tables in _regimes(search, candidate):
-            short = diagnose.shortage(pose(tables))
-            if short is not None:
-                shortages.append(short)
-            if short is None or not short.certain:
-                variants += _variants(search, regime, tables)
-    except BadValue as error:
-        return PricedCandidate(candidate, impossible=error.cause, seconds=time.perf_counter() - started)
+    for regime, tables in priced:
+        short = diagnose.shortage(pose(tables))
+        if short is not None:
+            shortages.append(short)
+        if short is None or not short.certain:
+            variants += _variants(search, regime, tables)
     if all(math.isinf(variant.bound_s) for variant in variants) and shortages:
         closest = min(shortages, key=lambda short: short.factor)
         return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
@@ -191,7 +281,11 @@ def bounded(search: Search, candidate: Candidate) -> PricedCandidate:
     return PricedCandidate(candidate, tuple(variants), variants[0].bound_s, seconds=time.perf_counter() - started)
 
 
-def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTables]]:
+def _allows(regime: Pins, candidate: Candidate) -> bool:
+    return regime.allows(candidate.pp, candidate.micro_batches, candidate.schedule, candidate.vpp)
+
+
+def _regimes(search: Search, candidate: Candidate, tables: CostTables) -> list[tuple[Pins, CostTables]]:
     """The tables under each regime that can run this candidate.
 
     Raises
@@ -199,19 +293,23 @@ def _regimes(search: Search, candidate: Candidate) -> list[tuple[Pins, CostTable
     BadValue
         If none can.
     """
-    tables = price(search, candidate)
     found = []
     reasons: dict[str, None] = {}
     for regime in search.regimes:
-        if regime.allows(candidate.pp, candidate.micro_batches):
+        if _allows(regime, candidate):
             try:
                 found.append((regime, regime.restrict(tables)))
             except BadValue as error:
                 reasons[error.cause] = None
     if not found:
-        why = "; ".join(reasons) or f"it has none for pp {candidate.pp} with {candidate.micro_batches} micro-batches"
-        raise BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
+        raise _none_for(candidate, "; ".join(reasons))
     return found
+
+
+def _none_for(candidate: Candidate, why: str = "") -> BadValue:
+    chunks = f" x vpp {candidate.vpp}" if candidate.vpp > 1 else ""
+    why = why or f"it has none for pp {candidate.pp}{chunks} with {candidate.micro_batches} micro-batches"
+    return BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
 
 
 def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:

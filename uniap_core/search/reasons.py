@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from .. import diagnose
-from ..costs import Candidate
 from ..errors import BadValue, Infeasible, UniapError
 from .attempt import Attempt
 from .considered import listing
@@ -34,7 +33,8 @@ def refusal(search: Search, attempts: Sequence[Attempt]) -> UniapError:
     short = [tried.shortage for tried in attempts if tried.shortage is not None]
     if short:
         closest = min(short, key=lambda shortage: shortage.factor)
-        tables = price(search, Candidate.of(closest.pp, closest.micro_batches, search.training, search.schedule))
+        tried = next(each for each in attempts if each.shortage is closest)
+        tables = price(search, tried.priced.candidate)
         helps = "; or ".join(diagnose.remedies(tables, closest))
         return Infeasible(f"{title}: no plan fits the memory; {closest.sentence()}", helps)
     reasons = [_reasons(search, tried) for tried in attempts]

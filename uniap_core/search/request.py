@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from .. import artifact, limits, models, registry, schedules
+from .. import artifact, limits, models, registry
 from .. import cluster as clusters
 from ..cluster import Cluster
 from ..costs import CostModelPlugin, Loss, States, Training
@@ -17,16 +17,22 @@ from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
 from ..pins import Pins
+from ..pipeline import searched
 from ..plan import Plan
 from ..profile import Profile
+from ..searched import SEARCHED
 from ..solve.plugin import SolverPlugin
 from ..strategy import StrategySpace
 from ..system import Attention
-from .ability import best_precision, check_ability, narrow, regimes_of
+from .ability import able_schedules, best_precision, narrow, regimes_of
 from .software import space_of, stack_of, trained, with_kernels
 
 TIE = 1e-9
 """Relative difference below which two times per iteration count as equal."""
+
+NEAR = 0.005
+"""Candidates with chunks are many and nearly alike: one whose bound is so near the best time is left open there, and
+solved no further than that. Plain pipelines are proven to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +43,9 @@ class Search:
     ----------
     space, pins
         The freedom of the plan. An executor's capability has narrowed ``space`` already (:func:`narrow`).
-    schedule
-        A name of :mod:`uniap_core.schedules`.
+    schedules
+        Names of :mod:`uniap_core.schedules`: those that are considered, each with every number of chunks that it and
+        the number of layers allow.
     free_space
         The space without what pins took from it, for pricing them.
     regimes
@@ -57,7 +64,7 @@ class Search:
     graph: ModelGraph
     cluster: Cluster
     training: Training
-    schedule: str = schedules.DEFAULT
+    schedules: tuple[str, ...] = searched(SEARCHED)
     space: StrategySpace = field(default_factory=StrategySpace)
     free_space: StrategySpace = field(default_factory=StrategySpace)
     pins: Pins = field(default_factory=Pins)
@@ -101,12 +108,12 @@ class Search:
         executor = _executor_of(plan)
         regimes: tuple[Pins, ...] = (Pins.of(plan.regime),)
         if executor is not None:
-            regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedule)
+            regimes = regimes_of(executor, plan.model, plan.cluster, plan.training, plan.schedules)
         return cls(
             graph=plan.model,
             cluster=plan.cluster,
             training=plan.training,
-            schedule=plan.schedule,
+            schedules=plan.schedules,
             space=plan.space,
             free_space=_freed(plan.space, pins, executor),
             pins=pins,
@@ -126,10 +133,12 @@ def _executor_of(plan: Plan) -> ExecutorPlugin | None:
     for name in registry.names("executor"):
         try:
             plugin: ExecutorPlugin = registry.load("executor", name)
-            known = regimes_of(plugin, plan.model, plan.cluster, plan.training, plan.schedule)
+            known = regimes_of(plugin, plan.model, plan.cluster, plan.training, plan.schedules)
         except (PluginError, UsageError):  # a broken plugin breaks no other, and some cannot run the model
             continue
-        if plan.regime in [regime.texts for regime in known] and plan.schedule in plugin.capability.schedules:
+        if plan.regime in [regime.texts for regime in known] and set(plan.schedules) <= set(
+            plugin.capability.schedules
+        ):
             found.append(plugin)
     return found[0] if len(found) == 1 else None
 
@@ -158,7 +167,7 @@ def make(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    schedule: str = schedules.DEFAULT,
+    schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -175,7 +184,13 @@ def make(
     """The search that a command line or a call describes, by names.
 
     What the executor cannot run is refused or narrowed away here, before anything is priced; ``emit`` is told where
-    it decides the precision, and what software and which attention are priced without being named.
+    it decides the precision or the schedules, and what software and which attention are priced without being named.
+
+    Parameters
+    ----------
+    schedule
+        A name; ``auto`` for :data:`~uniap_core.searched.AUTO`, ``any`` for all that there are; empty for
+        :data:`~uniap_core.searched.SEARCHED`.
 
     Raises
     ------
@@ -183,7 +198,7 @@ def make(
         If a name is unknown or a value makes no sense.
     """
     limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
-    schedules.find(schedule)
+    names = searched(schedule or SEARCHED)
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
@@ -198,17 +213,17 @@ def make(
     training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss)
     space = space_of(graph, machine, stack, precision)
     if plugin is not None:
-        check_ability(plugin, graph, machine, training, schedule)
+        names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
     return Search(
         graph=graph,
         cluster=machine,
         training=training,
-        schedule=schedule,
+        schedules=names,
         space=parsed.narrow(space),
         free_space=space,
         pins=parsed,
-        regimes=regimes_of(plugin, graph, machine, training, schedule),
+        regimes=regimes_of(plugin, graph, machine, training, names),
         executor=plugin,
         profile=artifact.read(profile, Profile) if isinstance(profile, str | os.PathLike) else profile,
         cost_model=cost_model,
@@ -231,6 +246,21 @@ def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: E
     return chosen
 
 
+def _chosen_schedules(
+    executor: ExecutorPlugin,
+    graph: ModelGraph,
+    cluster: Cluster,
+    training: Training,
+    names: tuple[str, ...],
+    emit: Emit,
+) -> tuple[str, ...]:
+    """The schedules that an executor can run; ``emit`` is told of those that are not searched for it."""
+    able = able_schedules(executor, graph, cluster, training, names)
+    if left := [name for name in names if name not in able]:
+        emit(Note(0.0, f"{executor.name} does not run {', '.join(left)}; searching {', '.join(able)}"))
+    return able
+
+
 def moved(search: Search, cluster: Cluster, training: Training) -> Search:
     """The same search for another cluster or job.
 
@@ -241,6 +271,6 @@ def moved(search: Search, cluster: Cluster, training: Training) -> Search:
     """
     if search.executor is None:
         return replace(search, cluster=cluster, training=training)
-    check_ability(search.executor, search.graph, cluster, training, search.schedule)
-    regimes = regimes_of(search.executor, search.graph, cluster, training, search.schedule)
-    return replace(search, cluster=cluster, training=training, regimes=regimes)
+    names = able_schedules(search.executor, search.graph, cluster, training, search.schedules)
+    regimes = regimes_of(search.executor, search.graph, cluster, training, names)
+    return replace(search, cluster=cluster, training=training, schedules=names, regimes=regimes)

@@ -1,4 +1,6 @@
-"""The unified optimization process: every (pp, micro_batches) candidate priced, bounded, solved or proven useless.
+"""The unified optimization process: every candidate priced, bounded, solved or proven useless.
+
+A candidate is a schedule, pipeline ranks, chunks on each and micro-batches.
 
 Candidates are visited in the order of a certified lower bound. The best time so far is the cutoff of every later
 solve, and a candidate whose bound reaches it is skipped with that bound as its proof. Source: UniAP, section 3.4,
@@ -13,22 +15,28 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from .. import interrupts
-from ..costs import Candidate
+from ..costs import Candidate, CostTables
 from ..errors import NotEnoughTime, SolverCrashed, Stopped, UniapError
-from ..events import Emit, Progress, silent
+from ..events import Emit, Note, Progress, silent
 from ..plan import Plan, seal
-from ..proposal import CandidateProof, propose
+from ..proposal import CandidateProof, Proposal, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
 from .considered import candidates
 from .crew import Crew
-from .pricing import PricedCandidate, bounded
+from .pricing import Family, PricedCandidate, bounded, families
+from .queue import Queue
+from .ranking import COMPARED, mixed, ranked
 from .reasons import refusal
 from .request import TIE, Search
-from .turns import in_turn
+from .turns import NO_FASTER, in_turn, near
 
 NOT_PRICED = "not priced before the end"
+NO_TIME = "no strategy of a layer takes a finite time on some stage"
+NO_ROOM = "all layers together are too large for all ranks, however they are cut"
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,12 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
         interrupted = True
     known = {p.candidate for p in priced}
     priced += [PricedCandidate(candidate, impossible=NOT_PRICED) for candidate in todo if candidate not in known]
+    place = {candidate: number for number, candidate in enumerate(todo)}
     attempts = in_turn(search, attempts, priced)
     done = {tried.priced.candidate for tried in attempts}
     attempts += [_unsolved(p) for p in priced if p.candidate not in done]
-    proof = tuple(_record(tried) for tried in sorted(attempts, key=_position))
-    plans = _plans(search, attempts, proof)
+    attempts.sort(key=lambda tried: place[tried.priced.candidate])
+    plans, proof = _plans(search, attempts, emit, started)
     if not plans:
         raise _no_plan(search, attempts, interrupted)
     return Sweep(plans, proof, since(started), interrupted)
@@ -130,7 +139,8 @@ def _rounds(
 ) -> Iterator[Attempt]:
     """Price, then solve; under a time limit some of each, again and again, ``priced`` growing."""
     best: list[float] = []
-    rest = list(todo) if search.time_limit_s is None else _spread(todo)
+    every = families(search, todo)
+    rest = every if search.time_limit_s is None else _spread(every)
     while rest and (search.time_limit_s is None or since(started) < search.time_limit_s):
         until = None if search.time_limit_s is None else (time.perf_counter() + started + search.time_limit_s) / 2
         first = len(priced)
@@ -138,13 +148,13 @@ def _rounds(
             priced.append(one)
             emit(Progress(since(started), len(priced), len(todo), f"pricing {one.candidate.name}"))
         known = {p.candidate for p in priced}
-        rest = [candidate for candidate in rest if candidate not in known]
+        rest = [family for family in rest if family[0] not in known]
         yield from _solve_all(search, priced[first:], best, started, crew, emit)
 
 
-def _spread(todo: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates in an order whose every beginning is spread over all of them: halves, quarters, eighths."""
-    order: dict[Candidate, None] = {}
+def _spread(todo: Sequence[Family]) -> list[Family]:
+    """The families in an order whose every beginning is spread over all of them: halves, quarters, eighths."""
+    order: dict[Family, None] = {}
     step = 1 << len(todo).bit_length()
     while step:
         order |= dict.fromkeys(todo[step // 2 :: step] if step > 1 else todo)
@@ -152,13 +162,13 @@ def _spread(todo: Sequence[Candidate]) -> list[Candidate]:
     return list(order)
 
 
-def _priced(search: Search, todo: Sequence[Candidate], until: float | None, crew: Crew) -> Iterator[PricedCandidate]:
+def _priced(search: Search, todo: Sequence[Family], until: float | None, crew: Crew) -> Iterator[PricedCandidate]:
     if crew.size > 1:
-        tasks = [(search, candidate) for candidate in todo]
-        yield from (one for _, one in crew.run("uniap_core.search.pricing:bounded", tasks, until))
+        tasks = [(search, family) for family in todo]
+        yield from (one for _, each in crew.run("uniap_core.search.pricing:bounded", tasks, until) for one in each)
         return
-    for candidate in todo:
-        yield bounded(search, candidate)
+    for family in todo:
+        yield from bounded(search, family)
         if until is not None and time.perf_counter() > until:
             return
 
@@ -167,18 +177,18 @@ def _solve_all(
     search: Search, priced: list[PricedCandidate], best: list[float], started: float, crew: Crew, emit: Emit
 ) -> Iterator[Attempt]:
     """Attempts in the order of the bounds; a wave of ``crew.size`` candidates shares one cutoff; ``best`` grows."""
-    queue = sorted((p for p in priced if p.bound_s < math.inf), key=lambda p: p.bound_s)
+    queue = Queue(search, priced)
     done = len(priced) - len(queue)
-    while queue:
+    while len(queue):
         cutoff = best[search.top - 1] if len(best) >= search.top else math.inf
-        wave, queue = queue[: crew.size], queue[crew.size :]
+        wave = list(queue.wave(crew.size, cutoff))
         for tried in _solve_wave(search, wave, cutoff, started, crew, emit):
             if tried.objective_s is not None:
                 best[:] = sorted([*best, tried.objective_s])
                 interrupts.worthwhile()
             yield tried  # before anything is told of it, so that no interrupt can lose it
             done += 1
-            bound = min([p.bound_s for p in queue] + best[:1], default=None)
+            bound = min([s for s in (queue.bound_s, *best[:1]) if s is not None], default=None)
             label = f"{tried.priced.candidate.name}: {tried.outcome}"
             emit(Progress(since(started), done, len(priced), label, best[0] if best else None, bound))
 
@@ -188,8 +198,12 @@ def _solve_wave(
 ) -> Iterator[Attempt]:
     open_ones = []
     for priced in wave:
-        if priced.bound_s >= cutoff * (1 - TIE):
+        if math.isinf(priced.bound_s):
+            yield _unsolved(priced)
+        elif priced.bound_s >= cutoff * (1 - TIE):
             yield Attempt(priced, "pruned", priced.bound_s, note="by its lower bound")
+        elif near(priced, cutoff):
+            yield Attempt(priced, "limit", priced.bound_s, note=NO_FASTER)
         else:
             open_ones.append(priced)
     left = None if search.time_limit_s is None else search.time_limit_s - since(started)
@@ -225,14 +239,16 @@ def _unsolved(priced: PricedCandidate) -> Attempt:
     if priced.shortage is not None:
         return Attempt(priced, "infeasible", None, note=priced.shortage.sentence(), shortage=priced.shortage)
     if math.isinf(priced.bound_s):
-        return Attempt(priced, "infeasible", None, note="no strategy of a layer takes a finite time on some stage")
+        return Attempt(priced, "infeasible", None, note=NO_ROOM if priced.candidate.vpp > 1 else NO_TIME)
     return Attempt(priced, "limit", priced.bound_s, note="interrupted")
 
 
 def _record(tried: Attempt) -> CandidateProof:
     candidate = tried.priced.candidate
     return CandidateProof(
+        schedule=candidate.schedule,
         pp=candidate.pp,
+        vpp=candidate.vpp,
         micro_batches=candidate.micro_batches,
         outcome=tried.outcome,
         bound_s=tried.bound_s,
@@ -243,32 +259,50 @@ def _record(tried: Attempt) -> CandidateProof:
     )
 
 
-def _position(tried: Attempt) -> tuple[int, int]:
-    return tried.priced.candidate.pp, tried.priced.candidate.micro_batches
+def _plans(
+    search: Search, attempts: list[Attempt], emit: Emit, started: float
+) -> tuple[tuple[Plan, ...], tuple[CandidateProof, ...]]:
+    """The best assignments as proposals, judged and sealed, and the proof that they share.
+
+    Best by the closed form, or by simulation where that is in doubt (:mod:`.ranking`); then the proof's notes say so.
+    """
+    best = sorted((a for a in attempts if a.assignment is not None), key=lambda a: a.objective_s or 0.0)
+    best = best[: max(search.top, COMPARED if mixed(a.priced.candidate for a in best[:COMPARED]) else 1)]
+    records = {tried.priced.candidate: _record(tried) for tried in attempts}
+    bounds = [record.bound_s for record in records.values() if record.bound_s is not None]
+    unbounded = any(record.outcome == "limit" and record.bound_s is None for record in records.values())
+    bound_s = None if unbounded or not bounds else min(bounds)
+    found = [made for tried in best if (made := _proposal(search, tried, bound_s)) is not None]
+    ranking = ranked([proposal for proposal, _ in found])
+    for (proposal, _), seconds in zip(found, ranking.simulated_s, strict=False):
+        record = records[proposal.candidate]
+        noted = "; ".join(filter(None, (record.note, f"takes {seconds:.6g} s by simulation")))
+        records[proposal.candidate] = msgspec.structs.replace(record, note=noted)
+    if ranking.changed:
+        first, chosen = found[0][0].candidate.name, found[ranking.order[0]][0].candidate.name
+        emit(Note(since(started), f"the formula of {first} is in doubt; by simulation {chosen} is faster"))
+    proof = tuple(records[tried.priced.candidate] for tried in attempts)
+    chosen_ones = [found[number] for number in ranking.order[: search.top]]
+    return tuple(seal(one, proof, verify(one, tables, proof)) for one, tables in chosen_ones), proof
 
 
-def _plans(search: Search, attempts: list[Attempt], proof: tuple[CandidateProof, ...]) -> tuple[Plan, ...]:
-    """The best assignments as proposals, judged and sealed; the bound is over the whole sweep, if all have one."""
-    found = sorted((a for a in attempts if a.assignment is not None), key=lambda a: (a.objective_s, _position(a)))
-    unbounded = any(record.outcome == "limit" and record.bound_s is None for record in proof)
-    bounds = [record.bound_s for record in proof if record.bound_s is not None]
-    plans = []
-    for tried in found[: search.top]:
-        if tried.variant is None or tried.assignment is None or tried.objective_s is None:
-            continue
-        proposal = propose(
-            search.graph,
-            search.cluster,
-            search.space,
-            tried.variant.tables,
-            tried.assignment,
-            solver=tried.solver,
-            bound_s=None if unbounded or not bounds else min([*bounds, tried.objective_s]),
-            pins=search.pins.texts,
-            regime=tried.variant.regime.texts,
-        )
-        plans.append(seal(proposal, proof, verify(proposal, tried.variant.tables, proof)))
-    return tuple(plans)
+def _proposal(search: Search, tried: Attempt, bound_s: float | None) -> tuple[Proposal, CostTables] | None:
+    """What an attempt found, and its tables; the bound is over the whole sweep, if all have one."""
+    if tried.variant is None or tried.assignment is None or tried.objective_s is None:
+        return None
+    proposal = propose(
+        search.graph,
+        search.cluster,
+        search.space,
+        tried.variant.tables,
+        tried.assignment,
+        solver=tried.solver,
+        bound_s=None if bound_s is None else min(bound_s, tried.objective_s),
+        pins=search.pins.texts,
+        regime=tried.variant.regime.texts,
+        searched=search.schedules,
+    )
+    return proposal, tried.variant.tables
 
 
 def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> UniapError:

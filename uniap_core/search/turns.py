@@ -13,7 +13,14 @@ from dataclasses import replace
 
 from .attempt import Attempt
 from .pricing import PricedCandidate
-from .request import TIE, Search
+from .request import NEAR, TIE, Search
+
+NO_FASTER = f"no more than {NEAR:.1%} faster than the best, by its lower bound"
+
+
+def near(priced: PricedCandidate, cutoff_s: float) -> bool:
+    """True for a candidate with chunks that cannot be faster than a cutoff by more than what is worth a solve."""
+    return priced.candidate.vpp > 1 and priced.bound_s >= cutoff_s * (1 - NEAR)
 
 
 def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[PricedCandidate]) -> list[Attempt]:
@@ -27,7 +34,9 @@ def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced
     priced
         All candidates, in the order in which they were priced: turns are by bound, then by this order.
     """
-    turn = {one.candidate: number for number, one in enumerate(sorted(priced, key=lambda one: one.bound_s))}
+    latest = {one.candidate: one for one in priced} | {tried.priced.candidate: tried.priced for tried in attempts}
+    order = sorted((latest[one.candidate] for one in priced), key=lambda one: one.bound_s)
+    turn = {one.candidate: number for number, one in enumerate(order)}
     best: list[float] = []
     told = []
     for tried in sorted(attempts, key=lambda one: turn[one.priced.candidate]):
@@ -40,11 +49,15 @@ def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[Priced
 
 
 def _at(tried: Attempt, cutoff: float, solver: str) -> Attempt:
-    if tried.outcome == "limit" or math.isinf(cutoff):
+    if (tried.outcome == "limit" and tried.note != NO_FASTER) or math.isinf(cutoff):
         return tried
-    bound = tried.priced.bound_s
+    # It may have been sharpened before the cutoff was there: the first bound that reaches it is what it had needed.
+    levels = (*tried.priced.coarse_s, tried.priced.bound_s)
+    bound = next((level for level in levels if level >= cutoff * (1 - TIE)), tried.priced.bound_s)
     if bound >= cutoff * (1 - TIE):
         return replace(_without(tried), bound_s=bound, solver="", note="by its lower bound")
+    if near(tried.priced, cutoff):
+        return replace(_without(tried), outcome="limit", bound_s=bound, solver="", note=NO_FASTER)
     if tried.objective_s is not None and tried.objective_s < cutoff:
         return tried
     return replace(_without(tried), bound_s=cutoff, solver=solver, note="by the cutoff")

@@ -150,7 +150,7 @@ class CostModelSuite:
             tables = self.price(case)
             for layer in tables.layers:
                 if layer.time_parts_s:
-                    total = layer.forward_s + layer.backward_s + layer.iteration_s / case.micro_batches
+                    total = layer.forward_s + layer.backward_s + layer.iteration_s / case.candidate.turns
                     self.equal(sum(layer.time_parts_s.values(), start=np.zeros_like(total)), total)
                 if layer.state_parts_bytes:
                     parts = layer.state_parts_bytes.values()

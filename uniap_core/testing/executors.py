@@ -206,7 +206,7 @@ class ExecutorSuite:
         assert report.plan == plan.seal
         assert len(report.losses) == 2
         assert all(math.isfinite(loss) for loss in report.losses)
-        assert len(report.stages) == plan.pp
+        assert len(report.stages) == len(plan.stages)
 
 
 def _asked(graph: ModelGraph, machine: str, precision: str | None, executor: str) -> search.Search | UniapError:

@@ -17,11 +17,15 @@ def checks(proposal: Proposal) -> list[Check]:
 
 def ranks(proposal: Proposal) -> Check:
     """The ranks of all stages partition the cluster, in the equal, consecutive blocks that were priced."""
-    total, depth = proposal.cluster.devices, len(proposal.stages)
+    total, depth = proposal.cluster.devices, proposal.pp
     owner: dict[int, int] = {}
     faults = []
-    for i, stage in enumerate(proposal.stages):
-        for rank in stage.ranks:
+    held: dict[int, tuple[int, ...]] = {}
+    for i, stage in zip(proposal.chunks, proposal.stages, strict=True):
+        if held.setdefault(i, stage.ranks) != stage.ranks:
+            faults.append(f"two chunks of pipeline rank {i} name different ranks")
+    for i, ranks_of in held.items():
+        for rank in ranks_of:
             if not 0 <= rank < total:
                 faults.append(f"stage {i} names rank {rank}, and ranks are 0 to {total - 1}")
             elif rank in owner:
@@ -34,9 +38,9 @@ def ranks(proposal: Proposal) -> Check:
     if not faults:
         size = total // depth
         faults = [
-            f"stage {i} has {len(stage.ranks)} ranks from {stage.ranks[:1]}, not {i * size} to {(i + 1) * size - 1}"
-            for i, stage in enumerate(proposal.stages)
-            if stage.ranks != tuple(range(i * size, (i + 1) * size))
+            f"stage {i} has {len(ranks_of)} ranks from {ranks_of[:1]}, not {i * size} to {(i + 1) * size - 1}"
+            for i, ranks_of in held.items()
+            if ranks_of != tuple(range(i * size, (i + 1) * size))
         ]
     evidence = f"{depth} stages of {total // depth} consecutive ranks partition {total} devices"
     return conclude("ranks", faults, evidence, "give every stage an equal, consecutive block of ranks; plan again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .. import artifact
 from ..costs import OPTIMIZERS, CostTables
@@ -15,7 +15,7 @@ from . import devices, numbers, structure
 from .architecture import architecture
 from .numbers import Placement
 from .proof import sweep_proof
-from .simulate import live
+from .replay import held
 from .timing import timing
 from .verdict import VERIFIER, Check, Verdict, conclude
 
@@ -54,7 +54,7 @@ def verify(
         checks.append(sweep_proof(proposal, proof))
     if all(check.passed for check in (checks[1], *placed)):
         stage = {layer.name: layer.stage for layer in proposal.layers}
-        checks += structure.checks(proposal.model.network, stage, proposal.pp)
+        checks += structure.checks(proposal.model.network, stage, len(proposal.chunks))
         checks += devices.checks(proposal)
         own = numbers.recompute(tables, _placement(proposal, tables))
         checks += numbers.checks(proposal, tables, own)
@@ -72,7 +72,7 @@ def standing(proposal: Proposal, proof: Sequence[CandidateProof]) -> list[Check]
     ]
     evidence = "graph and cluster are those that the plan was made from"
     known = [layer.name for layer in proposal.model.layers]
-    missing = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
+    missing = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], len(proposal.chunks))
     checks = [
         conclude("current", faults, evidence, "plan again"),
         conclude("layers", missing, f"{len(known)} layers, each placed once", "place every layer of the model once"),
@@ -82,7 +82,7 @@ def standing(proposal: Proposal, proof: Sequence[CandidateProof]) -> list[Check]
     ]
     if checks[1].passed and checks[2].passed:
         stage = {layer.name: layer.stage for layer in proposal.layers}
-        checks += [*structure.checks(proposal.model.network, stage, proposal.pp), *devices.checks(proposal)]
+        checks += [*structure.checks(proposal.model.network, stage, len(proposal.chunks)), *devices.checks(proposal)]
     return checks
 
 
@@ -114,34 +114,52 @@ def candidate(proposal: Proposal, tables: CostTables) -> Check:
     priced = tables.candidate
     pairs = {
         "number of stages": (proposal.pp, priced.pp),
-        "length of the list of stages": (len(proposal.stages), priced.pp),
+        "number of chunks per rank": (proposal.vpp, priced.vpp),
+        "length of the list of stages": (len(proposal.stages), len(priced.pipeline.chunks)),
         "number of micro-batches": (proposal.micro_batches, priced.micro_batches),
         "schedule": (proposal.schedule, priced.schedule),
         "training": (proposal.training, priced.training),
+        "placement of chunks": (proposal.chunks, priced.pipeline.chunks),
         "number of priced stages": (len(tables.ranks), priced.pp),
     }
     faults = [f"the {name} is {said}, and {own} was priced" for name, (said, own) in pairs.items() if said != own]
     if not faults:
         try:
-            peaks = live(priced.schedule, priced.pp, priced.micro_batches).max(axis=1)
+            faults = list(_in_flight(tables))
         except UniapError as error:
             faults.append(error.cause)
-        else:
-            faults = [
-                f"stage {i} was priced with {stage.in_flight} micro-batches in flight, and the schedule holds {peak}"
-                for i, (stage, peak) in enumerate(zip(tables.ranks, peaks.tolist(), strict=True))
-                if stage.in_flight != ((peak,),)
-            ]
     if proposal.training.optimizer not in OPTIMIZERS:
         faults.append(f"the optimizer {proposal.training.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
     evidence = f"{priced.name}, batch {proposal.global_batch}, {proposal.schedule}, {proposal.precision}"
     return conclude("candidate", faults, evidence, "plan again")
 
 
+def _in_flight(tables: CostTables) -> Iterator[str]:
+    """What is wrong with the counts that ranks were priced with, against the replayed schedule.
+
+    Of plain schedules they are the same. Of others the priced moments must be no less: in all chunks together, and in
+    each (what a plan needs at every event is held against its memory by the check ``memory-schedule``).
+    """
+    priced = tables.candidate
+    for i, rows in enumerate(held(priced.schedule, priced.pipeline.chunks, priced.micro_batches)):
+        moments = tables.ranks[i].in_flight
+        if priced.schedule in numbers.PLAIN:
+            if moments != ((rows.max(),),):
+                told = " or ".join(f"{count:g}" for (count,) in moments)
+                yield f"stage {i} was priced with {told} micro-batches in flight, and the schedule holds {rows.max()}"
+            continue
+        pairs = [(max(map(sum, moments)), rows.sum(axis=1).max(), "all its chunks together")]
+        peaks = zip(tables.ranks[i].peak_in_flight, rows.max(axis=0), strict=True)
+        pairs += [(said, most, f"its chunk {n}") for n, (said, most) in enumerate(peaks)]
+        for said, most, what in pairs:
+            if said < most:
+                yield f"rank {i} was priced with {said:g} micro-batches of {what}, and the schedule holds {most:g}"
+
+
 def layers(proposal: Proposal, tables: CostTables) -> Check:
     """Every layer of the graph is placed once, on a stage that exists, and priced; edges are those of the graph."""
     known = [layer.name for layer in proposal.model.layers]
-    faults = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], proposal.pp)
+    faults = placed_once(known, [(layer.name, layer.stage) for layer in proposal.layers], len(proposal.chunks))
     priced = [layer.name for layer in tables.layers]
     if sorted(priced) != sorted(known):
         faults.append("the tables price other layers than the graph has")
@@ -184,8 +202,8 @@ def stage_lists(proposal: Proposal) -> Check:
             expected[layer.stage].append(layer.name)
         else:
             faults.append(f"{layer.name} is on stage {layer.stage}, which is not in the list of stages")
-    if len(proposal.stages) != proposal.pp:
-        faults.append(f"{len(proposal.stages)} stages are listed, and pp is {proposal.pp}")
+    if len(proposal.stages) != len(proposal.chunks):
+        faults.append(f"{len(proposal.stages)} stages are listed, and {proposal.shape} has {len(proposal.chunks)}")
     for i, stage in enumerate(proposal.stages):
         if list(stage.layers) != expected[i]:
             odd = sorted(set(stage.layers) ^ set(expected[i])) or ["another order"]
@@ -208,8 +226,8 @@ def strategies(proposal: Proposal, tables: CostTables) -> Check:
             faults.append(f"{layer.name}: {strategy.name} is not in the space of the plan")
         elif costs is None or strategy not in costs.strategies:
             faults.append(f"{layer.name}: {strategy.name} is not in its tables (indivisible, or pinned away)")
-        elif 0 <= layer.stage < len(tables.ranks):
-            k, i = costs.strategies.index(strategy), layer.stage
+        elif 0 <= layer.stage < len(proposal.chunks) and proposal.chunks[layer.stage] < len(tables.ranks):
+            k, i = costs.strategies.index(strategy), proposal.chunks[layer.stage]
             if not math.isfinite(costs.forward_s[i, k] + costs.backward_s[i, k] + costs.iteration_s[i, k]):
                 faults.append(f"{layer.name}: {strategy.name} is not possible on stage {i}")
     if space.max_strategies is not None and len(used) > space.max_strategies:
@@ -224,5 +242,6 @@ def _placement(proposal: Proposal, tables: CostTables) -> Placement:
     return Placement(
         [layer.stage for layer, _ in rows],
         [costs.strategies.index(layer.strategy) for layer, costs in rows],
-        proposal.pp,
+        len(proposal.chunks),
+        proposal.chunks,
     )

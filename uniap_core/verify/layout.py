@@ -42,8 +42,8 @@ def _rows(block: np.ndarray, axis: int) -> Groups:
 
 
 def pipelines(stages: Sequence[Sequence[int]]) -> Groups:
-    """Ranks that pass activations on: the r-th rank of every stage."""
-    return tuple(zip(*stages, strict=True))
+    """Ranks that pass activations on: the r-th rank of every stage, once where stages have the same ranks."""
+    return tuple(zip(*dict.fromkeys(map(tuple, stages)), strict=True))
 
 
 def checks(
@@ -71,7 +71,8 @@ def _world(proposal: Proposal, world: int, stages: Sequence[Sequence[int]]) -> C
         faults.append(f"{world} ranks are laid out, and the plan has {proposal.cluster.devices}")
     if [tuple(stage) for stage in stages] != [stage.ranks for stage in proposal.stages]:
         faults.append("the stages have other ranks than in the plan")
-    seen = sorted(chain.from_iterable(stages))
+    # Stages that are chunks of one pipeline rank have the same ranks.
+    seen = sorted(chain.from_iterable(dict.fromkeys(map(tuple, stages))))
     if seen != list(range(world)):
         faults.append("the stages do not partition the ranks")
     return conclude("layout-ranks", faults, f"{len(stages)} stages partition {world} ranks as planned", AS_PLANNED)

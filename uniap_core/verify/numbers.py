@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
+import numpy as np
+
 from ..costs import CostTables, LayerCosts
+from ..errors import UniapError
 from ..problem import MEMORY_TOLERANCE
 from ..proposal import Proposal
-from ..tables import EdgeTable
-from .simulate import live
+from ..tables import EdgeTable, Weights
+from .replay import held as alive
 from .verdict import Check, conclude
 
 RELATIVE = 1e-9
@@ -80,7 +84,9 @@ class Placement:
 class Recomputed:
     """What the tables say of a placement; lists have one entry per stage (``cross_s`` per boundary).
 
-    ``memory_parts`` holds states by part; ``parts_known`` tells whether the cost model splits its figures.
+    ``state_parts`` holds states by part, if the cost model splits its figures. A stage is a chunk: ``chunks`` is the
+    rank of each, and ``weights`` what the objective multiplies; both are empty for plain pipelines, where chunk i is on
+    rank i, and whose form is known here.
     """
 
     micro_batches: int
@@ -95,38 +101,82 @@ class Recomputed:
     stash_bytes: list[float]
     state_parts: list[dict[str, float]]
     reserved_bytes: list[float]
+    chunks: Sequence[int] = ()
+    weights: Weights | None = None
 
     @property
     def depth(self) -> int:
-        """Number of stages, P."""
+        """Number of stages: P, or the number of chunks."""
         return len(self.forward_s)
+
+    @property
+    def turns(self) -> float:
+        """What work once per iteration is divided by: equal ranks pay their time so often in the closed form."""
+        if self.weights is None:
+            return self.micro_batches + self.depth - 1
+        return self.weights.sum * len(self.held) + self.weights.peak
 
     @property
     def stage_s(self) -> list[float]:
         """``p_i``, seconds per micro-batch."""
-        c = self.micro_batches
+        share = 1 / self.turns
         rows = zip(self.forward_s, self.backward_s, self.iteration_s, self.reshard_s, strict=True)
-        return [math.fsum((forward, backward, once / c, reshard)) for forward, backward, once, reshard in rows]
+        return [math.fsum((forward, backward, once * share, reshard)) for forward, backward, once, reshard in rows]
 
     @property
     def objective_s(self) -> float:
         """Time per iteration."""
-        return closed_form(self.stage_s, self.cross_s, self.micro_batches)
+        return math.fsum(self.parts_s)
 
-    def memory_bytes(self, stage: int, held: int) -> float:
+    @cached_property
+    def placed(self) -> tuple[int, ...]:
+        """Pipeline rank of each stage."""
+        return tuple(self.chunks) or tuple(range(self.depth))
+
+    @cached_property
+    def held(self) -> dict[int, list[int]]:
+        """The stages of each rank, in the order of the flow."""
+        found: dict[int, list[int]] = {}
+        for j in range(self.depth):
+            found.setdefault(self.placed[j], []).append(j)
+        return dict(sorted(found.items()))
+
+    @property
+    def parts_s(self) -> tuple[float, float, float]:
+        """The time per iteration in stages, in transfers and in the steady state."""
+        return self.parts(self.stage_s, self.cross_s)
+
+    def parts(self, stage_s: Sequence[float], cross_s: Sequence[float]) -> tuple[float, float, float]:
+        """The same of other times of stages and boundaries."""
+        if self.weights is None:
+            peak = (self.micro_batches - 1) * max(*stage_s, *cross_s, 0.0) if self.micro_batches > 1 else 0.0
+            return math.fsum(stage_s), math.fsum(cross_s), peak
+        ranks = [math.fsum(stage_s[j] for j in held) for held in self.held.values()]
+        links: dict[tuple[int, int], list[float]] = {}
+        for j, seconds in enumerate(cross_s):
+            links.setdefault((self.placed[j], self.placed[j + 1]), []).append(seconds)
+        slowest = max(*ranks, *map(math.fsum, links.values()), 0.0)
+        w = self.weights
+        return w.sum * math.fsum(stage_s), w.cross * math.fsum(cross_s), w.peak * slowest if w.peak else 0.0
+
+    def memory_bytes(self, stage: int, held: float) -> float:
         """Bytes per device of a stage that holds so many micro-batches."""
         return math.fsum((self.reserved_bytes[stage], self.state_bytes[stage], held * self.stash_bytes[stage]))
 
+    def rank_bytes(self, rank: int, counts: Sequence[float]) -> float:
+        """Bytes per device of a rank that holds so many micro-batches of each of its stages."""
+        return math.fsum(self.memory_bytes(j, count) for j, count in zip(self.held[rank], counts, strict=True))
 
-def closed_form(stage_s: Sequence[float], cross_s: Sequence[float], micro_batches: int) -> float:
-    """``sum p + sum o + (c - 1) max(p, o)``, seconds."""
-    steady = (micro_batches - 1) * max(*stage_s, *cross_s, 0.0) if micro_batches > 1 else 0.0
-    return math.fsum((*stage_s, *cross_s, steady))
+
+PLAIN = ("gpipe", "1f1b")
+"""Schedules whose closed form is ``sum p + sum o + (c - 1) max(p, o)``; of others the problem says what it weighs."""
 
 
 def recompute(tables: CostTables, placement: Placement) -> Recomputed:
     """Sum up the tables over a placement."""
-    layers = tables.layers
+    layers, pipeline = tables.layers, tables.candidate.pipeline
+    reserved = [float(rank.reserved_bytes) for rank in tables.ranks]
+    plain = pipeline.schedule in PLAIN
 
     def seconds(table: str) -> list[float]:
         return placement.total(layers, lambda layer, i, k: float(getattr(layer, table)[i, k]))
@@ -143,15 +193,18 @@ def recompute(tables: CostTables, placement: Placement) -> Recomputed:
         state_bytes=placement.total(layers, lambda layer, _, k: float(layer.state_bytes[k])),
         stash_bytes=placement.total(layers, lambda layer, _, k: float(layer.stash_bytes[k])),
         state_parts=_parts(layers, placement, "state_parts_bytes"),
-        reserved_bytes=[float(stage.reserved_bytes) for stage in tables.ranks],
+        reserved_bytes=[reserved[i] if i not in pipeline.chunks[:j] else 0.0 for j, i in enumerate(pipeline.chunks)],
+        chunks=() if plain else pipeline.chunks,
+        weights=None if plain else pipeline.weights(tables.candidate.micro_batches),
     )
 
 
 def _parts(layers: Sequence[LayerCosts], placement: Placement, table: str) -> list[dict[str, float]]:
     found: list[dict[str, list[float]]] = [{} for _ in range(placement.depth)]
-    for layer, i, k in zip(layers, placement.stage, placement.strategy, strict=True):
+    for layer, j, k in zip(layers, placement.stage, placement.strategy, strict=True):
+        i = placement.rank(j)
         for part, values in getattr(layer, table).items():
-            found[i].setdefault(part, []).append(float(values[i, k] if values.ndim == 2 else values[k]))
+            found[j].setdefault(part, []).append(float(values[i, k] if values.ndim == 2 else values[k]))
     return [{part: math.fsum(values) for part, values in parts.items()} for parts in found]
 
 
@@ -165,7 +218,7 @@ def checks(proposal: Proposal, tables: CostTables, own: Recomputed) -> list[Chec
         _transfers(proposal, own),
         objective(proposal, own),
         bound(proposal.bound_s, own.objective_s),
-        _memory(proposal, own),
+        _memory(proposal, tables, own),
         _limits(proposal, tables),
         schedule_memory(
             [stage.in_flight for stage in proposal.stages], [float(s.memory_bytes) for s in tables.ranks], own
@@ -223,12 +276,12 @@ def objective(proposal: Proposal, own: Recomputed) -> Check:
     if not (math.isfinite(seconds) and seconds > 0):
         return conclude("objective", [f"the time per iteration comes to {seconds} s"], "", "plan again")
     samples = proposal.global_batch / seconds
-    stages, transfers = math.fsum(own.stage_s), math.fsum(own.cross_s)
+    stages, transfers, steady = own.parts_s
     pairs = {
         "the time per iteration": (said.iteration_time_s, seconds),
         "time in stages": (said.stages_s, stages),
         "time in transfers": (said.transfers_s, transfers),
-        "time in the steady state": (said.steady_s, (own.micro_batches - 1) * max(*own.stage_s, *own.cross_s, 0.0)),
+        "time in the steady state": (said.steady_s, steady),
         "samples per second": (said.samples_per_s, samples),
     }
     if said.tokens_per_s is not None or proposal.model.counts_positions:
@@ -255,14 +308,15 @@ def bound(bound_s: float | None, objective_s: float) -> Check:
     return conclude("bound", faults, evidence, fix, None if faults else {"gap": gap})
 
 
-def _memory(proposal: Proposal, own: Recomputed) -> Check:
-    faults = []
+def _memory(proposal: Proposal, tables: CostTables, own: Recomputed) -> Check:
+    faults = [] if own.weights is None else _fullest(proposal, tables, own)
     for i, stage in enumerate(proposal.stages):
         parts = {
             **own.state_parts[i],
             "activations": stage.in_flight * own.stash_bytes[i],
-            "reserved": own.reserved_bytes[i],
         }
+        if not own.chunks or own.chunks.index(own.chunks[i]) == i:
+            parts["reserved"] = own.reserved_bytes[i]
         pairs = {"memory": (stage.memory_bytes, own.memory_bytes(i, stage.in_flight))}
         for name in dict.fromkeys((*parts, *stage.memory_parts_bytes)):
             pairs[f"memory part {name}"] = stage.memory_parts_bytes.get(name, math.nan), parts.get(name, math.nan)
@@ -280,7 +334,8 @@ def _limits(proposal: Proposal, tables: CostTables) -> Check:
     cluster = proposal.cluster
     capacity = [bank.device.memory_bytes for n in cluster.nodes for bank in n.banks for _ in range(bank.devices)]
     faults = []
-    for i, (stage, priced) in enumerate(zip(proposal.stages, tables.ranks, strict=True)):
+    for i, stage in enumerate(proposal.stages):
+        priced = tables.ranks[proposal.chunks[i]]
         if not close(stage.memory_limit_bytes, priced.memory_bytes):
             faults.append(
                 f"stage {i} claims a limit of {stage.memory_limit_bytes:.6g} B and was priced for "
@@ -294,34 +349,68 @@ def _limits(proposal: Proposal, tables: CostTables) -> Check:
     return conclude("memory-limit", faults, "every stage is held to the memory of its smallest device", PLAN_AGAIN)
 
 
-def schedule_memory(in_flight: Sequence[int], limit_bytes: Sequence[float], own: Recomputed) -> Check:
-    """Memory at every event of the schedule, from the micro-batches that a stage then holds.
+def _fullest(proposal: Proposal, tables: CostTables, own: Recomputed) -> list[str]:
+    """Whether the chunks of each rank claim to hold what they hold at the fullest moment that was priced."""
+    faults = []
+    for i, stages in own.held.items():
+        moments = tables.ranks[i].in_flight
+        claimed = tuple(float(proposal.stages[j].in_flight) for j in stages)
+        peak = max(own.rank_bytes(i, moment) for moment in moments)
+        if claimed not in moments:
+            faults.append(f"rank {i} was not priced with {_counts(claimed)} micro-batches of its chunks in flight")
+        elif not close(own.rank_bytes(i, claimed), peak):
+            faults.append(
+                f"the chunks of rank {i} claim {own.rank_bytes(i, claimed):.6g} B, and its fullest moment needs "
+                f"{peak:.6g} B"
+            )
+    return faults
+
+
+def _counts(counts: Sequence[float]) -> str:
+    return " + ".join(f"{count:g}" for count in counts)
+
+
+def schedule_memory(in_flight: Sequence[float], limit_bytes: Sequence[float], own: Recomputed) -> Check:
+    """Memory at every event of the schedule, from the micro-batches that a rank then holds of each of its chunks.
 
     Parameters
     ----------
     in_flight
-        Claimed peak of each stage, or an empty sequence if none is claimed.
+        Claimed count of each stage when its rank is fullest, or an empty sequence if none is claimed.
+    limit_bytes
+        Of each rank.
     """
-    held = live(own.schedule, own.depth, own.micro_batches)
-    faults, tightest, peaks = [], math.inf, held.max(axis=1)
+    faults, tightest, most = [], math.inf, 0.0
+    try:
+        rows = alive(own.schedule, own.placed, own.micro_batches)
+    except UniapError as error:
+        return conclude("memory-schedule", [error.cause], "", error.fix)
     for i, limit in enumerate(limit_bytes):
-        if in_flight and int(peaks[i]) != in_flight[i]:
+        stages, counts = own.held[i], rows[i]
+        used = counts @ np.array([own.stash_bytes[j] for j in stages])
+        fullest = counts[int(used.argmax())].tolist()
+        claimed = [in_flight[j] for j in stages] if in_flight else fullest
+        word = "stage" if len(stages) == 1 else "rank"
+        # Of plain schedules there is one way to count; of others more may be priced than this order holds.
+        short = own.rank_bytes(i, claimed) < own.rank_bytes(i, fullest) * (1 - RELATIVE)
+        if short or (own.weights is None and claimed != fullest):
             faults.append(
-                f"stage {i} claims {in_flight[i]} micro-batches in flight and {own.schedule} holds {int(peaks[i])}"
+                f"{word} {i} claims {_counts(claimed)} micro-batches in flight and {own.schedule} holds "
+                f"{_counts(fullest)}"
             )
-        over = held[i] * own.stash_bytes[i] + (own.state_bytes[i] + own.reserved_bytes[i])
-        first = int((over > limit * (1 + MEMORY_TOLERANCE)).argmax())
-        used = own.memory_bytes(i, int(held[i, first]))
-        if used > limit * (1 + MEMORY_TOLERANCE):
+        over = used + own.rank_bytes(i, [0] * len(stages)) > limit * (1 + MEMORY_TOLERANCE)
+        first = int(over.argmax())
+        needed = own.rank_bytes(i, counts[first].tolist())
+        if needed > limit * (1 + MEMORY_TOLERANCE):
             faults.append(
-                f"stage {i} needs {used:.6g} B of {limit:.6g} B at event {first} of its schedule, with "
-                f"{int(held[i, first])} micro-batches in flight"
+                f"{word} {i} needs {needed:.6g} B of {limit:.6g} B at event {first} of its schedule, with "
+                f"{_counts(counts[first])} micro-batches in flight"
             )
-        peak = own.memory_bytes(i, int(peaks[i]))
-        tightest = min(tightest, (limit - peak) / limit if limit else 0.0)
+        tightest = min(tightest, (limit - own.rank_bytes(i, fullest)) / limit if limit else 0.0)
+        most = max(most, float(counts.sum(axis=1).max()) / len(stages))
     evidence = (
         f"no event of {own.schedule} exceeds the memory of its stage; "
-        f"{int(peaks.max())} micro-batches in flight at most, {tightest:.1%} of the tightest stage free"
+        f"{most:g} micro-batches in flight at most, {tightest:.1%} of the tightest stage free"
     )
     fix = "recompute or shard more, use more or smaller micro-batches, or move layers to another stage"
     return conclude("memory-schedule", faults, evidence, fix, {"free_share": tightest})

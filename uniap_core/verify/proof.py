@@ -16,14 +16,21 @@ def sweep_proof(proposal: Proposal, records: Sequence[CandidateProof]) -> Check:
     """Hold the records of all candidates against the plan and against what candidates there are.
 
     The candidates are counted here anew: every number of stages that divides the devices and fills its stages, with
-    every number of micro-batches that divides the batch, as far as the pins allow.
+    every number of chunks that the schedules know and every number of micro-batches that divides the batch, as far as
+    the pins allow.
     """
     pins = Pins.of(proposal.pins)
-    depths = [pp for pp in divisors(proposal.cluster.devices) if pp <= len(proposal.model.layers)]
-    expected = {(pp, c) for pp in depths for c in divisors(proposal.global_batch) if pins.allows(pp, c)}
-    listed = [(record.pp, record.micro_batches) for record in records]
-    faults = [f"candidate pp{pp}-c{c} has no record" for pp, c in sorted(expected - set(listed))]
-    faults += [f"candidate pp{pp}-c{c} is no candidate" for pp, c in sorted(set(listed) - expected)]
+    expected = {
+        (schedule, pp, vpp, c)
+        for schedule in proposal.schedules
+        for pp in divisors(proposal.cluster.devices)
+        for vpp in _chunks_per_rank(schedule, pp, len(proposal.model.layers))
+        for c in divisors(proposal.global_batch)
+        if pins.allows(pp, c, schedule, vpp)
+    }
+    listed = [(record.schedule, record.pp, record.vpp, record.micro_batches) for record in records]
+    faults = [f"candidate {_name(*key)} has no record" for key in sorted(expected - set(listed))]
+    faults += [f"candidate {_name(*key)} is no candidate" for key in sorted(set(listed) - expected)]
     if len(set(listed)) < len(listed):
         faults.append("a candidate has two records")
     faults += [fault for record in records for fault in _contradictions(proposal, record)]
@@ -38,11 +45,33 @@ def sweep_proof(proposal: Proposal, records: Sequence[CandidateProof]) -> Check:
     return conclude("proof", faults, evidence, "plan again; a proof is never edited by hand")
 
 
+LOOPS = ("interleaved", "interleaved-zb")
+"""Schedules of any number of chunks per rank, two at least (Narayanan et al. 2021, section 2.2; Qi et al. 2024)."""
+
+VEES = ("zbv", "dualpipev", "v-half", "v-min")
+"""Schedules of two chunks per rank, down the ranks and up again (Qi et al. 2024; DeepSeek's DualPipe, folded)."""
+
+
+def _chunks_per_rank(schedule: str, pp: int, layers: int) -> Sequence[int]:
+    """Every number of chunks per rank that leaves none empty; several need two ranks."""
+    most = layers // pp
+    if schedule in LOOPS:
+        return range(2, most + 1) if pp > 1 else ()
+    if schedule in VEES:
+        return (2,) if pp > 1 and most >= 2 else ()
+    return (1,) if most >= 1 else ()
+
+
+def _name(schedule: str, pp: int, vpp: int, micro_batches: int) -> str:
+    return f"{schedule} pp{pp}" + (f"-vpp{vpp}" if vpp > 1 else "") + f"-c{micro_batches}"
+
+
 def _contradictions(proposal: Proposal, record: CandidateProof) -> list[str]:
-    name, said = f"pp{record.pp}-c{record.micro_batches}", proposal.bound_s
+    name, said = record.name, proposal.bound_s
     seconds, bound_s = record.objective_s, record.bound_s
     faults = []
-    if (record.pp, record.micro_batches) == (proposal.pp, proposal.micro_batches):
+    own = proposal.schedule, proposal.pp, proposal.vpp, proposal.micro_batches
+    if (record.schedule, record.pp, record.vpp, record.micro_batches) == own:
         if seconds is None or record.outcome not in ("solved", "limit"):
             faults.append(f"{name} is the plan's own candidate, and its record says {record.outcome}")
         elif not math.isclose(seconds, proposal.predicted.iteration_time_s, rel_tol=RELATIVE):

@@ -1,51 +1,28 @@
-"""Discrete-event simulation of a pipeline: forward and backward apart, transfers on links of their own.
+"""Discrete-event simulation of a pipeline: every forward and backward, and every transfer on a link of its own.
 
-Events are the forward and the backward of each micro-batch on each stage, and the transfer of its activations and
-gradients over each boundary. A stage runs one event at a time, in the order of its schedule. A boundary has one
-channel in each direction (full duplex) that carries one tensor set at a time and never blocks a stage. What is done
-once per iteration (gradient reduction, optimizer step) runs on a stage after its last backward.
-
-Events are visited level by level: forward of micro-batch m on stage i at level ``step * m + i``, backward at
-``step * m + offset - i``. An event then depends on events of earlier levels alone, and all events of one level are
-priced by one numpy operation. 64 stages x 1024 micro-batches take about 2 * (1024 + 64) levels, not 130 000 events.
+Each rank runs one step at a time, in the order of its schedule (:mod:`.orders`); a step starts when the rank is free
+and what it works on has arrived. From rank to rank there is one link each way (full duplex) that carries one tensor set
+at a time, in the order they are sent, and never blocks a rank. What is done once per iteration (gradient reduction,
+optimizer step) runs on a rank after its last step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from ..errors import BadValue, UnknownName
+from ..errors import BadValue
 from ..tables import Array
+from .orders import BESIDE, LETTERS
+from .orders.interleaved import group
+from .replay import Replay, shortened
+from .replay import replay as replayed
 
-
-class Levels(NamedTuple):
-    """Where the events of a schedule lie: forward at ``step * m + i``, backward at ``step * m + offset - i``."""
-
-    step: int
-    offset: int
-
-
-def levels(schedule: str, depth: int, micro_batches: int) -> Levels:
-    """The levels of a schedule, derived here anew and not from the in-flight formula of the planner.
-
-    - gpipe (Huang et al. 2019, arXiv 1811.06965): all forwards, a flush, all backwards.
-    - 1f1b (PipeDream-flush, Narayanan et al. 2021, arXiv 2104.04473): stage i runs P - i forwards, then one backward
-      and one forward in turn.
-
-    Raises
-    ------
-    UnknownName
-        If the verifier has no such schedule.
-    """
-    if schedule == "gpipe":
-        return Levels(1, micro_batches + 2 * depth - 2)
-    if schedule == "1f1b":
-        return Levels(2, 2 * depth - 1)
-    raise UnknownName(f"the verifier cannot simulate the schedule {schedule!r}", "known: gpipe, 1f1b")
+SPLIT = 0.5
+"""Share of a backward that is the gradient of the weights, where cost tables do not tell the two parts apart: a product
+has one of each, of equal size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +31,19 @@ class TimedPipeline:
 
     Attributes
     ----------
+    chunks
+        Pipeline rank of each chunk, in the order of the flow; empty where chunk i is on rank i.
     forward_s, backward_s
-        One micro-batch on each stage, shape (P,).
+        One micro-batch through each chunk, shape (J,).
     iteration_s
-        After the last backward of each stage, shape (P,).
+        After the last step of a rank, by chunk, shape (J,).
     activation_s, gradient_s
-        One micro-batch over each boundary, downstream and upstream, shape (P - 1,).
+        One micro-batch over each boundary, downstream and upstream, shape (J - 1,); nothing is sent where both chunks
+        lie on one rank.
+    weight_s
+        The part of ``backward_s`` that is the gradient of the weights, shape (J,); ``None``: :data:`SPLIT` of it.
+    whole
+        If these are the first of more micro-batches, how many those are.
     """
 
     schedule: str
@@ -69,17 +53,51 @@ class TimedPipeline:
     iteration_s: Array
     activation_s: Array
     gradient_s: Array
+    chunks: tuple[int, ...] = ()
+    weight_s: Array | None = None
+    whole: int = 0
 
     def __post_init__(self) -> None:
         depth = len(self.forward_s)
         shapes = [len(self.backward_s), len(self.iteration_s), len(self.activation_s) + 1, len(self.gradient_s) + 1]
-        if self.micro_batches < 1 or not depth or shapes != [depth] * 4:
+        shapes += [len(self.placed), depth if self.weight_s is None else len(self.weight_s)]
+        if self.micro_batches < 1 or not depth or shapes != [depth] * 6:
             raise BadValue("a pipeline needs a stage, a micro-batch and one time per stage and boundary", "give them")
 
     @property
     def depth(self) -> int:
-        """Number of stages, P."""
+        """Number of chunks, J."""
         return len(self.forward_s)
+
+    @property
+    def placed(self) -> tuple[int, ...]:
+        """Pipeline rank of each chunk."""
+        return self.chunks or tuple(range(self.depth))
+
+    @property
+    def ranks(self) -> int:
+        """Number of pipeline ranks, P."""
+        return max(self.placed) + 1
+
+    @property
+    def weights_s(self) -> Array:
+        """Gradient of the weights, shape (J,)."""
+        return self.backward_s * SPLIT if self.weight_s is None else self.weight_s
+
+    @cached_property
+    def replay(self) -> Replay:
+        """Its events, without times.
+
+        Raises
+        ------
+        UniapError
+            If the verifier does not know the schedule, its chunks lie elsewhere, or it hangs.
+        """
+        return replayed(self.schedule, self.placed, self.micro_batches, self.whole or self.micro_batches)
+
+    def by_rank(self, seconds: Array) -> Array:
+        """The sum over the chunks of each rank, shape (P,)."""
+        return np.bincount(self.placed, weights=seconds, minlength=self.ranks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,32 +106,54 @@ class Simulation:
 
     Attributes
     ----------
-    forward_end_s, backward_end_s
-        Shape (P, c).
+    pipeline
+        With the micro-batches that were simulated.
+    forward_end_s, backward_end_s, weight_end_s
+        Shape (J, c); the backward is the whole one, or its first part, the gradient of the input; the second part is
+        NaN where the backward is whole.
     activation_end_s, gradient_end_s
-        Arrival at the other end of each boundary, shape (P - 1, c).
-    makespan_s
+        Arrival at the other end of each boundary, shape (J - 1, c).
+    simulated_s
         End of the last event of all, iteration work included.
+    rest, rate_s
+        Micro-batches that were not simulated one by one, and what each takes as the last ones did.
     """
 
     pipeline: TimedPipeline
     forward_end_s: Array
     backward_end_s: Array
+    weight_end_s: Array
     activation_end_s: Array
     gradient_end_s: Array
-    makespan_s: float
+    simulated_s: float
+    rest: int = 0
+    rate_s: float = 0.0
+
+    @property
+    def makespan_s(self) -> float:
+        """Seconds of the iteration."""
+        return self.simulated_s + self.rest * self.rate_s
 
     @property
     def busy_s(self) -> Array:
-        """Seconds that each stage works, shape (P,)."""
+        """Seconds that each rank works, shape (P,)."""
         p = self.pipeline
-        return np.asarray(p.micro_batches * (p.forward_s + p.backward_s) + p.iteration_s)
+        c = p.micro_batches + self.rest
+        return np.asarray(p.by_rank(c * (p.forward_s + p.backward_s) + p.iteration_s))
 
     @property
     def bubble_share(self) -> float:
-        """Share of all stage seconds that is idle: (P - 1) / (c + P - 1) for a uniform pipeline without transfers."""
-        whole = self.pipeline.depth * self.makespan_s
+        """Share of all rank seconds that is idle: (P - 1) / (c + P - 1) for a uniform pipeline without transfers."""
+        whole = self.pipeline.ranks * self.makespan_s
         return float((whole - self.busy_s.sum()) / whole) if whole else 0.0
+
+    @property
+    def last_s(self) -> Array:
+        """End of the last step of each rank, shape (P,)."""
+        ends = np.fmax(self.backward_end_s[:, -1], np.nan_to_num(self.weight_end_s).max(axis=1))
+        latest = np.zeros(self.pipeline.ranks)
+        np.maximum.at(latest, list(self.pipeline.placed), ends)
+        return latest
 
 
 def simulate(pipeline: TimedPipeline) -> Simulation:
@@ -121,102 +161,56 @@ def simulate(pipeline: TimedPipeline) -> Simulation:
 
     Raises
     ------
-    UnknownName
-        If the schedule cannot be simulated.
+    UniapError
+        If the verifier does not know the schedule, its chunks lie elsewhere, or it hangs.
     """
-    return simulate_all([pipeline])[0]
+    c, ranks, depth = pipeline.micro_batches, pipeline.ranks, pipeline.depth
+    few = shortened(ranks, depth, c)
+    if few == c:
+        return run(pipeline, pipeline.replay)
+    fewer = min(shortened(ranks, depth, c, 0.5), few - group(ranks, c))
+    parts = [replace(pipeline, micro_batches=n, whole=c) for n in (fewer, few)]
+    short, long = (run(part, part.replay) for part in parts)
+    return replace(long, rest=c - few, rate_s=(long.simulated_s - short.simulated_s) / (few - fewer))
 
 
-def simulate_all(pipelines: Sequence[TimedPipeline]) -> list[Simulation]:
-    """Run one iteration of each of several pipelines of one shape and schedule, side by side.
-
-    Raises
-    ------
-    UnknownName
-        If the schedule cannot be simulated.
-    BadValue
-        If the pipelines differ in shape or schedule.
-    """
-    if len({(p.schedule, p.depth, p.micro_batches) for p in pipelines}) != 1:
-        raise BadValue("pipelines of different shapes or schedules cannot run side by side", "simulate each alone")
-    depth, c = pipelines[0].depth, pipelines[0].micro_batches
-    step, offset = levels(pipelines[0].schedule, depth, c)
-    turn = offset - depth + 1  # level of the first backward, on the last stage
-    count = turn + step * (c - 1) + depth
-    end, arrival = np.zeros((count, len(pipelines), depth)), np.zeros((count, len(pipelines), depth))
-    free = np.zeros((len(pipelines), depth))
-    forward = _Lane(
-        np.array([p.forward_s for p in pipelines]),
-        np.array([[*p.activation_s, 0.0] for p in pipelines]),
-        free,
-        end,
-        arrival,
-    )
-    # Backward is forward from the last stage to the first: the same, on arrays seen in reverse.
-    backward = _Lane(
-        np.array([p.backward_s[::-1] for p in pipelines]),
-        np.array([[*p.gradient_s[::-1], 0.0] for p in pipelines]),
-        free[:, ::-1],
-        end[:, :, ::-1],
-        arrival[:, :, ::-1],
-    )
-    for level in range(count):
-        forward.visit(level, _stages(level, step, c, depth))
-        backward.visit(level, _stages(level - turn, step, c, depth))
-    return [_collect(p, end[:, n], arrival[:, n]) for n, p in enumerate(pipelines)]
-
-
-class _Lane:
-    """One direction of all pipelines; arrays of shape (pipelines, P), ``end`` and ``arrival`` with levels in front."""
-
-    def __init__(self, stage_s: Array, channel_s: Array, free: Array, end: Array, arrival: Array) -> None:
-        self.stage_s, self.channel_s = stage_s, channel_s
-        self.stage_free, self.channel_free = free, np.zeros_like(stage_s)
-        # When what a stage works on next has arrived; the first stage of a lane waits for nothing.
-        self.arrived = np.zeros((free.shape[0], free.shape[1] + 1))
-        self.end, self.arrival = end, arrival
-
-    def visit(self, level: int, at: slice) -> None:
-        """Run one event on each of some stages and send the results on."""
-        if at.start >= at.stop:
-            return
-        end = np.maximum(self.stage_free[:, at], self.arrived[:, at]) + self.stage_s[:, at]
-        sent = np.maximum(end, self.channel_free[:, at]) + self.channel_s[:, at]
-        self.stage_free[:, at] = self.end[level, :, at] = end
-        self.channel_free[:, at] = self.arrival[level, :, at] = sent
-        self.arrived[:, at.start + 1 : at.stop + 1 : at.step] = sent
-
-
-def _stages(level: int, step: int, micro_batches: int, depth: int) -> slice:
-    """Stages i with ``step * m + i == level`` for some micro-batch m."""
-    return slice(max(level % step, level - step * (micro_batches - 1)), min(depth, level + 1), step)
-
-
-def _collect(pipeline: TimedPipeline, end: Array, arrival: Array) -> Simulation:
-    """Sort what happened at each level (shape (levels, P)) by stage and micro-batch."""
-    depth, c = pipeline.depth, pipeline.micro_batches
-    step, offset = levels(pipeline.schedule, depth, c)
-    stage, m = np.arange(depth)[:, None], np.arange(c)[None, :]
-    forward, backward = step * m + stage, step * m + offset - stage
-    backward_end = end[backward, stage]
+def run(pipeline: TimedPipeline, replay: Replay) -> Simulation:
+    """Price the events of a replay one after the other."""
+    depth, c, walk = pipeline.depth, pipeline.micro_batches, replay.walk
+    seconds: list[float] = [*_durations(pipeline).ravel().tolist(), 0.0]
+    moved: list[float] = [*pipeline.activation_s.tolist(), *pipeline.gradient_s.tolist()]
+    end, arrival = [float("nan")] * (3 * depth * c + 1), [0.0] * (3 * depth * c + 1)
+    free, link_free = [0.0] * pipeline.ranks, [0.0] * walk.links
+    for event, rank, duration, need, link, boundary in zip(
+        walk.event, walk.rank, walk.duration, walk.needs, walk.link, walk.boundary, strict=True
+    ):
+        at = free[rank]
+        if need >= 0 and arrival[need] > at:
+            at = arrival[need]
+        at += seconds[duration]
+        free[rank] = end[event] = at
+        if link >= 0:
+            at = max(at, link_free[link]) + moved[boundary]
+            link_free[link] = at
+        arrival[event] = at
+    ends, arrivals = np.array(end[:-1]).reshape(3, depth, c), np.array(arrival[:-1]).reshape(3, depth, c)
     return Simulation(
         pipeline=pipeline,
-        forward_end_s=end[forward, stage],
-        backward_end_s=backward_end,
-        activation_end_s=arrival[forward, stage][:-1],
-        gradient_end_s=arrival[backward, stage][1:],
-        makespan_s=float((backward_end[:, -1] + pipeline.iteration_s).max()),
+        forward_end_s=ends[0],
+        backward_end_s=ends[1],
+        weight_end_s=ends[2],
+        activation_end_s=arrivals[0, :-1],
+        gradient_end_s=arrivals[1, 1:],
+        simulated_s=float((np.array(free) + pipeline.by_rank(pipeline.iteration_s)).max()),
     )
 
 
-def live(schedule: str, depth: int, micro_batches: int) -> Array:
-    """Micro-batches that each stage holds during each of its events, in order: shape (P, 2 c).
-
-    A forward holds its own micro-batch from its start, a backward until its end.
-    """
-    step, offset = levels(schedule, depth, micro_batches)
-    stage, m = np.arange(depth)[:, None], np.arange(micro_batches)[None, :]
-    when = np.concatenate([step * m + stage, step * m + offset - stage], axis=1)
-    forward = np.argsort(when, axis=1) < micro_batches
-    finished: Array = np.cumsum(~forward, axis=1) - ~forward
-    return np.asarray(np.cumsum(forward, axis=1) - finished)
+def _durations(pipeline: TimedPipeline) -> Array:
+    """Seconds of each kind of step of each chunk; a pair takes its time as its forward."""
+    weights = pipeline.weights_s
+    rows = np.zeros((len(LETTERS), pipeline.depth))
+    rows[:BESIDE] = pipeline.forward_s, pipeline.backward_s, pipeline.backward_s - weights, weights
+    # The backward beside a forward is of the rank's other chunk: pairs are of ranks with two.
+    both = pipeline.by_rank(pipeline.backward_s)[list(pipeline.placed)]
+    rows[BESIDE] = pipeline.forward_s + both - pipeline.backward_s
+    return rows

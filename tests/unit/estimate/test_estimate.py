@@ -203,6 +203,45 @@ def test_interleaving_shrinks_the_bubble() -> None:
     assert seconds(vpp="4", **few) < seconds(**few)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "vpp", "planned"),
+    [
+        ("", "", "1f1b"),
+        ("", "4", "interleaved"),
+        ("1F1B", "2", "interleaved"),
+        ("1f1b-interleaved", "", "interleaved"),
+        ("zero-bubble", "", "zb-h1"),
+        ("zbb", "2", "interleaved-zb"),
+        ("zbv-formatted", "2", "zbv"),
+        ("V-Half", "", "v-half"),
+        ("v-min", "2", "v-min"),
+        ("DualPipeV", "", "dualpipev"),
+    ],
+)
+def test_a_stated_schedule_is_the_one_priced(schedule: str, vpp: str, planned: str) -> None:
+    row = ROW | {"schedule": schedule, "vpp": vpp, "global_batch": "64", "micro_batch": "1"}
+    assert parse(row, []).candidate.pipeline.schedule == planned
+    assert predicted(**row)["pred_iter_time_s"]
+
+
+def test_schedules_price_their_ramps_in_the_published_order() -> None:
+    few = {"layers": "64", "pp": "4", "dp": "2", "global_batch": "16", "micro_batch": "1", "seq": "4096"}
+    ramps = [seconds(schedule=name, **few) for name in ("zbv", "zb-h1", "v-half", "v-min", "1f1b")]
+    assert ramps == sorted(ramps)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"schedule": "zigzag"}, "schedule is 'zigzag'"),
+        ({"schedule": "zbv", "vpp": "3"}, "exactly two chunks"),
+        ({"schedule": "dualpipev", "global_batch": "8", "micro_batch": "4"}, "micro-batches or more"),
+    ],
+)
+def test_a_schedule_that_cannot_run_says_why(columns: dict[str, str], reason: str) -> None:
+    assert reason in predicted(**columns)["pred_note"]
+
+
 def test_unequal_devices_are_as_slow_as_the_slowest() -> None:
     wide = {"num_gpus": "8", "tp": "1", "pp": "2", "dp": "4", "gpus_per_node": "4", "precision": "fp16"}
     slow, mixed, fast = (seconds(gpu=gpu, **wide) for gpu in ("T4", "V100/T4 mix", "V100-32GB"))

@@ -24,7 +24,7 @@ def search(**options):
 
 
 def priced(asked, pp=2, micro_batches=4):
-    return bounded(asked, Candidate.of(pp, micro_batches, asked.training, asked.schedule))
+    return bounded(asked, (Candidate.of(pp, micro_batches, asked.training),))[0]
 
 
 def test_a_free_attempt_finds_the_optimum_and_bounds_it():
@@ -97,7 +97,7 @@ def test_what_a_solver_does_not_support_goes_to_another(monkeypatch):
 def test_every_candidate_can_be_attempted():
     asked = search()
     for candidate in candidates(asked):
-        one = bounded(asked, candidate)
+        one = bounded(asked, (candidate,))[0]
         if one.variants:
             found = attempt(asked, one, math.inf, None)
             assert found.outcome in ("solved", "infeasible")

@@ -32,6 +32,7 @@ def test_a_plan_has_every_option_of_a_search_and_its_default():
 def test_a_problem_has_those_that_matter_to_one_candidate():
     own = options(uniap.problem)
     assert {own.pop("pp"), own.pop("micro_batches")} == {inspect.Parameter.empty}
+    assert own.pop("vpp") == 1
     behind = options(make)
     assert own == {name: behind[name] for name in own}
     assert set(behind) - set(own) == {"solver", "top", "time_limit", "gap", "workers", "emit"}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uniap_cost_analytic.constants import Constants
-from uniap_cost_analytic.edges import _lacking, edge_tables, message_s
+from uniap_cost_analytic.edges import _lacking, edge_tables, message_s, wires
 
-from uniap_core.api import TOKENS, Candidate, Flow, Layout, Strategy, Training
-from uniap_core.cluster import preset
+from uniap_core.api import TOKENS, Candidate, Flow, Layout, Pipeline, Strategy, Training
+from uniap_core.cluster import Cluster, preset
 
 CONSTANTS = Constants()
 FLOW = Flow("a", "b", "a.out", TOKENS, 4096)
@@ -67,12 +67,55 @@ def test_one_stage_has_nothing_to_cross():
 
 @given(st.floats(1, 1e9), st.floats(1, 4))
 def test_a_larger_message_is_never_faster(size, factor):
-    cluster = preset("4x8xA100-80G")
-    assert message_s(size * factor, cluster, 4, CONSTANTS) >= message_s(size, cluster, 4, CONSTANTS)
+    over = wires(preset("4x8xA100-80G"), Pipeline.of("1f1b", 4), CONSTANTS)
+    assert message_s(size * factor, over, CONSTANTS) >= message_s(size, over, CONSTANTS)
 
 
 def test_a_boundary_inside_a_node_is_cheaper_than_one_over_the_network():
-    assert message_s(1e8, preset("8xA100-80G"), 2, CONSTANTS) < message_s(1e8, preset("2x8xA100-80G"), 2, CONSTANTS)
+    assert sent("8xA100-80G", Pipeline.of("1f1b", 2)) < sent("2x8xA100-80G", Pipeline.of("1f1b", 2))
+
+
+def sent(cluster: str | Cluster, shape: Pipeline, size: float = 1e8) -> float:
+    machine = preset(cluster) if isinstance(cluster, str) else cluster
+    return message_s(size, wires(machine, shape, CONSTANTS), CONSTANTS)
+
+
+def test_the_slowest_boundary_is_the_one_that_counts_whoever_sends():
+    """Each pair of devices counted out, against the wires of whole ranks."""
+    for machine in map(preset, ("2x6xA100-80G", "3x4xA100-80G", "4x2xA100-80G", "12xA100-80G")):
+        for shape in (
+            *(Pipeline.of("1f1b", p) for p in (2, 3, 4, 6, 12) if machine.devices % p == 0),
+            *(Pipeline.of("interleaved", p, 2) for p in (2, 3, 4) if machine.devices % p == 0),
+            Pipeline("vee", 2, (0, 1, 1, 0)),
+        ):
+            slowest = 0.0
+            for here, there in zip(shape.chunks, shape.chunks[1:], strict=False):
+                pairs = list(zip(shape.block(here, machine.devices), shape.block(there, machine.devices), strict=True))
+                nodes = [(machine.node_of[a], machine.node_of[b]) for a, b in pairs]
+                for m, n in nodes:
+                    link = machine.nodes[m].link
+                    rate = link.bandwidth_Bps * CONSTANTS.link_share
+                    if here == there:
+                        continue
+                    if m != n:
+                        beside = max(sum(x == m and x != y for x, y in nodes), sum(y == n and x != y for x, y in nodes))
+                        link = machine.inter
+                        rate = link.bandwidth_Bps * CONSTANTS.inter_share / beside
+                    slowest = max(slowest, link.latency_s + 1e8 / rate + CONSTANTS.message_s)
+            assert sent(machine, shape) == pytest.approx(slowest), (machine.name, shape)
+
+
+def test_a_stage_that_straddles_nodes_sends_over_the_network():
+    # Devices 0-3, 4-7 and 8-11 in nodes of six: device 2 sends to 6, device 3 to 7.
+    assert sent("2x6xA100-80G", Pipeline.of("1f1b", 3)) > 1.5 * sent("12xA100-80G", Pipeline.of("1f1b", 3))
+
+
+def test_the_way_back_to_the_first_rank_may_be_the_slowest():
+    machine = preset("2x2xA100-80G")
+    only = Pipeline("twice", 4, (0, 1, 0))  # never leaves the first node
+    back = Pipeline("round", 4, (0, 1, 3, 0))
+    assert sent(machine, only) == sent("4xA100-80G", only)
+    assert sent(machine, back) > sent(machine, only)
 
 
 def test_ranks_that_hold_the_same_send_parts_where_they_can():

@@ -43,10 +43,8 @@ def place(dp: int) -> Place:
     return Place(engine(cluster.device(0), TRAINING, CONSTANTS), ALONE, ALONE, ALONE, data, data)
 
 
-def priced(strategy: Strategy, costs: LayoutCosts = LONG, micro_batches: int = 4):
-    return price_layer(
-        BLOCK, costs, strategy, place(strategy.dp), recipe(TRAINING), CONSTANTS, micro_batches, copies=False
-    )
+def priced(strategy: Strategy, costs: LayoutCosts = LONG, turns: float = 4.0):
+    return price_layer(BLOCK, costs, strategy, place(strategy.dp), recipe(TRAINING), CONSTANTS, turns, copies=False)
 
 
 @pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])

@@ -53,10 +53,10 @@ def tables(
 
 def by_name(costs: CostTables, layer: int = 1) -> dict[str, dict[str, float]]:
     row = costs.layers[layer]
-    c = costs.candidate.micro_batches
+    turns = costs.candidate.turns
     return {
         s.name: {
-            "time": float(row.forward_s[0, k] + row.backward_s[0, k] + row.iteration_s[0, k] / c),
+            "time": float(row.forward_s[0, k] + row.backward_s[0, k] + row.iteration_s[0, k] / turns),
             "forward": float(row.forward_s[0, k]),
             "backward": float(row.backward_s[0, k]),
             "iteration": float(row.iteration_s[0, k]),
@@ -85,7 +85,7 @@ def test_every_candidate_poses_a_valid_problem(cluster: str, pp: int) -> None:
     assert problem.depth == pp
     for layer in costs.layers:
         parts = sum(layer.time_parts_s.values())
-        total = layer.forward_s + layer.backward_s + layer.iteration_s / 2
+        total = layer.forward_s + layer.backward_s + layer.iteration_s / (2 + pp - 1)
         np.testing.assert_allclose(parts, total, rtol=1e-9)
         np.testing.assert_allclose(sum(layer.state_parts_bytes.values()), layer.state_bytes, rtol=1e-9)
     reserved = np.sum(list(costs.reserved_parts_bytes.values()), axis=0)

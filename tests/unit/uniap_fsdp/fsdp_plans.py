@@ -27,14 +27,22 @@ def proposal(
     batch: int = 8,
     micro_batches: int = 2,
     schedule: str = "1f1b",
+    vpp: int = 1,
     precision: str = "fp32",
     optimizer: str = "adamw",
 ) -> Proposal:
-    """A proposal with the given strategies (one name for all layers, or one each) and cuts between stages."""
+    """A proposal with the given strategies (one name for all layers, or one each) and cuts between stages.
+
+    Schedules of chunks go round as many ranks as there are stages by ``vpp``, or down and up again.
+    """
     names = [layer.name for layer in graph.layers]
     chosen = [strategies] * len(names) if isinstance(strategies, str) else strategies
     where = [sum(i >= cut for cut in cuts) for i in range(len(names))]
-    pp = len(cuts) + 1
+    depth = len(cuts) + 1
+    pp = depth // vpp
+    width = devices // pp
+    vee = schedule in ("zbv", "dualpipev")
+    chunks = tuple(depth - 1 - j if vee and j >= pp else j % pp for j in range(depth))
     training = Training(global_batch=batch, precision=precision, optimizer=optimizer)
     hardware = cluster(devices)
     rows = zip(names, where, chosen, strict=True)
@@ -42,9 +50,9 @@ def proposal(
     flights = Pipeline.of(schedule if schedule in ("gpipe", "1f1b") else "1f1b", pp).in_flight(micro_batches)
     stages = tuple(
         StagePlan(
-            ranks=tuple(hardware.stage_ranks(i, pp)),
+            ranks=tuple(range(chunks[i] * width, (chunks[i] + 1) * width)),
             layers=tuple(name for name, stage in zip(names, where, strict=True) if stage == i),
-            in_flight=int(flights[i][0][0]),
+            in_flight=int(flights[i][0][0]) if vpp == 1 else 1,
             time_s=1e-3,
             forward_s=4e-4,
             backward_s=6e-4,
@@ -55,14 +63,14 @@ def proposal(
             memory_limit_bytes=4e9,
             memory_parts_bytes={},
         )
-        for i in range(pp)
+        for i in range(depth)
     )
     predicted = Prediction(
         iteration_time_s=1e-2,
         stages_s=1e-2,
         transfers_s=0.0,
         steady_s=0.0,
-        cross_s=(0.0,) * (pp - 1),
+        cross_s=(0.0,) * (depth - 1),
         samples_per_s=batch / 1e-2,
         tokens_per_s=batch * graph.sequence / 1e-2,
     )
@@ -71,7 +79,7 @@ def proposal(
         cluster=hardware,
         space=StrategySpace(),
         cost_model="hand/1",
-        candidate=Candidate(Pipeline(schedule, pp, tuple(range(pp))), micro_batches, training),
+        candidate=Candidate(Pipeline(schedule, pp, chunks), micro_batches, training),
         stages=stages,
         layers=layers,
         predicted=predicted,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import msgspec
 import pytest
-from fsdp_plans import proposal
+from fsdp_plans import cluster, proposal, sealed
 from uniap_fsdp import EXECUTOR
-from uniap_fsdp.check import check
+from uniap_fsdp.check import check, refusals
+from uniap_fsdp.fit import fit
 from uniap_fsdp.machine import check_machine
 
 from tests.editing import changed
-from uniap_core.api import Inexpressible, Job, LaunchFailed
+from uniap_core.api import Inexpressible, Job, LaunchFailed, Training
+from uniap_core.pins import Pins
 from uniap_zoo import build
 
 GRAPH = build("llama:layers=2,hidden=32,heads=4,kv_heads=2,ffn=64,vocab=64,seq=16")
+DEEP = build("llama:layers=12,hidden=32,heads=4,kv_heads=2,ffn=64,vocab=64,seq=16")
 
 
 def with_layer(plan: Any, index: int, **degrees: Any) -> Any:
@@ -25,10 +29,22 @@ def with_layer(plan: Any, index: int, **degrees: Any) -> Any:
     return changed(plan, layers=tuple(layers))
 
 
+def chunks(schedule: str, strategy: str = "tp1-dp2", **options: Any) -> Any:
+    """A plan of two pipeline ranks with two chunks each."""
+    return proposal(GRAPH, 4, strategy, cuts=(1, 2, 3), schedule=schedule, vpp=2, **options)
+
+
 GOOD = proposal(GRAPH, 4, "tp2-dp2-sp")
 BAD = {
-    "zero-bubble schedules lose gradients": changed(GOOD, schedule="zb-h1"),
-    "the schedule 'interleaved'": changed(GOOD, schedule="interleaved"),
+    "the schedule 'v-half', which torch has not": changed(GOOD, schedule="v-half"),
+    "interleaved has two or more chunks per rank": changed(GOOD, schedule="interleaved"),
+    "zbv has two chunks per rank": changed(GOOD, schedule="zbv"),
+    "interleaved takes 2 equal rounds on 2 ranks": chunks("interleaved", batch=10, micro_batches=5),
+    "dualpipev wants a micro-batch for each of 4 chunks": chunks("dualpipev"),
+    "zero3 of layer layers.0 under zbv": chunks("zbv", "tp1-dp2-zero3"),
+    "recomputation of layer layers.0 under interleaved-zb": chunks("interleaved-zb", "tp1-dp2-full"),
+    "stage 3 has ranks (2, 3)": msgspec.structs.replace(chunks("zbv"), stages=chunks("interleaved").stages),
+    "stage 1 has no layers": changed(GOOD, pp=2),
     "fp16' needs loss scaling": changed(GOOD, precision="fp16"),
     "the optimizer 'adamw-8bit'": changed(GOOD, optimizer="adamw-8bit"),
     "dropout would differ": changed(GOOD, dropout=True),
@@ -43,8 +59,31 @@ BAD = {
 }
 
 
-def test_a_good_plan_passes() -> None:
+@pytest.mark.parametrize("schedule", ["interleaved", "interleaved-zb", "zbv"])
+def test_a_good_plan_passes(schedule: str) -> None:
     check(GOOD)
+    check(chunks(schedule))
+
+
+@pytest.mark.parametrize("schedule", EXECUTOR.capability.schedules)
+def test_a_search_is_told_what_the_check_refuses(schedule: str) -> None:
+    """The pins that it gets leave the micro-batches and strategies that the check passes, and no others."""
+    vpp = {"interleaved": 3, "interleaved-zb": 2, "zbv": 2, "dualpipev": 2}.get(schedule, 1)
+    hardware = cluster(8)
+    regimes = [Pins.of(r) for r in fit(DEEP, hardware, Training(global_batch=60), schedule)]
+    for pp, c in product((2, 4), (1, 2, 3, 4, 5, 6, 10, 12, 15, 60)):
+        cuts = tuple(range(1, pp * vpp))
+        for text in ("", "-zero1", "-zero2", "-zero3", "-full"):
+            plan = proposal(
+                DEEP, 8, f"tp1-dp{8 // pp}{text}", cuts=cuts, batch=60 * 4, micro_batches=c, schedule=schedule, vpp=vpp
+            )
+            strategy = plan.layers[0].strategy
+            told = any(
+                regime.allows(pp, c)
+                and all(pin.holds(strategy[pin.key]) for pin in regime.pins if pin.key in ("sharding", "recompute"))
+                for regime in regimes
+            )
+            assert told == (not refusals(plan)), (schedule, pp, c, text, refusals(plan))
 
 
 @pytest.mark.parametrize("words", BAD)
@@ -93,6 +132,23 @@ def test_a_dry_run_builds_every_stage_and_its_groups() -> None:
 
 
 @pytest.mark.torch
+def test_a_dry_run_builds_all_chunks_of_a_rank() -> None:
+    pytest.importorskip("torch")
+    from uniap_fsdp.dry import layout as dry_layout
+
+    from uniap_core.execute import layout
+
+    plan = chunks("zbv")
+    built = dry_layout(plan)
+    assert all(c.passed for c in layout.checks(plan, world=built.world, stages=built.stages, built=built.groups))
+    assert built.pipelines == ((0, 2), (1, 3))
+    assert {name: kinds["dp"] for name, kinds in built.groups.items()} == {
+        "embedding": ((0, 1),), "layers.0": ((2, 3),), "layers.1": ((2, 3),), "head": ((0, 1),)
+    }  # fmt: skip
+    assert built.parameters[0] == 2 * 64 * 32 + 32
+
+
+@pytest.mark.torch
 def test_a_model_that_does_not_exist_here_is_refused() -> None:
     pytest.importorskip("torch")
     from uniap_fsdp.dry import layout
@@ -100,3 +156,16 @@ def test_a_model_that_does_not_exist_here_is_refused() -> None:
     graph = build("swin-huge")
     with pytest.raises(Inexpressible, match="no torch model of the family 'swin'"):
         layout(proposal(graph, 2, "tp1-dp2"))
+
+
+@pytest.mark.torch
+def test_a_report_has_the_time_of_every_stage_and_the_bytes_of_its_device() -> None:
+    pytest.importorskip("torch")
+    from uniap_fsdp.train import Measured
+    from uniap_fsdp.worker import report
+
+    measured = [([0.1, 0.4], 10.0), ([0.2, 0.3], 11.0), ([0.5, 0.6], 12.0), ([0.7, 0.5], 9.0)]
+    stages = report(sealed(chunks("zbv")), Measured(), measured, "cpu", "", ()).stages
+    assert [stage.measured_time_s for stage in stages] == [0.2, 0.7, 0.6, 0.4]
+    assert [stage.measured_memory_bytes for stage in stages] == [11.0, 12.0, 12.0, 11.0]
+    assert {stage.predicted_memory_bytes for stage in stages} == {2e6}

@@ -22,6 +22,12 @@ pytestmark = pytest.mark.torch
 GRAPH = build("llama:layers=3,hidden=32,heads=4,ffn=64,vocab=64,seq=16,tied=true")
 MIXED = proposal(GRAPH, 4, ["tp1-dp2-zero3", "tp2-dp1-sp", "tp1-dp2", "tp1-dp2-zero1", "tp2-dp1-sp"], cuts=(2,))
 OTHER = proposal(GRAPH, 4, ["tp2-dp2-zero3-sp", "tp1-dp4-zero2", "tp4-dp1-sp", "tp2-dp2-zero3", "tp1-dp4-zero1"])
+CHUNKS = proposal(
+    GRAPH, 4, ["tp1-dp2", "tp2-dp1-sp", "tp1-dp2-zero1", "tp2-dp1", "tp2-dp1-sp"],
+    cuts=(1, 2, 3), schedule="zbv", vpp=2,
+)  # fmt: skip
+"""Both of a tied parameter's layers lie on one rank."""
+
 JOB = Job(steps=5)
 
 
@@ -31,7 +37,7 @@ def test_a_checkpoint_continues_under_any_plan(world: Callable[[int], Ranks], tm
     world(4).run(parity.under_plan, MIXED, begun)
     assert [path.name for path in tmp_path.iterdir()] == ["step-3"]
     continued = msgspec.structs.replace(JOB, resume=str(tmp_path / "step-3"))
-    for plan in (MIXED, OTHER):
+    for plan in (MIXED, OTHER, CHUNKS):
         results: list[Any] = world(4).run(parity.under_plan, plan, continued)
         losses, parameters, norms = straight
         parity.compare((losses[3:], parameters, norms[3:]), results)

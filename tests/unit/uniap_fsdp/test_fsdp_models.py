@@ -108,17 +108,20 @@ GRAPH = build("llama:layers=4,hidden=32,heads=4,ffn=64,vocab=64,seq=16,tied=true
 
 
 @pytest.mark.parametrize(
-    ("strategies", "cuts"),
+    ("strategies", "cuts", "options"),
     [
-        ("tp1-dp2 tp2-dp1-sp tp1-dp2-zero3-full tp2-dp1-selective tp1-dp2-zero2 tp1-dp2-zero1", (2,)),
-        ("tp2-dp2-sp", ()),
-        ("tp1-dp1", (1, 3, 4)),
+        ("tp1-dp2 tp2-dp1-sp tp1-dp2-zero3-full tp2-dp1-selective tp1-dp2-zero2 tp1-dp2-zero1", (2,), {}),
+        ("tp2-dp2-sp", (), {}),
+        ("tp1-dp1", (1, 3, 4), {}),
+        ("tp1-dp2 tp2-dp1-sp tp1-dp2-zero1 tp2-dp1 tp1-dp2 tp1-dp2-zero1", (1, 3, 4), {"schedule": "zbv", "vpp": 2}),
     ],
 )
-def test_mixed_precision_follows_single_precision(strategies: str, cuts: tuple[int, ...], world: World) -> None:
+def test_mixed_precision_follows_single_precision(
+    strategies: str, cuts: tuple[int, ...], options: dict[str, Any], world: World
+) -> None:
     losses, _, _ = world(1).run(parity.alone, GRAPH, 8)[0]
     chosen: Any = strategies.split() if " " in strategies else strategies
-    results = world(4).run(parity.under_plan, proposal(GRAPH, 4, chosen, cuts=cuts, precision="bf16"))
+    results = world(4).run(parity.under_plan, proposal(GRAPH, 4, chosen, cuts=cuts, precision="bf16", **options))
     for got, parameters, _ in results:
         assert got == pytest.approx(losses, rel=2e-3)
         assert {str(value.dtype) for _, value in parameters.values()} == {"float32"}

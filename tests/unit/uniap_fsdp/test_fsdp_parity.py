@@ -14,6 +14,7 @@ from fsdp_plans import proposal
 from fsdp_ranks import Ranks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uniap_fsdp.schedules import SPLIT as SPLIT_SCHEDULES
 
 from uniap_core.api import ModelGraph
 from uniap_zoo import build
@@ -60,6 +61,9 @@ def graph(model: str) -> ModelGraph:
     return build(MODELS[model])
 
 
+SPLIT = "tp1-dp2 tp2-dp1-sp tp1-dp2-zero1 tp2-dp1 tp1-dp2-zero1 tp2-dp1-sp"
+"""Strategies that go with backward passes in two halves."""
+
 CASES = {
     "accumulation": Case("llama", 1, "tp1-dp1", options={"micro_batches": 4}),
     "replicated": Case("llama", 2, "tp1-dp2", options={"optimizer": "sgd"}),
@@ -103,6 +107,30 @@ CASES = {
         "tp1-dp4-zero3 tp2-dp2-sp tp2-dp2-zero3-sp tp1-dp4-zero2 tp2-dp2-zero1-selective-sp tp2-dp2-zero3-sp",
         (2,), {"optimizer": "sgd"},
     ),
+    # With chunks: uneven ones, and ends of the model that are tied on one rank under V placements.
+    "interleaved-mixed": Case(
+        "tied", 4, "tp1-dp2-zero1 tp2-dp1-sp tp1-dp2-zero3-full tp2-dp1-selective tp1-dp2-zero2 tp2-dp1-sp", (1, 3, 4),
+        {"schedule": "interleaved", "vpp": 2, "micro_batches": 4, "optimizer": "sgd"},
+    ),
+    "interleaved-three-chunks": Case(
+        "gpt", 2, "tp1-dp1", (1, 2, 3, 4, 5), {"schedule": "interleaved", "vpp": 3, "micro_batches": 4},
+    ),
+    "zb-h1": Case("tied", 4, SPLIT, (4,), {"schedule": "zb-h1", "micro_batches": 4, "optimizer": "sgd"}),
+    "interleaved-zb": Case(
+        "tied", 4, SPLIT, (1, 3, 4), {"schedule": "interleaved-zb", "vpp": 2, "micro_batches": 4, "optimizer": "sgd"}
+    ),
+    "zbv": Case("tied", 4, SPLIT, (1, 3, 4), {"schedule": "zbv", "vpp": 2, "micro_batches": 4}),
+    "dualpipev": Case(
+        "tied", 4, SPLIT, (1, 3, 4), {"schedule": "dualpipev", "vpp": 2, "micro_batches": 4, "optimizer": "sgd"}
+    ),
+    # A chunk that begins anew from tokens: torch alone would lose the gradients of its embedding.
+    "zbv-embedding-in-a-later-chunk": Case(
+        "t5", 2, "tp1-dp1", (2, 3, 5), {"schedule": "zbv", "vpp": 2, "micro_batches": 2, "optimizer": "sgd"}
+    ),
+    "eight-ranks-zbv": Case(
+        "tied", 8, "tp1-dp4 tp2-dp2-sp tp1-dp4-zero1 tp4-dp1 tp2-dp2-zero1-sp tp2-dp2-zero1", (1, 3, 4),
+        {"schedule": "zbv", "vpp": 2, "optimizer": "sgd"},
+    ),
 }  # fmt: skip
 
 
@@ -116,7 +144,10 @@ def reference(world: World) -> Callable[[str, str], parity.Outcome]:
     return train
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("eight-ranks-zbv",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES])
 def test_a_plan_trains_as_one_process_does(
     name: str, world: World, reference: Callable[[str, str], parity.Outcome]
 ) -> None:
@@ -125,32 +156,40 @@ def test_a_plan_trains_as_one_process_does(
     parity.compare(reference(case.model, case.options.get("optimizer", "adamw")), results)
 
 
+SHAPES = [
+    *((schedule, pp, 1, c) for schedule in ("gpipe", "1f1b") for pp in (1, 2, 4) for c in (1, 2)),
+    *(("interleaved", 2, v, c) for v in (2, 3) for c in (1, 2, 4)),
+    ("zb-h1", 2, 1, 2),
+    ("interleaved-zb", 2, 2, 2),
+    *(("zbv", 2, 2, c) for c in (1, 2, 4)),
+    ("dualpipev", 2, 2, 4),
+]
+"""Schedules, pipeline ranks, chunks per rank, micro-batches."""
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Case:
-    """Plans of 4 ranks: any stages, cuts, strategies, schedule and micro-batches that divide."""
+    """Plans of 4 ranks: any pipeline, cuts, strategies and micro-batches that divide."""
     model = draw(st.sampled_from(["tied", "gpt", "t5"]))
     layers = len(graph(model).layers)
-    depth = draw(st.sampled_from([1, 2, 4]))
+    schedule, pp, vpp, micro_batches = draw(st.sampled_from(SHAPES))
+    depth, whole = pp * vpp, schedule not in SPLIT_SCHEDULES
     cuts = sorted(draw(st.sets(st.integers(1, layers - 1), min_size=depth - 1, max_size=depth - 1)))
-    width = 4 // depth
+    width = 4 // pp
     strategies = []
     for _ in range(layers):
         tp = draw(st.sampled_from([d for d in (1, 2, 4) if width % d == 0]))
         name = f"tp{tp}-dp{width // tp}"
         if width > tp:
-            name += draw(st.sampled_from(["", "-zero1", "-zero2", "-zero3"]))
-        name += draw(st.sampled_from(["", "-selective", "-full"]))
+            name += draw(st.sampled_from(["", "-zero1", "-zero2", "-zero3"] if whole else ["", "-zero1"]))
+        name += draw(st.sampled_from(["", "-selective", "-full"] if whole else [""]))
         strategies.append(name + (draw(st.sampled_from(["", "-sp"])) if tp > 1 else ""))
-    options = {
-        "schedule": draw(st.sampled_from(["gpipe", "1f1b"])),
-        "micro_batches": draw(st.sampled_from([1, 2])),
-        "optimizer": "sgd",
-    }
+    options = {"schedule": schedule, "vpp": vpp, "micro_batches": micro_batches, "optimizer": "sgd"}
     return Case(model, 4, " ".join(strategies), tuple(cuts), options)
 
 
 @settings(
-    max_examples=6,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

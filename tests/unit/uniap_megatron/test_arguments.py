@@ -1,17 +1,22 @@
 """What a plan decides, as Megatron-LM is told it."""
 
 import re
+from itertools import accumulate
 
+import msgspec
 import pytest
+from fsdp_plans import proposal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uniap_megatron.arguments import layout, words
-from uniap_megatron.expressible import express
+from uniap_megatron.expressible import express, fit
 from uniap_megatron.ranks import layout as rank_layout
 from uniap_megatron.shape import padded_vocabulary
 
-from tests.planned import planned
+from tests.planned import SMALL, planned
 from uniap_core.errors import Inexpressible
+from uniap_core.pins import Pins
+from uniap_zoo import build
 
 
 def spoken(plan):
@@ -21,7 +26,8 @@ def spoken(plan):
 
 def unrolled(text):
     """The stages of a layout, letter by letter."""
-    return re.sub(r"(.)\*(\d+)", lambda m: m[1] * int(m[2]), text.replace(",", "")).split("|")
+    text = re.sub(r"\(([^)]+)\)\*(\d+)", lambda m: m[1] * int(m[2]), text.replace(",", ""))
+    return re.sub(r"(.)\*(\d+)", lambda m: m[1] * int(m[2]), text).split("|")
 
 
 def test_a_plan_in_megatron_words():
@@ -99,6 +105,90 @@ def test_layout_says_every_layer_in_order(data):
     stages = unrolled(layout(plan))
     assert "".join(stages) == "E" + "t" * 6 + "L"
     assert [len(stage) for stage in stages] == [len(stage.layers) for stage in plan.stages]
+
+
+PUBLISHED = "Et*2|(t*2|)*34,t*3|(t*2|)*3,tL"
+"""Llama 3 70B on 64 H100 at tp 4, pp 8, vpp 5 (Megatron-Bridge, llama3_70b_pretrain_64gpu_h100_fp8cs_config)."""
+
+
+def chunked(model, strategy, sizes, devices, **options):
+    """A proposal whose interleaved chunks have so many layers."""
+    cuts = tuple(accumulate(sizes))[:-1]
+    return proposal(build(model), devices, strategy, cuts=cuts, schedule="interleaved", precision="bf16", **options)
+
+
+def test_the_published_layout_of_llama3_70b_is_a_plan_that_exports_to_it():
+    sizes = (3, *[2] * 34, 3, *[2] * 3, 2)
+    plan = chunked("llama3-70b", "tp4-dp2-zero1-sp", sizes, 64, vpp=5, batch=256, micro_batches=128)
+    assert express(plan) == []
+    said = spoken(plan)
+    assert said["pipeline-model-parallel-layout"] == layout(plan) == PUBLISHED
+    assert [len(stage) for stage in unrolled(PUBLISHED)] == list(sizes)
+    assert said["microbatch-group-size-per-virtual-pipeline-stage"] == said["pipeline-model-parallel-size"] == "8"
+    assert (said["tensor-model-parallel-size"], said["micro-batch-size"], said["global-batch-size"]) == (
+        "4",
+        "1",
+        "256",
+    )
+    assert "no-overlap-p2p-communication" not in said
+    regimes = [Pins.of(regime) for regime in fit(plan.model, plan.cluster, plan.training, "interleaved")]
+    assert any(regime.allows(plan.pp, plan.micro_batches) for regime in regimes)
+
+
+def test_embedding_and_loss_may_count_as_layers_in_chunks():
+    """Llama 3.1 405B on 1024 H100 at tp 8, pp 8, vpp 8: 126 layers and both ends in 64 equal chunks."""
+    plan = chunked("llama3-405b", "tp8-dp16-zero1-sp", [2] * 64, 1024, vpp=8, batch=1536, micro_batches=96)
+    assert express(plan) == []
+    assert layout(plan) == "Et|(t*2|)*62,tL"
+
+
+def test_embedding_and_loss_may_stand_alone_in_chunks():
+    plan = chunked(SMALL["llama"], "tp1-dp4", (1, 2, 4, 1), 8, vpp=2, micro_batches=2)
+    assert express(plan) == []
+    assert layout(plan) == "E|t*2|t*4|L"
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15, 30])
+@pytest.mark.parametrize("pp", [2, 4])
+def test_interleaved_pipelines_take_groups_that_megatron_accepts(pp, micro_batches):
+    """Of P to c micro-batches, and of P or more in the last one too (its schedules.py), as in the order priced."""
+    sizes = (1,) * (2 * pp - 1) + (9 - 2 * pp,)
+    plan = chunked(
+        SMALL["llama"], f"tp{8 // pp}-dp1-sp", sizes, 8, vpp=2, batch=840, micro_batches=micro_batches
+    )  # fmt: skip
+    able = micro_batches >= pp
+    assert (express(plan) == []) == able
+    regimes = fit(plan.model, plan.cluster, plan.training, "interleaved")
+    assert any(Pins.of(regime).allows(pp, micro_batches) for regime in regimes) == able
+    if able:
+        group = int(spoken(plan)["microbatch-group-size-per-virtual-pipeline-stage"])
+        assert pp <= group <= micro_batches
+        assert micro_batches % group == 0 or micro_batches % group >= pp
+
+
+def test_other_placements_of_chunks_are_refused():
+    vee = proposal(build(SMALL["llama"]), 8, "tp1-dp4", cuts=(2, 4, 6), schedule="zbv", vpp=2, precision="bf16")
+    assert any("runs pipelines by 1f1b or interleaved" in reason for reason in express(vee))
+    pipeline = msgspec.structs.replace(vee.candidate.pipeline, schedule="interleaved")
+    odd = msgspec.structs.replace(vee, candidate=msgspec.structs.replace(vee.candidate, pipeline=pipeline))
+    assert any("lays chunks round the ranks" in reason for reason in express(odd))
+
+
+def test_recomputing_the_first_layers_of_every_chunk_is_the_block_method():
+    chosen = ["tp1-dp4"] * 8
+    for first in (1, 3, 5, 6):
+        chosen[first] = "tp1-dp4-full"
+    plan = chunked(SMALL["llama"], chosen, (3, 2, 1, 2), 8, vpp=2, micro_batches=2)
+    assert express(plan) == []
+    assert (spoken(plan)["recompute-method"], spoken(plan)["recompute-num-layers"]) == ("block", "1")
+
+
+def test_what_selective_recomputation_keeps_counts_for_all_chunks_of_a_rank():
+    plan = chunked(SMALL["llama"], "tp1-dp4-selective", (2, 2, 2, 2), 8, vpp=2, micro_batches=8)
+    assert express(plan) == []
+    half = [msgspec.structs.replace(stage, memory_bytes=stage.memory_limit_bytes / 2) for stage in plan.stages]
+    reasons = express(msgspec.structs.replace(plan, stages=tuple(half)))
+    assert ["on pipeline rank 0" in reasons[0], "on pipeline rank 1" in reasons[1]] == [True, True]
 
 
 def test_layout_refuses_what_cannot_be_run():

@@ -1,13 +1,16 @@
 """Against megatron-core itself: its rank generator, its layout parser, its configuration."""
 
 import warnings
+from itertools import accumulate
 
 import pytest
+from fsdp_plans import proposal
 from uniap_megatron.arguments import layout, words
 from uniap_megatron.ranks import layout as rank_layout
 
 from tests.planned import planned
 from uniap_core.testing import availability
+from uniap_zoo import build
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
@@ -67,6 +70,32 @@ def test_layout(core, plan):
     names = {"embedding": "embedding", "head": "loss"}
     for i, stage in enumerate(plan.stages):
         assert [kind.name for kind in parsed.layout[i][0]] == [names.get(kinds[n], "decoder") for n in stage.layers]
+
+
+@pytest.mark.parametrize("sizes", [(3, *[2] * 34, 3, *[2] * 3, 2), (1, 3, *[2] * 37, 4), (3, *[2] * 38, 3)])
+def test_layout_of_chunks(core, sizes):
+    """Its parser puts every layer into the chunk of the rank that the plan puts it into."""
+    import torch
+
+    plan = proposal(
+        build("llama3-70b"), 64, "tp4-dp2-zero1-sp", cuts=tuple(accumulate(sizes))[:-1],
+        schedule="interleaved", vpp=5, batch=256, micro_batches=128,
+    )  # fmt: skip
+    assert core[2].PipelineParallelLayerLayout.get_num_stages_from_str(layout(plan)) == 40
+    parsed = core[2].PipelineParallelLayerLayout.from_str(layout(plan), plan.pp)
+    parsed.validate_layer_layout(num_layers=80, mtp_num_layers=None)
+    kinds = {layer.name: layer.kind for layer in plan.model.layers}
+    names = {"embedding": "embedding", "head": "loss"}
+    theirs = [iter(chunks) for chunks in parsed.layout]
+    for stage, rank in zip(plan.stages, plan.candidate.pipeline.chunks, strict=True):
+        assert [kind.name for kind in next(theirs[rank])] == [names.get(kinds[n], "decoder") for n in stage.layers]
+    config = core[1].TransformerConfig(
+        num_layers=80, hidden_size=8192, num_attention_heads=64, pipeline_dtype=torch.bfloat16,
+        pipeline_model_parallel_size=8, pipeline_model_parallel_layout=layout(plan),
+    )  # fmt: skip
+    assert config.virtual_pipeline_model_parallel_size == 5
+    group = dict(word.removeprefix("--").partition("=")[::2] for word in words(plan))
+    assert config.microbatch_group_size_per_vp_stage == int(group["microbatch-group-size-per-virtual-pipeline-stage"])
 
 
 def test_configuration(core, plan):

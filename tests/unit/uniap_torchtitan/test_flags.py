@@ -5,15 +5,19 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 
 import pytest
+from fsdp_plans import proposal
 from uniap_torchtitan import EXECUTOR, TORCHTITAN
 from uniap_torchtitan.arguments import flags, module_names, subcommand
 from uniap_torchtitan.expressible import express, fit
 from uniap_torchtitan.model import module_text
+from uniap_torchtitan.schedules import NAMES, able
 
-from tests.planned import planned
+from tests.planned import SMALL, planned
 from uniap_core.export import export
+from uniap_zoo import build
 
 
 def spoken(plan):
@@ -93,6 +97,81 @@ def test_sharding_between_micro_batches(strategy, cuts, count, able):
     assert (express(plan) == []) == able
     permitted = [_meets(plan, regime) for regime in fit(plan.model, plan.cluster, plan.training, plan.schedule)]
     assert any(permitted) == able
+
+
+CHUNKS = {
+    "interleaved": "Interleaved1F1B",
+    "zb-h1": "InterleavedZeroBubble",
+    "interleaved-zb": "InterleavedZeroBubble",
+    "zbv": "ZBVZeroBubble",
+    "dualpipev": "DualPipeV",
+}
+
+
+def chunked(schedule, strategy="tp1-dp4", cuts=(1, 3, 7), model=SMALL["llama"], **options):
+    vpp = 1 if schedule == "zb-h1" else 2
+    cuts = cuts[:1] if vpp == 1 else cuts
+    options = {"micro_batches": 4, "precision": "bf16"} | options
+    return proposal(build(model), 8, strategy, cuts=cuts, schedule=schedule, vpp=vpp, **options)
+
+
+@pytest.mark.parametrize("schedule", CHUNKS)
+def test_schedules_of_chunks_and_their_stages(schedule):
+    """Every virtual stage with its modules, in the order of the flow; torch has a schedule of the name."""
+    plan = chunked(schedule)
+    assert express(plan) == []
+    said = spoken(plan)
+    assert said["pipeline_parallel_degree"] == ["2"]
+    assert said["pipeline_parallel_schedule"] == [CHUNKS[schedule]]
+    names = [",".join(names) for names in module_names(plan)]
+    assert said["module_fqns_per_model_part"] == names
+    blocks = [f"layers.{i}" for i in range(6)]
+    if schedule == "zb-h1":
+        assert names == ["tok_embeddings", ",".join([*blocks, "norm", "lm_head"])]
+    else:
+        assert names == ["tok_embeddings", "layers.0,layers.1", ",".join(blocks[2:]), "norm,lm_head"]
+
+
+@pytest.mark.parametrize("schedule", CHUNKS)
+def test_a_search_is_told_what_the_export_refuses(schedule):
+    model, vpp = "llama:layers=12,hidden=256,heads=8,ffn=512,vocab=1000,seq=128", 1 if schedule == "zb-h1" else 2
+    for pp, count in product((2, 4), (1, 2, 3, 4, 5, 6, 10, 12, 15, 60)):
+        for text in ("", "-zero1", "-zero2", "-full"):
+            plan = proposal(
+                build(model), 8, f"tp1-dp{8 // pp}{text}", cuts=tuple(range(1, pp * vpp)), batch=60,
+                micro_batches=count, schedule=schedule, vpp=vpp, precision="bf16",
+            )  # fmt: skip
+            regimes = fit(plan.model, plan.cluster, plan.training, schedule)
+            told = any(_meets(plan, regime) for regime in regimes)
+            assert told == (express(plan) == []), (pp, count, text)
+
+
+def test_torch_agrees_with_the_counts_and_the_placement_of_chunks():
+    """What is permitted torch's classes take, and put where the plan does."""
+    torch = pytest.importorskip("torch")
+    from torch.distributed.pipelining import PipelineStage
+    from torch.distributed.pipelining.schedules import get_schedule_class
+
+    class Stage(PipelineStage):
+        """Knows how many there are, and nothing else."""
+
+        is_first = is_last = False
+
+        def __init__(self, stages, ranks):
+            self.num_stages, self.group_size, self.group_rank = stages, ranks, 0
+            self.submod = torch.nn.Linear(1, 1)
+
+    for schedule, name in CHUNKS.items():
+        stages = [Stage(2, 2)] if schedule == "zb-h1" else [Stage(4, 2), Stage(4, 2)]
+        plan = chunked(schedule)
+        for count in range(1, 17):
+            if not able(schedule, 2, count):
+                with pytest.raises(ValueError, match="microbatches"):
+                    get_schedule_class(name)(stages, count, loss_fn=abs)
+                continue
+            order = get_schedule_class(name)(stages, count, loss_fn=abs).pipeline_order
+            ranks = {action.stage_index: rank for rank, actions in order.items() for action in actions if action}
+            assert tuple(ranks[stage] for stage in range(len(plan.stages))) == plan.candidate.pipeline.chunks
 
 
 @pytest.mark.parametrize(("cuts", "count", "able"), [((4,), 1, False), ((4,), 2, True), ((2, 4, 6), 2, False)])
@@ -181,14 +260,17 @@ def test_on_several_nodes_ranks_are_numbered_as_in_the_cluster(lacking, tmp_path
         assert "--nnodes=2 --nproc-per-node=4 --node-rank=1 --master-addr=first --master-port=29500" in done.stdout
 
 
-def test_against_torchtitan_where_it_imports(tmp_path):
+@pytest.mark.parametrize("schedule", ["1f1b", *CHUNKS])
+def test_against_torchtitan_where_it_imports(schedule, tmp_path):
     """Its own command line understands the flags, and its degrees multiply to the cluster."""
     pytest.importorskip("triton", reason="torchtitan's models need triton")
     manager = pytest.importorskip("torchtitan.config.manager")
     from torchtitan.distributed import ParallelDims
 
     plan = planned("llama", "tp2-dp2-zero1-full-sp", cuts=(3,), micro_batches=4)
-    export(plan, EXECUTOR, tmp_path)
+    if schedule in CHUNKS:
+        plan = chunked(schedule, "tp2-dp2-zero1-sp")
+    (tmp_path / "uniap_plan.py").write_text(module_text(plan))
     sys.path.insert(0, str(tmp_path))
     try:
         words = [word for row in flags(plan) for word in row]
@@ -200,3 +282,4 @@ def test_against_torchtitan_where_it_imports(tmp_path):
     dims = ParallelDims.from_config(config.parallelism, plan.cluster.devices)
     assert (dims.pp, dims.tp, dims.dp_shard) == (2, 2, 2)
     assert config.parallelism.module_fqns_per_model_part == module_names(plan)
+    assert config.parallelism.pipeline_parallel_schedule == NAMES[schedule]

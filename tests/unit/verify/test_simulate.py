@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from uniap_core.errors import BadValue, UnknownName
 from uniap_core.pipeline import Pipeline as Shape
-from uniap_core.verify.simulate import TimedPipeline, live, simulate, simulate_all
+from uniap_core.verify.replay import held
+from uniap_core.verify.simulate import TimedPipeline, simulate
 from uniap_core.verify.timing import bracket, period
 
 
-def pipeline(schedule, c, forward, backward, *, once=None, down=None, up=None):
+def pipeline(schedule, c, forward, backward, *, once=None, down=None, up=None, chunks=()):
     depth = len(forward)
     return TimedPipeline(
         schedule=schedule,
@@ -25,6 +26,7 @@ def pipeline(schedule, c, forward, backward, *, once=None, down=None, up=None):
         iteration_s=np.array(once if once is not None else [0.0] * depth),
         activation_s=np.array(down if down is not None else [0.0] * (depth - 1), dtype=float),
         gradient_s=np.array(up if up is not None else [0.0] * (depth - 1), dtype=float),
+        chunks=chunks,
     )
 
 
@@ -139,29 +141,22 @@ def test_gpipe_closed_form(p):
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
 @pytest.mark.parametrize(("depth", "c"), [(1, 1), (1, 5), (4, 2), (4, 4), (4, 9), (7, 3)])
 def test_micro_batches_held_at_every_event(schedule, depth, c):
-    held = live(schedule, depth, c)
-    assert held.shape == (depth, 2 * c)
+    rows = held(schedule, tuple(range(depth)), c)
+    assert [len(row) for row in rows] == [2 * c] * depth
     for i in range(depth):
         count, expected = 0, []
         for kind, _ in order(schedule, i, depth, c):
             count += kind == "F"
             expected.append(count)
             count -= kind == "B"
-        assert held[i].tolist() == expected
-        assert Shape.of(schedule, depth).in_flight(c)[i] == ((held[i].max(),),)
-
-
-def test_side_by_side_equals_alone():
-    one = pipeline("1f1b", 5, [1, 2, 3], [2, 2, 2], down=[1, 0.5], up=[0.25, 3])
-    two = pipeline("1f1b", 5, [3, 1, 1], [1, 5, 2])
-    together = simulate_all([one, two])
-    assert [seen.makespan_s for seen in together] == [simulate(one).makespan_s, simulate(two).makespan_s]
+        assert rows[i][:, 0].tolist() == expected
+        assert Shape.of(schedule, depth).in_flight(c)[i] == ((rows[i].max(),),)
 
 
 def test_refusals():
-    with pytest.raises(UnknownName, match="interleaved"):
-        simulate(pipeline("interleaved", 2, [1.0], [1.0]))
-    with pytest.raises(BadValue, match="side by side"):
-        simulate_all([pipeline("1f1b", 2, [1.0], [1.0]), pipeline("1f1b", 3, [1.0], [1.0])])
+    with pytest.raises(UnknownName, match="does not know the schedule 'chimera'"):
+        simulate(pipeline("chimera", 2, [1.0], [1.0]))
+    with pytest.raises(BadValue, match="interleaved does not lay its chunks"):
+        simulate(pipeline("interleaved", 2, [1.0] * 4, [1.0] * 4, chunks=(0, 1, 1, 0)))
     with pytest.raises(BadValue, match="one time per stage"):
         pipeline("1f1b", 2, [1.0, 1.0], [1.0])

@@ -1,0 +1,130 @@
+"""Bounds of candidates that nobody has posed yet: what every schedule of a family costs at the least.
+
+A family are candidates that differ in their schedule and chunks alone. Their layers have the same times and bytes, so
+one of them is priced, one number serves them all, and each is bounded in microseconds.
+
+Let ``t, w, q`` be time, state and stash of a layer under a strategy (the time that of its best rank). Whatever the
+chunks, every rank holds its states at every moment, so over all ranks ``sum w <= M``, the memory that is not reserved.
+Hence, for any ``y >= 0`` (Lagrange)::
+
+    sum of all rank times >= S = sum over layers of  min over strategies (t + y w)  -  y M
+
+and with it, since the slowest rank takes no less than the average and no less than the longest layer::
+
+    time per iteration >= sum * S + peak * max(S / P, longest layer)
+
+Once a candidate's moments are known the same holds with ``w + f q`` for ``w``: a rank needs at its fullest moment no
+less than on average over its moments, where chunk j holds ``g_j`` micro-batches, and ``f`` is the least ``g_j``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..costs import Candidate, CostTables
+from ..tables import Array, Rank
+
+STEPS = 40
+"""Halvings of the interval that the best multiplier lies in; any multiplier gives a valid bound."""
+
+ROUNDING = 1e-10
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least that the layers of a family cost.
+
+    Attributes
+    ----------
+    time_s, state_bytes, stash_bytes
+        Shape (kinds, K): of each kind of layer under each strategy, ``inf`` where there is none.
+    counts
+        Layers of each kind.
+    longest_s
+        The least time of the layer that takes longest.
+    """
+
+    time_s: Array
+    state_bytes: Array
+    stash_bytes: Array
+    counts: Array
+    ranks: tuple[Rank, ...]
+    longest_s: float
+    states_s: float
+
+    def bound_s(self, candidate: Candidate) -> float:
+        """A bound of a candidate that nothing more is known of, seconds."""
+        return self._weighted(candidate, self.states_s)
+
+    def sharper_s(self, tables: CostTables) -> float:
+        """The bound with what the schedule holds in flight, seconds; ``inf`` if that cannot fit."""
+        held = min(min(np.mean(rank.in_flight, axis=0)) for rank in tables.ranks)
+        least = least_s(self.time_s, self.state_bytes + held * self.stash_bytes, self.counts, budget(self.ranks))
+        return self._weighted(tables.candidate, max(least, self.states_s))
+
+    def _weighted(self, candidate: Candidate, total_s: float) -> float:
+        if math.isinf(total_s):
+            return math.inf
+        weights = candidate.pipeline.weights(candidate.micro_batches)
+        slowest = max(total_s / candidate.pp, self.longest_s)
+        return (weights.sum * total_s + weights.peak * slowest) * (1 - ROUNDING)
+
+
+def floor_of(tables: CostTables, turns: float | None = None) -> Floor:
+    """The floor of a family that some tables belong to.
+
+    Parameters
+    ----------
+    turns
+        What work once per iteration is divided by, the most of any of its candidates (:attr:`Candidate.turns`); by
+        default that of the tables' own.
+    """
+    turns = tables.candidate.turns if turns is None else turns
+    first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
+    rows = [tables.layers[u] for u in first.values()]
+    wide = max(len(row.strategies) for row in rows)
+    time_s, state, stash = (np.full((len(rows), wide), fill) for fill in (np.inf, 0.0, 0.0))
+    for n, row in enumerate(rows):
+        k = len(row.strategies)
+        time_s[n, :k] = (row.forward_s + row.backward_s + row.iteration_s / turns).min(axis=0)
+        state[n, :k], stash[n, :k] = row.state_bytes, row.stash_bytes
+    counts = np.array([tables.kinds.layers.count(kind) for kind in first], dtype=float)
+    least = least_s(time_s, state, counts, budget(tables.ranks))
+    return Floor(time_s, state, stash, counts, tables.ranks, float(time_s.min(axis=1).max()), least)
+
+
+def budget(ranks: tuple[Rank, ...]) -> float:
+    """Bytes of all ranks together that layers may use; a rank without any gives none, and fits nothing."""
+    return math.fsum(max(0.0, rank.budget_bytes + 1e-9 * rank.memory_bytes) for rank in ranks)
+
+
+def least_s(time_s: Array, need_bytes: Array, counts: Array, budget_bytes: float) -> float:
+    """``max over y of sum counts min (t + y need) - y budget``, nearly; ``inf`` if the least needs exceed the budget.
+
+    The dual function is concave: its slope, what the chosen strategies need beyond the budget, falls as y grows.
+    """
+    possible = np.isfinite(time_s)
+    if not possible.any(axis=1).all() or counts @ np.where(possible, need_bytes, np.inf).min(axis=1) > budget_bytes:
+        return math.inf
+    rows = np.arange(len(counts))
+
+    def at(y: float) -> tuple[float, float]:
+        chosen = (time_s + y * need_bytes).argmin(axis=1)
+        need = float(counts @ need_bytes[rows, chosen])
+        return float(counts @ time_s[rows, chosen]) + y * (need - budget_bytes), need - budget_bytes
+
+    best, slope = at(0.0)
+    if slope <= 0:
+        return best
+    low, high = 0.0, best / budget_bytes if budget_bytes else 1.0
+    while at(high)[1] > 0 and high < 1e300:
+        low, high = high, high * 16
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        value, slope = at(middle)
+        best = max(best, value)
+        low, high = (middle, high) if slope > 0 else (low, middle)
+    return max(best, at(high)[0])

@@ -1,0 +1,7 @@
+"""Which pipeline schedules are searched where nobody names any: for faces that must not import what searches."""
+
+AUTO = ("1f1b", "interleaved")
+"""What ``auto`` stands for: what every runtime has."""
+
+SEARCHED = "1f1b"
+"""What is searched where nobody says: the name of a schedule, or ``auto`` or ``any``."""
