@@ -203,4 +203,5 @@ def _onto_simplex(x: Array) -> Array:
     ordered = np.sort(x)[::-1]
     over = ordered.cumsum() - 1.0
     last = int(np.flatnonzero(ordered - over / np.arange(1, len(x) + 1) > 0)[-1])
-    return np.maximum(x - over[last] / (last + 1), 0.0)
+    nearest: Array = np.maximum(x - over[last] / (last + 1), 0.0)
+    return nearest
