@@ -55,7 +55,7 @@ class ModelPlugin:
     names, describe
         ``() -> tuple[str, ...]`` and ``(name) -> str``, or empty if it lists nothing.
     build
-        ``(name, sequence or None) -> ModelGraph``.
+        ``(name, sequence or None) -> ModelGraph``; it is given ``emit`` by name if it takes it.
     trace
         ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models;
         it is given ``emit`` and ``time_limit_s`` by name if it takes them.
@@ -116,7 +116,7 @@ def names() -> tuple[str, ...]:
     return tuple(name for _, listed in _listed()[0] for name in listed)
 
 
-def load(model: str, sequence: int | None = None) -> ModelGraph:
+def load(model: str, sequence: int | None = None, *, emit: Emit = silent) -> ModelGraph:
     """The graph that a MODEL argument names.
 
     Parameters
@@ -126,6 +126,8 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
         config file, or ``package.module:factory``.
     sequence
         Positions per sample; ``None`` keeps the model's own.
+    emit
+        Hears of progress where the model is traced, which can take a minute.
 
     Raises
     ------
@@ -141,12 +143,12 @@ def load(model: str, sequence: int | None = None) -> ModelGraph:
         # A configuration is data: it may be traced again. A factory is code that only its user may name.
         if graph.source.startswith("hf:") and graph.counts_positions and not graph.holds_at(sequence):
             with contextlib.suppress(BadFile):
-                return trace(graph.source, sequence)
+                return trace(graph.source, sequence, emit=emit)
         return graphs.at_sequence(graph, sequence)
     plugins, broken = _listed()
     for plugin, listed in plugins:
         if model in listed or _handles(plugin, model):
-            return _built(plugin, model, sequence)
+            return _built(plugin, model, sequence, emit)
     import difflib
 
     known = [name for _, listed in plugins for name in listed]
@@ -186,8 +188,7 @@ def trace(
         if plugin.trace and _handles(plugin, source):
             _check_installed(plugin, "tracing needs")
             wanted = {"emit": emit} | ({} if time_limit_s is None else {"time_limit_s": time_limit_s})
-            takes = inspect.signature(registry.resolve(plugin.trace)).parameters
-            named = {key: value for key, value in wanted.items() if key in takes}
+            named = _taken(plugin.trace, wanted)
             return registry.call(plugin, "trace", source, sequence, layers, returns=ModelGraph, **named)
     raise UnknownName(f"nothing traces {source!r}", "write hf:DIR_OR_CONFIG.json or package.module:factory")
 
@@ -294,9 +295,19 @@ def _row(plugin: ModelPlugin, name: str) -> ModelRow:
     return ModelRow(name, len(graph.layers), graph.sequence, graph.parameters, text)
 
 
-def _built(plugin: ModelPlugin, model: str, sequence: int | None) -> ModelGraph:
+def _built(plugin: ModelPlugin, model: str, sequence: int | None, emit: Emit) -> ModelGraph:
     _check_installed(plugin, f"the {plugin.name} models need")
-    return registry.call(plugin, "build", model, sequence, returns=ModelGraph)
+    named = _taken(plugin.build, {"emit": emit})
+    return registry.call(plugin, "build", model, sequence, returns=ModelGraph, **named)
+
+
+def _taken(target: str, named: dict[str, Any]) -> dict[str, Any]:
+    """Those named arguments that a plugin's function has parameters for."""
+    try:
+        takes = inspect.signature(registry.resolve(target)).parameters
+    except (TypeError, ValueError):  # no function, or one of C: what is wrong with it shows when it is called
+        return {}
+    return {key: value for key, value in named.items() if key in takes}
 
 
 def _check_installed(plugin: ModelPlugin, words: str) -> None:

@@ -38,8 +38,9 @@ def fold(events: list[Event]) -> tuple[list[Event], dict[int, int]]:
     before, steps = _steps(events)
     renamed: dict[int, int] = {}
     size = 1
+    looks = _looks(steps)
     while size <= min(LONGEST, len(steps) // ROUNDS):
-        found = _region(steps, size)
+        found = _region(looks, size)
         if found is None:
             size += 1
             continue
@@ -48,6 +49,7 @@ def fold(events: list[Event]) -> tuple[list[Event], dict[int, int]]:
         body, names = _merge(steps[start:end], size, rounds)
         renamed = {key: names.get(now, now) for key, now in renamed.items()} | names
         steps = steps[:start] + body + [_named(step, names) for step in steps[end:]]
+        looks = _looks(steps)
     if not renamed:
         return events, renamed
     folded: list[Event] = [*before]
@@ -70,10 +72,14 @@ def _steps(events: list[Event]) -> tuple[list[Packed], list[Step]]:
     return before, [(r, tuple(p)) for r, p in zip(ran, packs[1:], strict=True)]
 
 
-def _region(steps: list[Step], size: int) -> tuple[int, int] | None:
-    """Where rounds of a size begin to repeat first, and how many there are."""
+def _looks(steps: list[Step]) -> Any:
+    """A number per operator, equal where they look alike."""
     numbers: dict[Any, int] = {}
-    ids = np.array([numbers.setdefault(_look(ran), len(numbers)) for ran, _ in steps])
+    return np.array([numbers.setdefault(_look(ran), len(numbers)) for ran, _ in steps])
+
+
+def _region(ids: Any, size: int) -> tuple[int, int] | None:
+    """Where rounds of a size begin to repeat first, and how many there are."""
     same = np.concatenate([[False], ids[:-size] == ids[size:], [False]])
     edges = np.flatnonzero(same[1:] != same[:-1])
     for first, last in zip(edges[::2], edges[1::2], strict=True):

@@ -110,7 +110,7 @@ def record_runs(model: Source, emit: Emit = silent, limit_s: float | None = None
     """The recordings of a model; without ``once`` alike blocks run each."""
     import torch
 
-    from .recording import record
+    from .recording import WAYS, record
     from .repeats import Repeats
     from .runs import Runs
     from .watch import Watch
@@ -121,12 +121,13 @@ def record_runs(model: Source, emit: Emit = silent, limit_s: float | None = None
     parts = (length // 2, length * 3 // 4) if model.has_sequence and length > 3 else ()
     watch = Watch(emit, limit_s, 3 + len(parts))
     proven: frozenset[str] = frozenset()
+    ways = list(WAYS)
 
     def run(module: Any, batch: int, sequence: int, dtype: Any = torch.bfloat16) -> Recording:
         nonlocal proven
         watch.next()
         repeats = Repeats(module, proven) if once else None
-        made = record(module, cast(model.inputs(batch, sequence), dtype), batch, sequence, repeats, watch)
+        made = record(module, cast(model.inputs(batch, sequence), dtype), batch, sequence, repeats, watch, ways)
         proven = repeats.proven if repeats and not proven else proven
         return made
 

@@ -8,6 +8,8 @@ import pytest
 
 from uniap_core import artifact, models, registry
 from uniap_core.errors import BadFile, PluginError, UnknownName
+from uniap_core.events import Progress
+from uniap_core.search import make
 
 
 def test_a_zoo_name_and_a_family():
@@ -51,8 +53,14 @@ from uniap_core.api import Hyperparameters, ModelPlugin
 
 MODELS = ModelPlugin(
     name="mine", summary="mine", build="mine:build", published="mine:published", from_hyperparameters="mine:graph",
-    profile="mine:profile", modules=({modules}), install="pip install mine",
+    profile="mine:profile", modules=({modules}), install="pip install mine", handles="mine .+",
 )
+
+def build(name, sequence, emit):
+    from uniap_core.api import Progress
+    from uniap_core import models
+    emit(Progress(1.0, 0, 2, name))
+    return models.load("gpt:layers=2,hidden=64,heads=4,seq=16")
 
 def published(name):
     return ("tiny", Hyperparameters(layers=2, hidden=64, heads=4)) if name == "my-Tiny" else None
@@ -96,6 +104,14 @@ def test_what_a_plugin_publishes_fills_rows_and_what_it_does_not_is_left_to_the_
     assert notes == ["assumed by mine"]
     assert models.published("Llama-3-8B")[0] == "llama3-8b"
     assert models.from_hyperparameters("gpt", models.Hyperparameters(2, 64, 4), []).family == "gpt"
+
+
+def test_what_takes_long_to_build_tells_of_its_progress(mine):
+    mine()
+    told = []
+    models.load("mine model", emit=told.append)
+    make("mine model", "8xA100-80G", 8, emit=told.append)
+    assert [(event.label, event.total) for event in told if isinstance(event, Progress)] == [("mine model", 2)] * 2
 
 
 def test_the_profiler_is_the_one_that_a_plugin_declares(mine):

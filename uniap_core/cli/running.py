@@ -178,7 +178,8 @@ def profile(
     """Measure layers, collectives and matrix products on this machine, for uniap plan --profile."""
     from .. import models, trust
 
-    graph = models.load(model, seq)
+    with progress("tracing", quiet=json) as emit:
+        graph = models.load(model, seq, emit=emit)
     if trust_source:
         trust.allow(graph.source)
     trust.check(graph.source)

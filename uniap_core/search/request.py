@@ -206,7 +206,7 @@ def make(
     for device in machine.device_kinds:
         device.peak(precision)
     parsed = Pins.of(tuple(pins))
-    graph = models.load(model, seq) if isinstance(model, str) else model
+    graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
     graph = with_kernels(graph, stack, attention, emit)
     software = trained(graph, machine, stack, attention, batch, precision)
