@@ -349,12 +349,12 @@ def _meta() -> Iterator[None]:
         with torch.device("meta"):
             yield
         return
-    setattr(asked, "is_fake_tensor", lambda value: isinstance(value, torch.Tensor) and value.is_meta)
+    asked.is_fake_tensor = lambda value: isinstance(value, torch.Tensor) and value.is_meta
     try:
         with torch.device("meta"):
             yield
     finally:
-        setattr(asked, "is_fake_tensor", before)
+        asked.is_fake_tensor = before
 
 
 def _record(
