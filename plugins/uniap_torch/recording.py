@@ -345,7 +345,7 @@ def _meta() -> Iterator[None]:
     asked = getattr(sys.modules.get("transformers"), "utils", None)
     asked = getattr(asked, "import_utils", None)
     before = getattr(asked, "is_fake_tensor", None)
-    if before is None:
+    if asked is None or before is None:
         with torch.device("meta"):
             yield
         return

@@ -388,7 +388,8 @@ def schedule_memory(in_flight: Sequence[float], limit_bytes: Sequence[float], ow
     for i, limit in enumerate(limit_bytes):
         stages, counts = own.held[i], rows[i]
         used = counts @ np.array([own.stash_bytes[j] for j in stages])
-        fullest = counts[int(used.argmax())].tolist()
+        # Where nothing is kept, the fullest moment is the one with most in flight.
+        fullest = counts[np.lexsort((counts.sum(axis=1), used))[-1]].tolist()
         claimed = [in_flight[j] for j in stages] if in_flight else fullest
         word = "stage" if len(stages) == 1 else "rank"
         # Of plain schedules there is one way to count; of others more may be priced than this order holds.

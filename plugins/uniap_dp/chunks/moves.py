@@ -15,6 +15,10 @@ from .arrays import FLOW
 Array = np.ndarray
 
 INF = np.inf
+BETTER = 1 - 1e-10
+"""A move is taken if it leaves less than this share."""
+STILL = 1 - 5e-11
+"""The same after rounding errors of moves that were taken back."""
 
 
 class Aim(NamedTuple):
@@ -106,91 +110,107 @@ def shift(flow, plan, a, b, way):
         charge(flow, plan, v, v, 1.0)
 
 
+@compiled(void(FLOW, PLAN, int64, int64), inner=True)
+def switch(flow, plan, u, k):
+    """Give layer ``u`` strategy ``k``."""
+    charge(flow, plan, u, u, -1.0)
+    plan.path[u, 1] = k
+    charge(flow, plan, u, u, 1.0)
+
+
+@compiled(int64(FLOW, AIM, PLAN, int64), inner=True)
+def one_by_one(flow, aim, plan, most):
+    """Other strategies of single layers; returns how many tries are left."""
+    path, best = plan.path, worth(flow, aim, plan)
+    count, _, widest = flow.time.shape
+    for u in range(count):
+        for k in range(widest):
+            old = path[u, 1]
+            if k == old or flow.time[u, flow.rank[path[u, 0]], k] == INF:
+                continue
+            most -= 1
+            switch(flow, plan, u, k)
+            value = worth(flow, aim, plan)
+            if value < best * BETTER:
+                best = value
+            else:
+                switch(flow, plan, u, old)
+    return most
+
+
+@compiled(int64(FLOW, AIM, PLAN, int64), inner=True)
+def runs_of_cuts(flow, aim, plan, most):
+    """Runs of cuts by one layer, forth or back; returns how many tries are left."""
+    path, best, depth = plan.path, worth(flow, aim, plan), len(flow.rank)
+    for way in range(-1, 2, 2):
+        for a in range(depth - 1):
+            for b in range(a, depth - 1):
+                giver = a if way < 0 else b + 1
+                if plan.size[giver] < 2:
+                    continue
+                most -= b - a + 1
+                good = True
+                u = 0
+                for c in range(a, b + 1):
+                    while path[u, 0] <= c:
+                        u += 1
+                    v = u - 1 if way < 0 else u
+                    to = c + 1 if way < 0 else c
+                    if flow.time[v, flow.rank[to], path[v, 1]] == INF:
+                        good = False
+                if not good:
+                    continue
+                shift(flow, plan, a, b, way)
+                value = worth(flow, aim, plan)
+                if value < best * BETTER:
+                    best = value
+                else:
+                    shift(flow, plan, a, b, -way)
+    return most
+
+
+@compiled(int64(FLOW, AIM, PLAN, int64), inner=True)
+def two_at_once(flow, aim, plan, most):
+    """Other strategies of two layers of one rank; returns how many tries are left."""
+    path, best = plan.path, worth(flow, aim, plan)
+    count, _, widest = flow.time.shape
+    for u in range(count):
+        for v in range(u + 1, count):
+            i = flow.rank[path[u, 0]]
+            if flow.rank[path[v, 0]] != i or most <= 0:
+                continue
+            for k in range(widest):
+                old = path[u, 1]
+                if k == old or flow.time[u, i, k] == INF:
+                    continue
+                switch(flow, plan, u, k)
+                kept = False
+                for m in range(widest):
+                    before = path[v, 1]
+                    if m == before or flow.time[v, i, m] == INF:
+                        continue
+                    most -= 1
+                    switch(flow, plan, v, m)
+                    value = worth(flow, aim, plan)
+                    if value < best * BETTER:
+                        best, kept = value, True
+                    else:
+                        switch(flow, plan, v, before)
+                if not kept:
+                    switch(flow, plan, u, old)
+    return most
+
+
 @compiled(int64(FLOW, AIM, PLAN, int64))
 def improve(flow, aim, plan, most):
     """Take better moves while there are any, up to ``most`` tries; returns how many tries are left."""
-    path, size, _, _ = plan
-    count, _, widest = flow.time.shape
-    depth = len(flow.rank)
-    best = worth(flow, aim, plan)
-    moved = True
-    while moved and most > 0:
-        moved = False
-        # One layer, one strategy.
-        for u in range(count):
-            for k in range(widest):
-                j, old = path[u, 0], path[u, 1]
-                if k == old or flow.time[u, flow.rank[j], k] == INF:
-                    continue
-                most -= 1
-                charge(flow, plan, u, u, -1.0)
-                path[u, 1] = k
-                charge(flow, plan, u, u, 1.0)
-                value = worth(flow, aim, plan)
-                if value < best * (1 - 1e-10):
-                    best, moved = value, True
-                else:
-                    charge(flow, plan, u, u, -1.0)
-                    path[u, 1] = old
-                    charge(flow, plan, u, u, 1.0)
-        # A run of cuts by one layer, forth or back.
-        for way in range(-1, 2, 2):
-            for a in range(depth - 1):
-                for b in range(a, depth - 1):
-                    giver = a if way < 0 else b + 1
-                    if size[giver] < 2:
-                        continue
-                    most -= b - a + 1
-                    good = True
-                    u = 0
-                    for c in range(a, b + 1):
-                        while path[u, 0] <= c:
-                            u += 1
-                        v = u - 1 if way < 0 else u
-                        to = c + 1 if way < 0 else c
-                        if flow.time[v, flow.rank[to], path[v, 1]] == INF:
-                            good = False
-                    if not good:
-                        continue
-                    shift(flow, plan, a, b, way)
-                    value = worth(flow, aim, plan)
-                    if value < best * (1 - 1e-10):
-                        best, moved = value, True
-                    else:
-                        shift(flow, plan, a, b, -way)
-        if moved:
+    while most > 0:
+        before = worth(flow, aim, plan)
+        most = one_by_one(flow, aim, plan, most)
+        most = runs_of_cuts(flow, aim, plan, most)
+        if worth(flow, aim, plan) < before * STILL:
             continue
-        # Two layers of one rank.
-        for u in range(count):
-            for v in range(u + 1, count):
-                i = flow.rank[path[u, 0]]
-                if flow.rank[path[v, 0]] != i or most <= 0:
-                    continue
-                for k in range(widest):
-                    old = path[u, 1]
-                    if k == old or flow.time[u, i, k] == INF:
-                        continue
-                    charge(flow, plan, u, u, -1.0)
-                    path[u, 1] = k
-                    charge(flow, plan, u, u, 1.0)
-                    kept = False
-                    for m in range(widest):
-                        before = path[v, 1]
-                        if m == before or flow.time[v, i, m] == INF:
-                            continue
-                        most -= 1
-                        charge(flow, plan, v, v, -1.0)
-                        path[v, 1] = m
-                        charge(flow, plan, v, v, 1.0)
-                        value = worth(flow, aim, plan)
-                        if value < best * (1 - 1e-10):
-                            best, moved, kept = value, True, True
-                        else:
-                            charge(flow, plan, v, v, -1.0)
-                            path[v, 1] = before
-                            charge(flow, plan, v, v, 1.0)
-                    if not kept:
-                        charge(flow, plan, u, u, -1.0)
-                        path[u, 1] = old
-                        charge(flow, plan, u, u, 1.0)
+        most = two_at_once(flow, aim, plan, most)
+        if not worth(flow, aim, plan) < before * STILL:
+            break
     return most
