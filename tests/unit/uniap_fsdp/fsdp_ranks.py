@@ -22,6 +22,7 @@ class Ranks:
 
     def __init__(self, world: int) -> None:
         self.world = world
+        self.runs = 0
         context = multiprocessing.get_context("fork")
         torch.set_num_threads(1)
         store = tempfile.mktemp(prefix="uniap-ranks-")
@@ -39,6 +40,7 @@ class Ranks:
 
     def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         """Results of ``function(*args)`` by rank."""
+        self.runs += 1
         for pipe in self.pipes:
             pipe.send((function, args))
         results: list[Any] = [None] * self.world
