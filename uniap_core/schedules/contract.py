@@ -1,8 +1,8 @@
 """What a pipeline schedule has to say: where chunks lie, in what order each rank works, and what follows from that.
 
 A schedule's file states once what each rank does in turn, as *work*: kinds and chunks, without micro-batch numbers,
-as each kind of work of a chunk takes the micro-batches in their order. The order of steps (:func:`order_of`) and what
-is in flight (:func:`in_flight_of`) are read from it. The weights of the objective are closed forms; tests hold them
+as each kind of work of a chunk takes the micro-batches in their order. The order of steps (:meth:`Schedule.order`) and
+what is in flight (:meth:`Schedule.in_flight`) are read from it. The weights of the objective are closed forms; tests hold them
 against a replay of the order.
 """
 
@@ -57,7 +57,7 @@ def in_turn(*columns: Iterable[tuple[str, int] | None]) -> Work:
 
 
 WorkOf = Callable[[int, Shape], Work]
-"""``work(rank, shape)``: what a rank does."""
+"""What a rank does, by its number and the shape of the pipeline."""
 
 
 class Step(NamedTuple):
@@ -100,10 +100,10 @@ class Schedule:
     weights
         ``weights(chunks, c)``: what the objective multiplies. On a uniform pipeline ``sum`` times the ``P - 1`` other
         ranks is the idle time, and ``cross`` the share of all transfers that idle time has in it.
-    in_flight
-        ``in_flight(chunks, c)``: per rank its moments; each a count of micro-batches per chunk of that rank.
-    order
-        ``order(chunks, c)``: per rank what it runs.
+    work
+        ``work(rank, shape)``: what a rank does.
+    moments
+        ``moments(chunks, c)``: what :meth:`in_flight` answers, where a closed form is known.
     legal
         ``legal(ranks, chunks_per_rank, c)``: why the schedule itself cannot run so many micro-batches, or ``""``.
         What a runtime demands beyond that, its executor says.
@@ -116,10 +116,34 @@ class Schedule:
     summary: str
     place: Callable[[int, int], Chunks | str]
     weights: Callable[[Chunks, int], Weights]
-    in_flight: Callable[[Chunks, int], tuple[tuple[Moment, ...], ...]]
-    order: Callable[[Chunks, int], Order]
+    work: WorkOf
+    moments: Callable[[Chunks, int], tuple[tuple[Moment, ...], ...]] | None = None
     legal: Callable[[int, int, int], str] = _any_number
     paired: bool = False
+
+    def order(self, chunks: Chunks, micro_batches: int) -> Order:
+        """Per rank what it runs: chunks by their index in the flow, micro-batches counted."""
+        shape = Shape.of(chunks, micro_batches)
+        own: list[list[int]] = [[] for _ in range(shape.ranks)]
+        for j, rank in enumerate(chunks):
+            own[rank].append(j)
+        return tuple(tuple(_numbered(self.work(rank, shape), mine)) for rank, mine in enumerate(own))
+
+    def in_flight(self, chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
+        """Per rank its moments; each a count of micro-batches per chunk of that rank.
+
+        A forward stashes one micro-batch of its chunk; a full backward, or the gradient of the weights, lets go of it.
+        The gradient of the input alone lets go of nothing: the tables know one number of stashed bytes per layer, most
+        of it inputs of products, which the gradient of the weights reads. (The published figures, of P, P + 1/2, P / 2
+        and P / 3 micro-batches, count so as well.)
+
+        Only counts that can bind are kept: not those that another one exceeds in every chunk, nor those between two
+        others on a line (while a rank lets go of one chunk and takes on another, only the ends of that time can be the
+        worst).
+        """
+        if self.moments is not None:
+            return self.moments(chunks, micro_batches)
+        return _all_moments(self.work, Shape.of(chunks, micro_batches).settled)
 
 
 def one_per_rank(name: str) -> Callable[[int, int], Chunks | str]:
@@ -175,19 +199,6 @@ def group_size(ranks: int, micro_batches: int) -> int:
     return size
 
 
-def order_of(work: WorkOf) -> Callable[[Chunks, int], Order]:
-    """The steps of each rank's work: chunks by their index in the flow, micro-batches counted."""
-
-    def order(chunks: Chunks, micro_batches: int) -> Order:
-        shape = Shape.of(chunks, micro_batches)
-        own: list[list[int]] = [[] for _ in range(shape.ranks)]
-        for j, rank in enumerate(chunks):
-            own[rank].append(j)
-        return tuple(tuple(_numbered(work(rank, shape), mine)) for rank, mine in enumerate(own))
-
-    return order
-
-
 def _numbered(work: Work, own: Sequence[int]) -> Iterable[Step]:
     # A full backward is both of its halves: the next weight gradient is of the micro-batch after it.
     halves = {FORWARD: FORWARD, BACKWARD: INPUT, INPUT: INPUT, WEIGHT: WEIGHT}
@@ -198,24 +209,6 @@ def _numbered(work: Work, own: Sequence[int]) -> Iterable[Step]:
         if kind == BACKWARD:
             done[WEIGHT, chunk] += 1
         yield Step(kind, own[chunk], micro_batch)
-
-
-def in_flight_of(work: WorkOf) -> Callable[[Chunks, int], tuple[tuple[Moment, ...], ...]]:
-    """The moments of each rank's work.
-
-    A forward stashes one micro-batch of its chunk; a full backward, or the gradient of the weights, lets go of it.
-    The gradient of the input alone lets go of nothing: the tables know one number of stashed bytes per layer, most of
-    it inputs of products, which the gradient of the weights reads. (The published figures, of P, P + 1/2, P / 2 and
-    P / 3 micro-batches, count so as well.)
-
-    Only counts that can bind are kept: not those that another one exceeds in every chunk, nor those between two others
-    on a line (while a rank lets go of one chunk and takes on another, only the ends of that time can be the worst).
-    """
-
-    def in_flight(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
-        return _all_moments(work, Shape.of(chunks, micro_batches).settled)
-
-    return in_flight
 
 
 @lru_cache(maxsize=1024)

@@ -8,20 +8,7 @@ between experts is not the schedule's to say.
 from __future__ import annotations
 
 from ..tables import Weights
-from .contract import (
-    BACKWARD,
-    FORWARD,
-    INPUT,
-    WEIGHT,
-    Chunks,
-    Schedule,
-    Shape,
-    Work,
-    at_least,
-    in_flight_of,
-    order_of,
-    vee,
-)
+from .contract import BACKWARD, FORWARD, INPUT, WEIGHT, Chunks, Schedule, Shape, Work, at_least, vee
 
 
 def weights(chunks: Chunks, micro_batches: int) -> Weights:
@@ -57,8 +44,7 @@ SCHEDULE = Schedule(
     summary="two chunks there and back, forward and backward of two micro-batches as one",
     place=vee,
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
     legal=at_least(lambda ranks: 2 * ranks, "dualpipev needs one per chunk"),
     paired=True,
 )

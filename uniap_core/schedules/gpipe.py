@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..tables import Moment
-from .contract import BACKWARD, FORWARD, Chunks, Schedule, Shape, Work, fills_once, one_per_rank, order_of
+from .contract import BACKWARD, FORWARD, Chunks, Schedule, Shape, Work, fills_once, one_per_rank
 
 
-def in_flight(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
+def moments(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
     """All of them, on every rank."""
     return (((float(micro_batches),),),) * len(chunks)
 
@@ -21,6 +21,6 @@ SCHEDULE = Schedule(
     summary="all forwards, then all backwards",
     place=one_per_rank("gpipe"),
     weights=fills_once,
-    in_flight=in_flight,
-    order=order_of(work),
+    work=work,
+    moments=moments,
 )

@@ -9,18 +9,7 @@ at once.
 from __future__ import annotations
 
 from ..tables import Weights
-from .contract import (
-    BACKWARD,
-    FORWARD,
-    Chunks,
-    Schedule,
-    Shape,
-    Work,
-    in_flight_of,
-    in_turn,
-    loop,
-    order_of,
-)
+from .contract import BACKWARD, FORWARD, Chunks, Schedule, Shape, Work, in_turn, loop
 
 
 def weights(chunks: Chunks, micro_batches: int) -> Weights:
@@ -59,6 +48,5 @@ SCHEDULE = Schedule(
     summary="1F1B over several chunks per rank",
     place=loop,
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
 )

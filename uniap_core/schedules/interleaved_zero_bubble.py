@@ -8,20 +8,7 @@ starts with gradients of weights after i of inputs, so that every rank holds P m
 from __future__ import annotations
 
 from ..tables import Weights
-from .contract import (
-    FORWARD,
-    INPUT,
-    WEIGHT,
-    Chunks,
-    Schedule,
-    Shape,
-    Work,
-    at_least,
-    in_flight_of,
-    in_turn,
-    loop,
-    order_of,
-)
+from .contract import FORWARD, INPUT, WEIGHT, Chunks, Schedule, Shape, Work, at_least, in_turn, loop
 from .interleaved import by_group
 
 
@@ -52,7 +39,6 @@ SCHEDULE = Schedule(
     summary="interleaved, weight gradients fill idle time",
     place=loop,
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
     legal=at_least(lambda ranks: ranks, "interleaved zero bubble needs one per rank"),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..tables import Moment
-from .contract import BACKWARD, FORWARD, Chunks, Schedule, Shape, Work, fills_once, one_per_rank, order_of
+from .contract import BACKWARD, FORWARD, Chunks, Schedule, Shape, Work, fills_once, one_per_rank
 
 
-def in_flight(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
+def moments(chunks: Chunks, micro_batches: int) -> tuple[tuple[Moment, ...], ...]:
     """Rank i holds ``min(c, P - i)``."""
     return tuple(((float(min(micro_batches, len(chunks) - i)),),) for i in chunks)
 
@@ -23,6 +23,6 @@ SCHEDULE = Schedule(
     summary="one forward, one backward",
     place=one_per_rank("1f1b"),
     weights=fills_once,
-    in_flight=in_flight,
-    order=order_of(work),
+    work=work,
+    moments=moments,
 )

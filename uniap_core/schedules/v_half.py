@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..tables import Weights
-from .contract import FORWARD, INPUT, WEIGHT, Chunks, Schedule, Shape, Work, at_least, in_flight_of, order_of, vee
+from .contract import FORWARD, INPUT, WEIGHT, Chunks, Schedule, Shape, Work, at_least, vee
 
 STEPS = (FORWARD, 0), (FORWARD, 1), (INPUT, 1), (INPUT, 0)
 """Of a micro-batch on one rank, in their order."""
@@ -63,7 +63,6 @@ SCHEDULE = Schedule(
     summary="two chunks there and back, half the activations of 1F1B",
     place=vee,
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
     legal=at_least(lambda ranks: ranks, "v-half needs one per rank"),
 )

@@ -7,7 +7,7 @@ F, I and W differ, or transfers take time, every micro-batch waits.
 from __future__ import annotations
 
 from ..tables import Weights
-from .contract import Chunks, Schedule, Shape, Work, at_least, in_flight_of, order_of, vee
+from .contract import Chunks, Schedule, Shape, Work, at_least, vee
 from .v_half import six_apart
 
 
@@ -35,7 +35,6 @@ SCHEDULE = Schedule(
     summary="two chunks there and back, a third of the activations of 1F1B",
     place=vee,
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
     legal=at_least(lambda ranks: ranks, "v-min needs one per rank"),
 )

@@ -8,7 +8,7 @@ back, and i whose inputs the gradients of weights still read. The optimizer step
 from __future__ import annotations
 
 from ..tables import Weights
-from .contract import Chunks, Schedule, in_flight_of, one_per_rank, order_of
+from .contract import Chunks, Schedule, one_per_rank
 from .interleaved_zero_bubble import work
 
 
@@ -28,6 +28,5 @@ SCHEDULE = Schedule(
     summary="1F1B, weight gradients fill idle time",
     place=one_per_rank("zb-h1"),
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
 )

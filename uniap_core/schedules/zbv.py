@@ -8,7 +8,7 @@ rank of 1F1B does. Made for F = I = W, and for an optimizer step that ranks take
 from __future__ import annotations
 
 from ..tables import Weights
-from .contract import FORWARD, INPUT, WEIGHT, Chunks, Schedule, Shape, Work, in_flight_of, order_of, vee
+from .contract import FORWARD, INPUT, WEIGHT, Chunks, Schedule, Shape, Work, vee
 
 
 def weights(chunks: Chunks, micro_batches: int) -> Weights:
@@ -57,6 +57,5 @@ SCHEDULE = Schedule(
     summary="two chunks there and back, weight gradients fill idle time",
     place=vee,
     weights=weights,
-    in_flight=in_flight_of(work),
-    order=order_of(work),
+    work=work,
 )
