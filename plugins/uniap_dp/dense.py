@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,6 +53,16 @@ def edge_tables(edges: Sequence[EdgeTable], widest: int) -> Array:
     """Resharding and crossing of every edge (2, E, K, K); what an end lacks reshards for nothing and cannot cross."""
     shape = widest, widest
     return np.array([stack([e.reshard_s for e in edges], shape), stack([e.cross_s for e in edges], shape, np.inf)])
+
+
+def chain_edges(problem: Problem) -> list[int] | None:
+    """The number of an edge from each layer to the next of the order; ``None`` if some are not joined."""
+    following = dict(pairwise(problem.order))
+    last_first = reversed(list(enumerate(problem.edges)))
+    leaving = {e.source: number for number, e in last_first if following.get(e.source) == e.target}
+    if len(leaving) < len(problem.layers) - 1:
+        return None
+    return [leaving[u] for u in problem.order[:-1]]
 
 
 def assignment(problem: Problem, places: Iterable[tuple[int, int, int]]) -> Assignment:

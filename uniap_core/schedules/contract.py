@@ -2,8 +2,8 @@
 
 A schedule's file states once what each rank does in turn, as *work*: kinds and chunks, without micro-batch numbers,
 as each kind of work of a chunk takes the micro-batches in their order. The order of steps (:meth:`Schedule.order`) and
-what is in flight (:meth:`Schedule.in_flight`) are read from it. The weights of the objective are closed forms; tests hold them
-against a replay of the order.
+what is in flight (:meth:`Schedule.in_flight`) are read from it. The weights of the objective are closed forms; tests
+hold them against a replay of the order.
 """
 
 from __future__ import annotations

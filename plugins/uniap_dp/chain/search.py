@@ -14,7 +14,6 @@ what later layers must know of them are kept apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from uniap_core.api import Assignment, Problem
 
 from .. import jit
 from ..codes import TooLarge
-from ..dense import assignment, dense, edge_tables
+from ..dense import assignment, chain_edges, dense, edge_tables
 from ..objective import Objective
 from . import skips
 from .arrays import Chain, Fronts, Goal, Labels, Priced, Rows, Skips, Tables
@@ -82,7 +81,7 @@ def search(problem: Problem, goal: float, most: int, steps: int) -> Outcome | No
     """
     count, depth = len(problem.layers), problem.depth
     widest = max(len(layer.strategies) for layer in problem.layers)
-    links = _links(problem)
+    links = None if count > MOST_LAYERS else chain_edges(problem)
     if links is None or widest * sums(count, depth) > MOST_WORK:
         return None
     carried, plain = skips.none(count, widest), len(links) == len(problem.edges)
@@ -169,15 +168,3 @@ def _trace(trail: Array, x: int, count: int) -> list[tuple[int, int, int]]:
 def sums(layers: int, depth: int) -> int:
     """How often a layer is seen when every segment is bounded that can be a stage; the last ends at the last layer."""
     return layers + layers * layers * (depth - 1) // 2
-
-
-def _links(problem: Problem) -> list[int] | None:
-    """The number of an edge from each layer to the next, ``None`` if some are not joined."""
-    if len(problem.layers) > MOST_LAYERS:
-        return None
-    following = dict(pairwise(problem.order))
-    last_first = reversed(list(enumerate(problem.edges)))
-    leaving = {e.source: number for number, e in last_first if following.get(e.source) == e.target}
-    if len(leaving) < len(problem.layers) - 1:
-        return None
-    return [leaving[u] for u in problem.order[:-1]]

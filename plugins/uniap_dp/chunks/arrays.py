@@ -10,7 +10,7 @@ import numpy as np
 
 from uniap_core.api import MEMORY_TOLERANCE, Assignment, Problem
 
-from ..dense import assignment, stack
+from ..dense import assignment, chain_edges, stack
 from ..jit import boolean, float64, int64, record
 from ..objective import Objective
 
@@ -104,15 +104,15 @@ def pose(problem: Problem) -> Posed:
     link = [-1 if a == b else numbers.setdefault((a, b), len(numbers)) for a, b in pairwise(problem.chunks)]
     row, flight = _moments(problem)
     cap = np.array([r.memory_bytes * (1 + MEMORY_TOLERANCE) - r.reserved_bytes for r in problem.ranks])
-    links = _links(problem)
+    joined = chain_edges(problem)
     reshard, cross = np.zeros((2, count, widest, widest))
-    for u, e in enumerate(links or ()):
+    for u, e in enumerate(joined or ()):
         edge = problem.edges[e]
         k, m = edge.reshard_s.shape
         reshard[u, :m, :k], cross[u, :m, :k] = edge.reshard_s.T, edge.cross_s.T
     behind = np.arange(count)
     low, high = np.zeros(count, dtype=np.int64), np.full(count, depth - 1)
-    if links is not None:
+    if joined is not None:
         low, high = np.maximum(0, depth - count + behind), np.minimum(behind, depth - 1)
     flow = Flow(
         rank=np.array(problem.chunks),
@@ -127,9 +127,9 @@ def pose(problem: Problem) -> Posed:
         cross=cross,
         low=low,
         high=high,
-        linked=links is not None,
+        linked=joined is not None,
     )
-    known = set(links or ())
+    known = set(joined or ())
     others = tuple(e for e in range(len(problem.edges)) if e not in known)
     return Posed(problem, flow, Objective.of(problem), len(numbers), others)
 
@@ -144,13 +144,3 @@ def _moments(problem: Problem) -> tuple[Array, Array]:
             row.append(rank)
             flight.append(counts)
     return np.array(row), np.array(flight)
-
-
-def _links(problem: Problem) -> list[int] | None:
-    """The number of an edge from each layer to the next of the order; ``None`` if some are not joined."""
-    following = dict(pairwise(problem.order))
-    last_first = reversed(list(enumerate(problem.edges)))
-    leaving = {e.source: number for number, e in last_first if following.get(e.source) == e.target}
-    if len(leaving) < len(problem.layers) - 1:
-        return None
-    return [leaving[u] for u in problem.order[:-1]]

@@ -53,9 +53,8 @@ def bound(posed: Posed, dual: Dual, goal: float, room: int) -> float:
     flow, objective = posed.flow, posed.objective
     a, b = run
     ranks, depth, count = flow.time.shape[1], len(flow.rank), len(flow.time)
-    toll = objective.cross * sum(float(flow.cross[:, :, :].min()) for j in range(depth - 1) if flow.link[j] >= 0)
     shortest = objective.sum * float(flow.time.min(axis=(1, 2)).sum())
-    longest = (goal - toll - shortest) / objective.peak * (1 + 1e-12)
+    longest = (goal - shortest) / objective.peak * (1 + 1e-12)
     if longest <= 0:
         return goal * (1 - 1e-12)
     most = min(b - a, int(longest / max(float(flow.time[a].min()), 1e-300)) + 1)
@@ -89,7 +88,7 @@ def bound(posed: Posed, dual: Dual, goal: float, room: int) -> float:
         least = np.empty((most + 1, 2))
         least_times(alike, np.ascontiguousarray(begun), room, least)
         table[rank] = least[:, 0]
-    return min(goal, _shared(table, b - a, objective.sum, objective.peak, goal - toll) + toll) * (1 - 1e-12)
+    return min(goal, _shared(table, b - a, objective.sum, objective.peak, goal)) * (1 - 1e-12)
 
 
 def _undominated(time: Array, memory: Array, group: Array) -> Array:

@@ -169,9 +169,7 @@ class Climb:
         seconds, bytes_ = used[: self.tops], used[self.tops :]
         base = objective.sum * seconds[: self.ranks].sum() + objective.cross * seconds[self.ranks :].sum()
         slope = np.concatenate([seconds * self.peak / self.scale, (bytes_ - flow.cap) / self.room])
-        start = np.searchsorted(point.path[:, 0], np.arange(len(flow.rank)))
-        if not flow.linked:
-            start = np.searchsorted(np.sort(point.path[:, 0]), np.arange(len(flow.rank)))
+        start = np.searchsorted(np.sort(point.path[:, 0]), np.arange(len(flow.rank)))
         if len(self.mean) >= PLANES:
             order = np.argsort(-self.mean, kind="stable")[: PLANES - 2]
             self.base, self.slope, self.starts = (
