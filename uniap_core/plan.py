@@ -13,7 +13,7 @@ from .cluster import Cluster
 from .costs import Candidate, Training
 from .errors import Unverified
 from .graph import ModelGraph
-from .proposal import CandidateProof, Hashes, LayerPlan, Outcome, Prediction, Proposal, StagePlan
+from .proposal import CandidateProof, Hashes, Known, LayerPlan, Prediction, Proposal, StagePlan
 from .proposal_file import ProposalFile, subject
 from .strategy import StrategySpace
 from .verify.verdict import Verdict
@@ -187,17 +187,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.proposal.hashes
 
 
-class CandidateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CandidateFile(Known, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A record of the proof as written in a plan file; what is left out is the plan's schedule, and one chunk."""
 
-    pp: int
-    micro_batches: int
-    outcome: Outcome
-    bound_s: float | None = None
-    objective_s: float | None = None
-    seconds: float = 0.0
-    solver: str = ""
-    note: str = ""
     schedule: str | UnsetType = UNSET
     vpp: int | UnsetType = UNSET
 

@@ -6,7 +6,7 @@ becomes a :class:`~uniap_core.plan.Plan`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -16,10 +16,9 @@ from .cluster import Cluster
 from .costs import Candidate, CostTables, LayerCosts, Training
 from .graph import ModelGraph
 from .posing import digest, pose
-from .problem import Assignment, link_times
+from .problem import Assignment, Problem, link_times
 from .schedules import DEFAULT
 from .strategy import Strategy, StrategySpace
-from .tables import Array
 
 
 class LayerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,11 +228,7 @@ def _together(held: tuple[StagePlan, ...]) -> StagePlan:
         return sum((getattr(stage, name) for stage in held), 0.0)
 
     def parts(name: str) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for stage in held:
-            for part, value in getattr(stage, name).items():
-                found[part] = found.get(part, 0.0) + value
-        return found
+        return _added(getattr(stage, name) for stage in held)
 
     return StagePlan(
         ranks=held[0].ranks,
@@ -304,7 +299,7 @@ def propose(
         space=space,
         cost_model=tables.model,
         candidate=candidate,
-        stages=_stages(tables, cluster, assignment),
+        stages=_stages(tables, problem, cluster, assignment),
         layers=layers,
         predicted=predicted,
         solver=solver,
@@ -316,9 +311,8 @@ def propose(
     )
 
 
-def _stages(tables: CostTables, cluster: Cluster, assignment: Assignment) -> tuple[StagePlan, ...]:
+def _stages(tables: CostTables, problem: Problem, cluster: Cluster, assignment: Assignment) -> tuple[StagePlan, ...]:
     """A stage per chunk, with what is in flight in it when its rank is fullest."""
-    problem = pose(tables)
     placed = list(zip(tables.layers, assignment.stage, assignment.strategy, strict=True))
     on_stage = [[(layer, k) for layer, where, k in placed if where == j] for j in range(problem.depth)]
     state = [sum(float(layer.state_bytes[k]) for layer, k in rows) for rows in on_stage]
@@ -360,8 +354,8 @@ def _stage(
         0.0,
     )
     forward, backward, iteration = total("forward_s"), total("backward_s"), total("iteration_s")
-    parts = _sum_parts([(layer.time_parts_s, (i, k)) for layer, k in on_stage])
-    memory = _sum_parts([(layer.state_parts_bytes, (k,)) for layer, k in on_stage])
+    parts = _added({name: float(table[i, k]) for name, table in layer.time_parts_s.items()} for layer, k in on_stage)
+    memory = _added({name: float(table[k]) for name, table in layer.state_parts_bytes.items()} for layer, k in on_stage)
     stash = sum(float(layer.stash_bytes[k]) for layer, k in on_stage)
     state = sum(float(layer.state_bytes[k]) for layer, k in on_stage)
     reserved = rank.reserved_bytes if first else 0.0
@@ -381,19 +375,20 @@ def _stage(
     )
 
 
-def _sum_parts(rows: list[tuple[Mapping[str, Array], tuple[int, ...]]]) -> dict[str, float]:
+def _added(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums by name."""
     total: dict[str, float] = {}
-    for parts, index in rows:
-        for name, table in parts.items():
-            total[name] = total.get(name, 0.0) + float(table[index])
+    for parts in rows:
+        for name, value in parts.items():
+            total[name] = total.get(name, 0.0) + value
     return total
 
 
 Outcome = Literal["solved", "pruned", "infeasible", "impossible", "limit"]
 
 
-class CandidateProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is known of one candidate: (schedule, pp, vpp, micro_batches).
+class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a proof says of one candidate, but for which schedule and chunks it has.
 
     Attributes
     ----------
@@ -416,6 +411,11 @@ class CandidateProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     seconds: float = 0.0
     solver: str = ""
     note: str = ""
+
+
+class CandidateProof(Known, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is known of one candidate: (schedule, pp, vpp, micro_batches)."""
+
     schedule: str = DEFAULT
     vpp: int = 1
 
