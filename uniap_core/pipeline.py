@@ -49,6 +49,19 @@ def placements(schedule: str, ranks: int, layers: int) -> tuple[int, ...]:
     return tuple(v for v in range(1, layers // ranks + 1) if not isinstance(place(ranks, v), str))
 
 
+def devices_per_rank(devices: int, ranks: int) -> int:
+    """Devices of each pipeline rank.
+
+    Raises
+    ------
+    BadValue
+        If the ranks do not divide the devices.
+    """
+    if devices % ranks:
+        raise BadValue(f"{ranks} stages do not divide {devices} devices", "choose a divisor for pp")
+    return devices // ranks
+
+
 def placing(names: Sequence[str], chunks_per_rank: int) -> str:
     """The first of some schedules that knows so many chunks per rank, or the first of all."""
     able = (name for name in names if not isinstance(schedules.find(name).place(2, chunks_per_rank), str))
@@ -104,16 +117,8 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"pp{self.ranks}" + (f"-vpp{v}" if v > 1 else "")
 
     def devices_per_rank(self, devices: int) -> int:
-        """Devices of one rank.
-
-        Raises
-        ------
-        BadValue
-            If the ranks do not divide the devices.
-        """
-        if devices % self.ranks:
-            raise BadValue(f"{self.ranks} stages do not divide {devices} devices", "choose a divisor for pp")
-        return devices // self.ranks
+        """Devices of one rank (:func:`devices_per_rank`)."""
+        return devices_per_rank(devices, self.ranks)
 
     def block(self, rank: int, devices: int) -> range:
         """The devices of a rank: ranks take equal, consecutive blocks of them.

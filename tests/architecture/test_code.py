@@ -43,11 +43,6 @@ def test_no_module_is_named_for_leftovers():
 SHARES_DEVICES = {
     "uniap_core/pipeline.py",
     "uniap_core/verify/devices.py",  # the verifier computes everything itself
-    # Not yet moved:
-    "uniap_core/search/considered.py",
-    "plugins/uniap_fsdp/check.py",
-    "plugins/uniap_fsdp/dry.py",
-    "plugins/uniap_fsdp/meshes.py",
 }
 """Where it may be known how devices are shared among the ranks of a pipeline."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..costs import Candidate
 from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
-from ..pipeline import placements
+from ..pipeline import devices_per_rank, placements
 from ..schedules import names
 from ..strategy import Strategy, StrategySpace, divisors
 from .request import Search
@@ -69,7 +69,7 @@ class Considered:
     def strategies(self, pp: int, micro_batches: int) -> list[Strategy]:
         """The strategies of a stage whose data-parallel degree divides the micro-batch."""
         cluster = self.search.cluster
-        every = self.search.free_space.strategies(cluster.devices // pp, cluster.node_size)
+        every = self.search.free_space.strategies(devices_per_rank(cluster.devices, pp), cluster.node_size)
         batch = self.search.training.global_batch // micro_batches
         return [s for s in every if batch % s.dp == 0]
 

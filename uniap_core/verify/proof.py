@@ -9,6 +9,7 @@ from ..pins import Pins
 from ..proposal import CandidateProof, Proposal
 from ..strategy import divisors
 from .numbers import RELATIVE
+from .orders import FOLDED, LOOPED
 from .verdict import Check, conclude
 
 
@@ -45,19 +46,12 @@ def sweep_proof(proposal: Proposal, records: Sequence[CandidateProof]) -> Check:
     return conclude("proof", faults, evidence, "plan again; a proof is never edited by hand")
 
 
-LOOPS = ("interleaved", "interleaved-zb")
-"""Schedules of any number of chunks per rank, two at least (Narayanan et al. 2021, section 2.2; Qi et al. 2024)."""
-
-VEES = ("zbv", "dualpipev", "v-half", "v-min")
-"""Schedules of two chunks per rank, down the ranks and up again (Qi et al. 2024; DeepSeek's DualPipe, folded)."""
-
-
 def _chunks_per_rank(schedule: str, pp: int, layers: int) -> Sequence[int]:
     """Every number of chunks per rank that leaves none empty; several need two ranks."""
     most = layers // pp
-    if schedule in LOOPS:
+    if schedule in LOOPED:
         return range(2, most + 1) if pp > 1 else ()
-    if schedule in VEES:
+    if schedule in FOLDED:
         return (2,) if pp > 1 and most >= 2 else ()
     return (1,) if most >= 1 else ()
 

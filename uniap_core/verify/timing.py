@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import UniapError
 from ..proposal import Proposal
 from ..tables import Array
-from .numbers import Recomputed
+from .numbers import PLAIN, Recomputed
 from .orders import SPLITTING
 from .simulate import SPLIT, Simulation, TimedPipeline, simulate
 from .verdict import Check, conclude
@@ -177,7 +177,7 @@ def bracket(pipeline: TimedPipeline) -> tuple[float, float]:
     0..j and back, and winds round cycles of the schedule, of which none takes longer per micro-batch than its period;
     of schedules with chunks or split backwards, all steps and transfers one after the other.
     """
-    if pipeline.schedule not in ("gpipe", "1f1b"):
+    if pipeline.schedule not in PLAIN:
         return _loose_bracket(pipeline)
     c, depth = pipeline.micro_batches, pipeline.depth
     stage = pipeline.forward_s + pipeline.backward_s

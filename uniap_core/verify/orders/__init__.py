@@ -13,9 +13,11 @@ from .step import BACKWARD, BESIDE, FORWARD, INPUT, LETTERS, WEIGHT, WITH_IT, Or
 __all__ = [
     "BACKWARD",
     "BESIDE",
+    "FOLDED",
     "FORWARD",
     "INPUT",
     "LETTERS",
+    "LOOPED",
     "SPLITTING",
     "WEIGHT",
     "WITH_IT",
@@ -25,9 +27,14 @@ __all__ = [
     "orders",
 ]
 
-PLAIN = ("gpipe", "1f1b", "zb-h1")
+SINGLE = ("gpipe", "1f1b", "zb-h1")
+"""Schedules of one chunk per rank."""
+
 LOOPED = ("interleaved", "interleaved-zb")
+"""Schedules of any number of chunks per rank, two at least (Narayanan et al. 2021, section 2.2; Qi et al. 2024)."""
+
 FOLDED = ("zbv", "dualpipev", "v-half", "v-min")
+"""Schedules of two chunks per rank, down the ranks and up again (Qi et al. 2024; DeepSeek's DualPipe, folded)."""
 
 SPLITTING = ("zb-h1", "interleaved-zb", "zbv", "dualpipev", "v-half", "v-min")
 """Schedules that run the two parts of backwards apart."""
@@ -35,7 +42,7 @@ SPLITTING = ("zb-h1", "interleaved-zb", "zbv", "dualpipev", "v-half", "v-min")
 
 def known() -> tuple[str, ...]:
     """The names of all schedules that the verifier can replay."""
-    return PLAIN + LOOPED + FOLDED
+    return SINGLE + LOOPED + FOLDED
 
 
 def orders(schedule: str, chunks: tuple[int, ...], micro_batches: int, whole: int = 0) -> tuple[Order, ...]:
@@ -59,7 +66,7 @@ def orders(schedule: str, chunks: tuple[int, ...], micro_batches: int, whole: in
         raise UnknownName(f"the verifier does not know the schedule {schedule!r}", f"known: {', '.join(known())}")
     ranks = len(set(chunks))
     placed = vee(ranks) if schedule in FOLDED else loop(ranks, len(chunks))
-    if chunks != placed or (schedule in PLAIN and len(chunks) != ranks):
+    if chunks != placed or (schedule in SINGLE and len(chunks) != ranks):
         raise BadValue(f"{schedule} does not lay its chunks on ranks {list(chunks)[:12]}", "plan again")
     if schedule == "dualpipev" and micro_batches < 2 * ranks:
         raise BadValue(
