@@ -113,7 +113,7 @@ def _of_chunks(problem: Problem) -> Shortage | None:
         u = int(over.argmax())
         i = int((smallest[:, u] - budgets).argmin())
         return _short(problem, i, problem.layers[u].name, float(smallest[i, u]))
-    held = min(float(np.mean(rank.in_flight, axis=0).min()) for rank in problem.ranks)
+    held = min(rank.least_in_flight for rank in problem.ranks)
     least = {}
     for kind, table in zip(problem.kinds.layers, problem.layers, strict=True):
         if kind not in least:

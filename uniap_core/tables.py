@@ -58,6 +58,14 @@ class Rank:
         """The largest count of each chunk over all moments; with one chunk that moment decides."""
         return tuple(max(counts) for counts in zip(*self.in_flight, strict=True))
 
+    @property
+    def least_in_flight(self) -> float:
+        """The count of the chunk that holds fewest, on average over all moments.
+
+        The fullest moment needs no less than the average one, so no less than all states with this many stashes each.
+        """
+        return float(np.mean(self.in_flight, axis=0).min())
+
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the objective multiplies: ``sum`` of all rank times, ``cross`` of all transfers, ``peak`` of the slowest.

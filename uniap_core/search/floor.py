@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..costs import Candidate, CostTables
+from ..problem import MEMORY_TOLERANCE
 from ..tables import Array, Rank
 
 STEPS = 40
@@ -61,7 +62,7 @@ class Floor:
 
     def sharper_s(self, tables: CostTables) -> float:
         """The bound with what the schedule holds in flight, seconds; ``inf`` if that cannot fit."""
-        held = min(min(np.mean(rank.in_flight, axis=0)) for rank in tables.ranks)
+        held = min(rank.least_in_flight for rank in tables.ranks)
         least = least_s(self.time_s, self.state_bytes + held * self.stash_bytes, self.counts, budget(self.ranks))
         return self._weighted(tables.candidate, max(least, self.states_s))
 
@@ -98,7 +99,7 @@ def floor_of(tables: CostTables, turns: float | None = None) -> Floor:
 
 def budget(ranks: tuple[Rank, ...]) -> float:
     """Bytes of all ranks together that layers may use; a rank without any gives none, and fits nothing."""
-    return math.fsum(max(0.0, rank.budget_bytes + 1e-9 * rank.memory_bytes) for rank in ranks)
+    return math.fsum(max(0.0, rank.budget_bytes + MEMORY_TOLERANCE * rank.memory_bytes) for rank in ranks)
 
 
 def least_s(time_s: Array, need_bytes: Array, counts: Array, budget_bytes: float) -> float:
