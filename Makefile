@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 # pip's own copy of a CPU build, where there is one; elsewhere the registry's build of this version.
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
-# Per cent of lines that the tests must run; compiled loops do not count (pyproject.toml).
-COVERAGE ?= 60
+# Per cent of lines that the tests must run: a whole run had 90.1, and random examples move it a little. Compiled loops
+# do not count (pyproject.toml).
+COVERAGE ?= 89
 
 .PHONY: plan test lint types arch docs bench calibrate clean
 
