@@ -56,6 +56,7 @@ def planned(
     space = StrategySpace(
         cp=tuple({s.cp for s in chosen}),
         ep=tuple({s.ep for s in chosen}),
+        replicate=(1, *{s.replicate for s in chosen} - {1}),
         sequence_parallel=None if any(s.sequence_parallel for s in chosen) else False,
     )
     tables = price(graph, machine, space, candidate)

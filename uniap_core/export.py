@@ -200,6 +200,8 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
             if known is not None and value not in known:
                 yield f"layer {layer.name} has {key} {value}; {executor.name} runs {', '.join(map(str, known))}"
                 break
+    if not capability.replicas and (copied := [layer for layer in plan.layers if layer.strategy.replicate > 1]):
+        yield f"layer {copied[0].name} has {copied[0].strategy.replicate} replicas; {executor.name} has none beside"
     sp = capability.sequence_parallel
     if sp is not None and any(
         s.tp > 1 and s.sequence_parallel != sp for s in {layer.strategy for layer in plan.layers}

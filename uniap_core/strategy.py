@@ -7,12 +7,13 @@ Adding an axis is adding a row to :data:`AXES` and a field to :class:`Strategy`;
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from .axes import Grids, Layout, arrange, cut
+from .axes import Grids, Groups, Layout, Span, arrange, cut, shards
 from .errors import BadValue
 from .limits import Degree
 
@@ -75,6 +76,7 @@ AXES: tuple[Axis, ...] = (
     Axis("cp", "context-parallel degree"),
     Axis("ep", "expert-parallel degree"),
     Axis("sharding", "sharding", kind="word", words=SHARDINGS),
+    Axis("replicate", "number of replicas of shard groups"),
     Axis("recompute", "recomputation", kind="word", words=RECOMPUTES),
     Axis("sequence_parallel", "choice of sequence parallelism", kind="switch", short="sp"),
 )
@@ -95,6 +97,7 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
     cp: Degree = 1
     ep: Degree = 1
     sharding: Sharding = "none"
+    replicate: Degree = 1
     recompute: Recompute = "none"
     sequence_parallel: bool = False
 
@@ -106,6 +109,24 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
             arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep)
         except ValueError as error:
             raise BadValue(str(error), "choose a divisor") from None
+        if self.replicate > 1:
+            self._check_replicas()
+
+    def _check_replicas(self) -> None:
+        """Refuse replicas of shard groups that there cannot be."""
+        if self.sharding == "none":
+            raise BadValue(f"replicate is {self.replicate}, and nothing is sharded", "shard, or leave replicate out")
+        data, experts = self.grids.data.size, self.grids.expert_data.size
+        if data % self.replicate or data == self.replicate:
+            raise BadValue(
+                f"replicate {self.replicate} does not part the {data} ranks of dp * cp into shard groups",
+                "choose a divisor that leaves two ranks in each at least",
+            )
+        if experts % self.replicate:
+            raise BadValue(
+                f"replicate {self.replicate} does not divide the {experts} ranks that hold the same experts",
+                "choose a divisor of both, or less expert parallelism",
+            )
 
     def __getitem__(self, axis: str) -> Value:
         """Its value on an axis."""
@@ -131,7 +152,22 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
             ``parameters``, ``gradients`` or ``optimizer``.
         """
         dense, expert = self.grids.data, self.grids.expert_data
-        return cut(state, self.sharding, dense), cut(state, self.sharding, expert)
+        return cut(state, self.sharding, dense, self.replicate), cut(state, self.sharding, expert, self.replicate)
+
+    def groups(self, ranks: Sequence[int]) -> dict[str, Groups]:
+        """The groups of every kind on the ranks of its stage; of replicas, where there are any, too.
+
+        ``shard`` and ``replicate`` are those of dense parameters.
+        """
+        found = self.grids.groups(ranks)
+        if self.replicate > 1:
+            share, copies = self.shards(self.grids.data)
+            found |= {"shard": share.groups(ranks), "replicate": copies.groups(ranks)}
+        return found
+
+    def shards(self, data: Span) -> tuple[Span, Span]:
+        """Of the ranks that hold the same parameters, those that share states, and those with copies of one share."""
+        return shards(data, self.sharding, self.replicate)
 
     @property
     def layout(self) -> Layout:
@@ -147,8 +183,9 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
     def words(self) -> str:
         """The strategy as people say it: ``tp2 x dp4 zero3, recompute full``."""
         said = {axis.name: axis.part(self[axis.name]) for axis in AXES}
-        degrees = " x ".join(said[name] for name in DEGREES if said[name])
+        degrees = " x ".join(said[name] for name in DEGREES if said[name] and name != "replicate")
         text = f"{degrees} {said['sharding']}".rstrip()
+        text += f" in {self.replicate} replicas" if self.replicate > 1 else ""
         return f"{text}, recompute {self.recompute}" if said["recompute"] else text
 
 
@@ -181,6 +218,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Allowed degrees. Free tensor parallel degrees divide the stage and the node, so that no group spans two nodes.
     shardings, recomputes
         Allowed values.
+    replicate
+        Allowed numbers of replicas of shard groups; left out: 1. ``None``: those that can pay (:data:`REPLICATED`).
     sequence_parallel
         ``None`` turns it on wherever tp > 1; True and False force it.
     max_strategies
@@ -193,6 +232,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ep: tuple[int, ...] = (1,)
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    replicate: tuple[int, ...] | None | UnsetType = UNSET
     sequence_parallel: bool | None = None
     max_strategies: int | None = None
 
@@ -224,7 +264,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     continue
                 shardings = self.shardings if data > 1 else ("none",)
                 for ep in (ep for ep in self.ep if data % ep == 0):
-                    for sharding in shardings:
+                    for sharding, replicate in self._sharings(shardings, data, ep, node // tp):
                         for recompute in self.recomputes:
                             yield Strategy(
                                 tp=tp,
@@ -232,9 +272,36 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                                 cp=cp,
                                 ep=ep,
                                 sharding=sharding,
+                                replicate=replicate,
                                 recompute=recompute,
                                 sequence_parallel=tp > 1 and self.sequence_parallel is not False,
                             )
+
+    def _sharings(
+        self, shardings: tuple[Sharding, ...], data: int, ep: int, near: int
+    ) -> Iterator[tuple[Sharding, int]]:
+        """Shardings with numbers of replicas, of ``data`` ranks that hold the same parameters, ``near`` on each node."""
+        stated = (1,) if self.replicate is UNSET else self.replicate
+        for sharding in shardings:
+            sizes = [near * nodes for nodes in REPLICATED.get(sharding, ())]
+            paying = (data // size for size in sizes if 1 < size < data and data % size == 0)
+            for replicate in (1, *paying) if stated is None else stated:
+                fits = sharding != "none" and replicate < data and not (data % replicate or data // ep % replicate)
+                if replicate == 1 or fits:
+                    yield sharding, replicate
+
+
+REPLICATED: dict[Sharding, tuple[int, ...]] = {"zero1": (1,), "zero3": (1, 8)}
+"""Shardings that are considered with replicas, and over how many nodes each shard group then lies.
+
+Those are Megatron-Core's optimizer instances, and the hybrid sharding of FSDP and torchtitan. Groups that would lie on
+one node anyway gain nothing: replicas pay where a group would span more nodes. Within one it has the fast links alone;
+further out a ring's latency grows with its length and its bandwidth stays, so that one size more will do (OLMo 2 and 3
+shard over 64 devices).
+"""
+
+FREE = StrategySpace(replicate=None)
+"""All that a search considers by itself."""
 
 
 def divisors(number: int) -> tuple[int, ...]:

@@ -22,9 +22,9 @@ class Place(NamedTuple):
     tensor: Group
     context: Group
     expert: Group
-    data: Group
-    """Ranks that hold the same parameters: data and context parallel together."""
-    expert_data: Group
+    data: tuple[Group, Group]
+    """Of the ranks that hold the same parameters, those that share states, and those with copies of one share."""
+    expert_data: tuple[Group, Group]
 
 
 class LayoutCosts(NamedTuple):
@@ -213,6 +213,9 @@ def price_layer(
     - zero2: a reduce-scatter behind every micro-batch's backward (only a shard of the sum is kept, so nothing whole
       may be accumulated), and one all-gather per iteration.
     - zero3: parameters gathered behind every forward and backward, gradients reduce-scattered behind every backward.
+
+    All of it among ranks that share states; replicas beside them all-reduce their share of the gradients once per
+    iteration, behind the last backward (without sharding, all of it).
     """
     again = again_tensor = 0.0
     again_kernels = 0
@@ -264,24 +267,21 @@ def _gradients(
     Only zero3 gathers what is frozen; it is whole everywhere under the others.
     """
     total = [0.0, 0.0, 0.0, 0.0]
-    for count, changing, group in zip(parameters, trained, (place.data, place.expert_data), strict=True):
-        if group.size == 1:
-            continue
+    for count, changing, (group, copies) in zip(parameters, trained, (place.data, place.expert_data), strict=True):
         if strategy.sharding == "zero3" and count:
             total[0] += collective_s("unshard", count * recipe.gathered, group, constants)
         if not changing:
             continue
         weights, gradients = changing * recipe.gathered, changing * recipe.reduced
+        total[2] += collective_s("all_reduce", gradients / group.size, copies, constants)
         match strategy.sharding:
-            case "none":
-                total[2] += collective_s("all_reduce", gradients, group, constants)
             case "zero1":
                 total[2] += collective_s("reduce_gradients", gradients, group, constants)
                 total[3] += collective_s("unshard", weights, group, constants)
             case "zero2":
                 total[1] += collective_s("reduce_gradients", gradients, group, constants)
                 total[3] += collective_s("unshard", weights, group, constants)
-            case _:
+            case "zero3":
                 total[1] += collective_s("reduce_gradients", gradients, group, constants)
     return total[0], total[1], total[2], total[3]
 

@@ -113,6 +113,8 @@ def _data_parallel(plan: Plan) -> Pairs:
     strategy = plan.layers[0].strategy
     if strategy.sharding == "zero1":
         yield "use-distributed-optimizer", ""
+        if strategy.replicate > 1:
+            yield "num-distributed-optimizer-instances", str(strategy.replicate)
     if strategy.grids.data.size > 1:
         yield "overlap-grad-reduce", ""
         if strategy.sharding == "zero1":

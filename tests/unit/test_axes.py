@@ -23,12 +23,15 @@ spans = st.builds(Span, sizes, sizes)
 @st.composite
 def strategies(draw: st.DrawFn) -> Strategy:
     cp, dp = draw(st.sampled_from([1, 2, 3])), draw(sizes)
+    ep, sharding = draw(st.sampled_from(divisors(cp * dp))), draw(st.sampled_from(SHARDINGS))
+    copies = [r for r in divisors(cp * dp // ep) if r == 1 or (sharding != "none" and r < cp * dp)]
     return Strategy(
         tp=draw(st.sampled_from([1, 2, 3, 4])),
         cp=cp,
         dp=dp,
-        ep=draw(st.sampled_from(divisors(cp * dp))),
-        sharding=draw(st.sampled_from(SHARDINGS)),
+        ep=ep,
+        sharding=sharding,
+        replicate=draw(st.sampled_from(copies)),
         recompute=draw(st.sampled_from(RECOMPUTES)),
         sequence_parallel=draw(st.booleans()),
     )
@@ -98,11 +101,14 @@ def test_neighbours_within_a_group_are_as_far_apart_as_the_axes_inside_are_wide(
 def test_the_verifier_comes_to_the_same_groups(strategy: Strategy, first: int) -> None:
     ranks = range(first, first + strategy.devices)
     own = verifier.groups(ranks, strategy)
-    found = strategy.grids.groups(ranks)
-    assert set(found) == set(GROUPED) == set(own)
-    for kind in GROUPED:
-        assert set(found[kind]) == set(own[kind])
-        assert {len(group) for group in found[kind]} == {strategy[kind]}
+    found = strategy.groups(ranks)
+    copied = ("shard", "replicate") if strategy.replicate > 1 else ()
+    assert set(found) == {*GROUPED, *copied} == set(own)
+    sizes = {kind: strategy[kind] for kind in GROUPED}
+    sizes |= {"replicate": strategy.replicate, "shard": strategy.cp * strategy.dp // strategy.replicate}
+    for kind, groups in found.items():
+        assert set(groups) == set(own[kind])
+        assert {len(group) for group in groups} == {sizes[kind]}
 
 
 @given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]), st.data())
@@ -165,9 +171,10 @@ def test_activations_are_cut_over_all_ranks_that_do_not_hold_the_same(strategy: 
 @given(strategies())
 def test_shards_and_replicas_together_hold_the_same_parameters(strategy: Strategy) -> None:
     for data in (strategy.grids.data, strategy.grids.expert_data):
-        share, copies = axes.shards(data, strategy.sharding)
+        share, copies = strategy.shards(data)
         assert share.size * copies.size == data.size
-        assert (share.size == 1) == (not SHARDED[strategy.sharding] or data.size == 1)
+        assert copies.size == (strategy.replicate if SHARDED[strategy.sharding] else data.size)
+        assert copies.size == 1 or copies.stride == data.stride * share.size
 
 
 def test_each_sharding_cuts_what_the_one_before_cuts_and_more() -> None:
@@ -180,5 +187,6 @@ def test_each_sharding_cuts_what_the_one_before_cuts_and_more() -> None:
 @given(strategies(), st.sampled_from(["parameters", "gradients", "optimizer"]))
 def test_a_state_is_cut_over_the_ranks_that_hold_it(strategy: Strategy, state: str) -> None:
     whole = (1, 1)
-    over_all = (strategy.cp * strategy.dp, strategy.cp * strategy.dp // strategy.ep)
+    each = strategy.cp * strategy.dp // strategy.replicate
+    over_all = (each, each // strategy.ep)
     assert strategy.parts(state) == (over_all if state in SHARDED[strategy.sharding] else whole)

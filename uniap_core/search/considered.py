@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
 from ..pipeline import devices_per_rank, placements
 from ..schedules import names
-from ..strategy import Strategy, StrategySpace, divisors
+from ..strategy import DEGREES, FREE, Strategy, divisors
 from .request import Search
 
 Value = int | str
@@ -86,8 +86,8 @@ class Considered:
 
     @cached_property
     def _values(self) -> dict[tuple[tuple[Pin, ...], str], set[Value]]:
-        keys = ("tp", "dp", "cp", "ep", "sharding", "recompute")
-        return {(pins, key): {getattr(s, key) for s in known} for pins, known in self._offered.items() for key in keys}
+        keys = (*DEGREES, "sharding", "recompute")
+        return {(pins, key): {s[key] for s in known} for pins, known in self._offered.items() for key in keys}
 
     def values(self, pin: Pin) -> list[Value]:
         """The values of a pin's key that are considered for all layers that it names, in order."""
@@ -192,7 +192,7 @@ def _refusal(known: Considered, pin: Pin) -> UsageError:
     listed = f"{pin.key} {_list(values)}" if values else f"no {pin.key}"
     cause = f"pin {pin.text!r}: the search considers {listed}"
     if search.executor is not None:
-        free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
+        free = Considered(replace(search, free_space=FREE, regimes=(Pins(),)))
         if any(pin.holds(value) for value in free.values(pin)):
             name = search.executor.name
             shapes = _undivided(search, pin)

@@ -111,7 +111,7 @@ def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
     alone = msgspec.structs.replace(search.graph, layers=(layer,), edges=())
     space = msgspec.structs.replace(
         search.space,
-        **{key: tuple(dict.fromkeys(getattr(s, key) for s in wanted)) for key in ("tp", "dp", "cp", "ep")},
+        **{key: tuple(dict.fromkeys(getattr(s, key) for s in wanted)) for key in ("tp", "dp", "cp", "ep", "replicate")},
         shardings=tuple(dict.fromkeys(s.sharding for s in wanted)),
         recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
     )

@@ -22,7 +22,7 @@ from ..plan import Plan
 from ..profile import Profile
 from ..searched import SEARCHED
 from ..solve.plugin import SolverPlugin
-from ..strategy import StrategySpace
+from ..strategy import FREE, StrategySpace
 from ..system import Attention
 from .ability import able_schedules, best_precision, narrow, regimes_of
 from .software import space_of, stack_of, trained, with_kernels
@@ -65,8 +65,8 @@ class Search:
     cluster: Cluster
     training: Training
     schedules: tuple[str, ...] = searched(SEARCHED)
-    space: StrategySpace = field(default_factory=StrategySpace)
-    free_space: StrategySpace = field(default_factory=StrategySpace)
+    space: StrategySpace = FREE
+    free_space: StrategySpace = FREE
     pins: Pins = field(default_factory=Pins)
     regimes: tuple[Pins, ...] = (Pins(),)
     executor: ExecutorPlugin | None = None

@@ -47,7 +47,7 @@ def ranks(proposal: Proposal) -> Check:
 
 
 def degrees(proposal: Proposal) -> Check:
-    """``tp * dp * cp`` is the size of the stage and ``ep`` divides ``dp * cp``, for every layer."""
+    """``tp * dp * cp`` is the size of the stage and ``ep`` divides ``dp * cp``, for every layer; replicas divide both."""
     faults = []
     for layer in proposal.layers:
         size = len(proposal.stages[layer.stage].ranks)
@@ -58,9 +58,23 @@ def degrees(proposal: Proposal) -> Check:
             )
         elif s.dp * s.cp % s.ep:
             faults.append(f"{layer.name}: ep {s.ep} does not divide dp x cp = {s.dp * s.cp}")
+        else:
+            faults += [f"{layer.name}: {fault}" for fault in _uncopied(s)]
     return conclude(
         "degrees", faults, f"the degrees of {len(proposal.layers)} layers multiply to their stages", "choose divisors"
     )
+
+
+def _uncopied(s: Strategy) -> Iterator[str]:
+    """What is wrong with the replicas of a strategy whose degrees are right (Megatron-Core, parallel_state.py)."""
+    if s.replicate == 1:
+        return
+    if s.sharding == "none":
+        yield f"{s.replicate} replicas of shard groups, and nothing is sharded"
+    elif s.dp * s.cp % s.replicate or s.dp * s.cp == s.replicate:
+        yield f"{s.replicate} replicas do not part dp x cp = {s.dp * s.cp} ranks into shard groups"
+    elif s.dp * s.cp // s.ep % s.replicate:
+        yield f"{s.replicate} replicas do not divide the {s.dp * s.cp // s.ep} ranks that hold the same experts"
 
 
 def batch(proposal: Proposal) -> Check:

@@ -28,12 +28,16 @@ def groups(ranks: Sequence[int], strategy: Strategy) -> dict[str, Groups]:
     """
     block = np.array(ranks).reshape(strategy.dp, strategy.cp, strategy.tp)
     experts = np.array(ranks).reshape(-1, strategy.ep, strategy.tp)
-    return {
+    found = {
         "tp": _rows(block, 2),
         "cp": _rows(block, 1),
         "dp": _rows(block, 0),
         "ep": _rows(experts, 1),
     }
+    if strategy.replicate > 1:
+        copies = np.array(ranks).reshape(strategy.replicate, -1, strategy.tp)
+        found |= {"shard": _rows(copies, 1), "replicate": _rows(copies, 0)}
+    return found
 
 
 def _rows(block: np.ndarray, axis: int) -> Groups:
@@ -60,7 +64,7 @@ def checks(
     world, stages
         Number of ranks and ranks of each stage as the executor sees them.
     built
-        By layer and kind of group (``tp``, ``cp``, ``dp``, ``ep``): what it built. It may leave out kinds of one rank.
+        By layer and kind of group (``tp``, ``cp``, ``dp``, ``ep``; with replicas ``shard`` and ``replicate``): what it built. It may leave out kinds of one rank.
     """
     return [_world(proposal, world, stages), _groups(proposal, built), _nodes(proposal, built)]
 
@@ -82,14 +86,15 @@ def _groups(proposal: Proposal, built: Mapping[str, Mapping[str, Groups]]) -> Ch
     faults, count, known = [], 0, {}
     for layer in proposal.layers:
         s = layer.strategy
-        key = layer.stage, s.tp, s.cp, s.dp, s.ep
+        key = layer.stage, s.tp, s.cp, s.dp, s.ep, s.replicate
         if key not in known:
             known[key] = groups(proposal.stages[layer.stage].ranks, s)
         found = built.get(layer.name, {})
         for kind, expected in known[key].items():
             missing = kind not in found
-            if missing and getattr(s, kind) > 1:
-                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {getattr(s, kind)}")
+            degree = len(expected[0])
+            if missing and degree > 1:
+                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {degree}")
             elif not missing and set(found[kind]) != set(expected):
                 odd = sorted(set(found[kind]) - set(expected))
                 named = f"has the group {list(odd[0][:8])}" if odd else "lacks a group"
