@@ -229,14 +229,14 @@ def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
 def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Training, constants: Constants) -> Work:
     """Fused attention at its measured share of the peak, or two batched products with a softmax in memory.
 
-    Causal masking halves the fused kernel's work only (Dao 2023, arXiv 2307.08691: backward does 2.5 times the
-    forward's FLOPs).
+    Causal masking and windows save work in the fused kernel alone (Dao 2023, arXiv 2307.08691: backward does 2.5 times
+    the forward's FLOPs).
     """
     heads = op.heads * op.count / (cut.tp if op.split == "heads" else 1)
     keys = op.keys.at(cut.sequence)
     queries = op.rows.at(cut.sequence) / cut.cp
     if training.flash_attention:
-        flops = 4.0 * rows * keys * heads * op.inner * (0.5 if op.causal else 1.0)
+        flops = 4.0 * rows * op.seen_keys(cut.sequence) * heads * op.inner
         moved = rows * heads * op.inner * 4 * e.element_bytes
         speed = e.peak_flops * constants.attention_share * FLASH[training.flash_version]
         forward = max(flops / speed, moved / e.memory_Bps) + e.launch_s
