@@ -62,6 +62,13 @@ StatesOption = Annotated[
     str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
 ]
 LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
+TrainOption = Annotated[
+    str | None,
+    typer.Option("--train", help="lora:r=16[,targets=q_proj+v_proj] or qlora: adapters beside frozen weights."),
+]
+FreezeList = Annotated[
+    list[str], typer.Option("--freeze", help="Leave layers or modules as they are: 'vision_tower.*' (several allowed).")
+]
 Schedule = Annotated[
     str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
 ]
@@ -97,6 +104,8 @@ def plan(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
+    train: TrainOption = None,
+    freeze: FreezeList = [],  # noqa: B006
     schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -137,6 +146,8 @@ def plan(
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
             loss=loss,  # type: ignore[arg-type]
+            train=train,
+            freeze=freeze,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -253,6 +264,8 @@ def candidate(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
+    train: TrainOption = None,
+    freeze: FreezeList = [],  # noqa: B006
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -281,6 +294,8 @@ def candidate(
         optimizer=optimizer,
         states=states,  # type: ignore[arg-type]
         loss=loss,  # type: ignore[arg-type]
+        train=train,
+        freeze=freeze,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,
