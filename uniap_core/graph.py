@@ -97,6 +97,11 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         Elements, biases included.
     frozen
         Those of them that are not trained: no gradient, no optimizer state, no update.
+    frozen_bytes
+        Bytes that each of these takes, constants of blocks included, where they are quantised; 0: as the training's
+        precision keeps weights. They are turned into that precision for every product.
+    adapter
+        True for the weights of an adapter beside a frozen product, which no architecture describes.
     tied
         ``layer/operator`` whose weight this one shares; counted once in the model.
     passes
@@ -124,6 +129,8 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     entry: bool = False
     parameters: Size = 0
     frozen: Size = 0
+    frozen_bytes: Amount = 0.0
+    adapter: bool = False
     tied: str = ""
     passes: Amount = 2.0
     saved: tuple[Saved, ...] = ()
@@ -275,6 +282,22 @@ class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         return batch * self.rows.at(sequence) * self.width
 
 
+class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What of a model was chosen to be trained, in the words of ``--train`` and ``--freeze``.
+
+    The source of the model knows nothing of it: whoever builds the model from that has to do it again.
+    """
+
+    train: str = ""
+    freeze: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of an option and its value."""
+        trained = (("train", self.train),) if self.train else ()
+        return (*trained, *(("freeze", pattern) for pattern in self.freeze))
+
+
 class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, kw_only=True):
     """The document ``uniap.graph/1``: a model's layers and the tensors between them.
 
@@ -290,6 +313,8 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         Where the torch model comes from: ``zoo:NAME``, ``hf:PATH``, ``package.module:factory``, or empty.
     sequences
         The least and the largest sequence that its shapes hold for; any, where it is not given.
+    tuning
+        What of it was chosen to be trained (:mod:`uniap_core.tuning`); as its source says, where it is not given.
     """
 
     schema: Literal["uniap.graph/1"] = "uniap.graph/1"
@@ -301,6 +326,7 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     architecture: dict[str, int | float | str | bool] = {}
     source: str = ""
     sequences: tuple[int, int] | msgspec.UnsetType = msgspec.UNSET
+    tuning: Tuning | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         validate(self)
@@ -335,6 +361,11 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     def trained(self) -> int:
         """Those of them that are trained."""
         return sum(layer.trained for layer in self.layers)
+
+    @cached_property
+    def adapted(self) -> bool:
+        """Whether adapters are trained in it."""
+        return any(op.adapter for layer in self.layers for op in layer.operators)
 
     @cached_property
     def without_backward(self) -> frozenset[str]:

@@ -45,6 +45,8 @@ def plan(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
+    train: str | None = None,
+    freeze: Sequence[str] = (),
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -79,6 +81,10 @@ def plan(
         ``mixed``: fp32 moments, gradients and master weights; ``bf16-moments``; ``bf16``: all of them in bf16.
     loss
         ``whole`` or ``chunked`` logits.
+    train
+        ``"lora:r=16,targets=q_proj+v_proj"``, ``"qlora"``: adapters beside frozen weights (default: all parameters).
+    freeze
+        Patterns of layers or modules that are left as they are: ``"vision_tower.*"``.
     schedule
         By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
         line's).
@@ -130,6 +136,8 @@ def plan(
         optimizer=optimizer,
         states=states,
         loss=loss,
+        train=train,
+        freeze=freeze,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -160,6 +168,8 @@ def problem(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
+    train: str | None = None,
+    freeze: Sequence[str] = (),
     schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -183,6 +193,8 @@ def problem(
         optimizer=optimizer,
         states=states,
         loss=loss,
+        train=train,
+        freeze=freeze,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -39,6 +39,10 @@ FLASH = {1: 0.58, 2: 1.0, 3: 1.4}
 2307.08691, figures 4 and 6), the third 1.4 times faster on Hopper over both passes at training's lengths (Shah et al.
 2024, arXiv 2407.08608, figures 5 and 6)."""
 
+UNPACKING = 2
+"""Kernels that turn a quantised weight into one of the training's precision before a product: constants of blocks,
+then the weight (bitsandbytes, ``dequantize_4bit``, in ``MatMul4Bit`` forward and backward)."""
+
 ROUTING = 10
 """Kernels of routing and permutation beside each grouped product, forward or backward."""
 
@@ -197,7 +201,11 @@ def _linear(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
         # the kernels before them (Transformer Engine).
         forward += streamed_s(2 * rows * inner * op.count, e)
         backward += streamed_s(2 * rows * outer * op.count, e)
-    return Work(forward, backward, 2, 3 if op.weight_trained else 2)
+    unpacked = UNPACKING if op.frozen_bytes else 0
+    if unpacked:
+        each = streamed_s(inner * outer * op.count * (op.frozen_bytes + e.element_bytes), e) + e.launch_s
+        forward, backward = forward + each, backward + each
+    return Work(forward, backward, 2 + unpacked, (3 if op.weight_trained else 2) + unpacked)
 
 
 def _products(op: Operator, rows: float, inner: float, outer: float, flops: float, e: Engine) -> tuple[float, float]:
