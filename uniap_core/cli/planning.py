@@ -62,6 +62,9 @@ StatesOption = Annotated[
     str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
 ]
 LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
+ImbalanceOption = Annotated[
+    float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
+]
 Schedule = Annotated[
     str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
 ]
@@ -97,6 +100,7 @@ def plan(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -137,6 +141,7 @@ def plan(
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
             loss=loss,  # type: ignore[arg-type]
+            imbalance=imbalance,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -253,6 +258,7 @@ def candidate(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -281,6 +287,7 @@ def candidate(
         optimizer=optimizer,
         states=states,  # type: ignore[arg-type]
         loss=loss,  # type: ignore[arg-type]
+        imbalance=imbalance,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -167,6 +167,7 @@ def make(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
+    imbalance: float = 1.0,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -210,7 +211,7 @@ def make(
     stack = stack_of(system, plugin, emit)
     graph = with_kernels(graph, stack, attention, emit)
     software = trained(graph, machine, stack, attention, batch, precision)
-    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss)
+    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance)
     space = space_of(graph, machine, stack, precision)
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
