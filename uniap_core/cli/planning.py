@@ -70,6 +70,9 @@ TrainOption = Annotated[
 FreezeList = Annotated[
     list[str], typer.Option("--freeze", help="Leave layers or modules as they are: 'vision_tower.*' (several allowed).")
 ]
+ImbalanceOption = Annotated[
+    float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
+]
 Schedule = Annotated[
     str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
 ]
@@ -107,6 +110,7 @@ def plan(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -149,6 +153,7 @@ def plan(
             loss=loss,  # type: ignore[arg-type]
             train=train,
             freeze=freeze,
+            imbalance=imbalance,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -270,6 +275,7 @@ def candidate(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -300,6 +306,7 @@ def candidate(
         loss=loss,  # type: ignore[arg-type]
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,
