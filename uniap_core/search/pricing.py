@@ -15,7 +15,7 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import cost_models, diagnose, limits, registry
+from .. import cost_models, diagnose, limits, menus, registry
 from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
@@ -24,7 +24,7 @@ from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
-from ..strategy import Strategy
+from ..strategy import DEGREES, Strategy
 from .floor import Floor, floor_of
 from .request import Search
 
@@ -91,9 +91,14 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     _check_batch(search, candidate)
     tables = cost_models.price(search.cost_model, search.graph, search.cluster, search.space, candidate, search.profile)
     try:
-        return search.pins.restrict(tables)
+        return search.pins.restrict(tables, plain_layers(search))
     except BadValue as error:
         raise BadValue(error.cause + _misfits(search, candidate, tables), error.fix) from None
+
+
+def plain_layers(search: Search) -> frozenset[int]:
+    """The layers (by number) of a search that pins on experts do not mean."""
+    return menus.without_experts(menus.extents(search.graph, search.space))
 
 
 def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
@@ -102,16 +107,17 @@ def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
     It is asked for that layer alone, under that alone: then it says what does not divide.
     """
     ranks, node = candidate.pipeline.devices_per_rank(search.cluster.devices), search.cluster.node_size
-    asked = search.pins.of_layers([layer.name for layer in tables.layers])
-    both = zip(search.graph.layers, tables.layers, asked, strict=True)
-    layer, pins = next((g, p) for g, t, p in both if not any(satisfies(s, p) for s in t.strategies))
-    wanted = [s for s in search.space.strategies(ranks, node) if satisfies(s, pins)]
+    asked = search.pins.of_layers([layer.name for layer in tables.layers], plain_layers(search))
+    extents = menus.extents(search.graph, search.space)
+    both = zip(search.graph.layers, tables.layers, asked, extents, strict=True)
+    layer, pins, extent = next((g, p, e) for g, t, p, e in both if not any(satisfies(s, p) for s in t.strategies))
+    wanted = [s for s in search.space.strategies(ranks, node, extent) if satisfies(s, pins)]
     if not wanted:
         return ""
     alone = msgspec.structs.replace(search.graph, layers=(layer,), edges=())
     space = msgspec.structs.replace(
         search.space,
-        **{key: tuple(dict.fromkeys(getattr(s, key) for s in wanted)) for key in ("tp", "dp", "cp", "ep")},
+        **{key: tuple(dict.fromkeys(s[key] for s in wanted)) for key in DEGREES},
         shardings=tuple(dict.fromkeys(s.sharding for s in wanted)),
         recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
     )
@@ -142,7 +148,8 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
         If the candidate cannot be priced (any more).
     """
     _check_figures(plan)
-    tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
+    search = Search.of(plan, profile)
+    tables = Pins.of(plan.regime).restrict(price(search, plan.candidate), plain_layers(search))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
@@ -172,7 +179,8 @@ def _check_figures(plan: Plan) -> None:
 def _check_batch(search: Search, candidate: Candidate) -> None:
     """Refuse in microseconds what no strategy can serve: the micro-batch has fewer samples than every dp."""
     devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
-    strategies = search.space.strategies(devices, search.cluster.node_size)
+    extents = dict.fromkeys(menus.extents(search.graph, search.space))
+    strategies = [s for e in extents for s in search.space.strategies(devices, search.cluster.node_size, e)]
     if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
         least = min((s.dp for s in strategies), default=devices)
         raise BadValue(
@@ -227,7 +235,7 @@ def _floors(search: Search, family: Family, tables: CostTables) -> list[tuple[Pi
     found = []
     for regime in search.regimes:
         with contextlib.suppress(BadValue):
-            found.append((regime, floor_of(regime.restrict(tables), turns)))
+            found.append((regime, floor_of(regime.restrict(tables, plain_layers(search)), turns)))
     return found
 
 
@@ -293,7 +301,7 @@ def _regimes(search: Search, candidate: Candidate, tables: CostTables) -> list[t
     for regime in search.regimes:
         if _allows(regime, candidate):
             try:
-                found.append((regime, regime.restrict(tables)))
+                found.append((regime, regime.restrict(tables, plain_layers(search))))
             except BadValue as error:
                 reasons[error.cause] = None
     if not found:
