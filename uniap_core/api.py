@@ -43,6 +43,7 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .growth import Growth, GrowthField, value_at
 from .menus import extent_of, extents
 from .models import Hyperparameters, Kernels, ModelPlugin
 from .pipeline import Pipeline
@@ -125,6 +126,8 @@ __all__ = [
     "Flow",
     "Found",
     "Form",
+    "Growth",
+    "GrowthField",
     "Hyperparameters",
     "Incumbent",
     "Inexpressible",
@@ -182,6 +185,7 @@ __all__ = [
     "numbered",
     "pose",
     "pipeline_ranks",
+    "value_at",
     "warden",
     "write",
     "write_plan",

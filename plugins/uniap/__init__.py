@@ -46,6 +46,8 @@ def plan(
     states: States = "mixed",
     loss: Loss = "whole",
     imbalance: float = 1.0,
+    train: str | None = None,
+    freeze: Sequence[str] = (),
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -82,6 +84,10 @@ def plan(
         ``whole`` or ``chunked`` logits.
     imbalance
         Rows of the expert-parallel rank that is sent most of them, over the mean (1: routing is even).
+    train
+        ``"lora:r=16,targets=q_proj+v_proj"``, ``"qlora"``: adapters beside frozen weights (default: all parameters).
+    freeze
+        Patterns of layers or modules that are left as they are: ``"vision_tower.*"``.
     schedule
         By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
         line's).
@@ -134,6 +140,8 @@ def plan(
         states=states,
         loss=loss,
         imbalance=imbalance,
+        train=train,
+        freeze=freeze,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -165,6 +173,8 @@ def problem(
     states: States = "mixed",
     loss: Loss = "whole",
     imbalance: float = 1.0,
+    train: str | None = None,
+    freeze: Sequence[str] = (),
     schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -189,6 +199,8 @@ def problem(
         states=states,
         loss=loss,
         imbalance=imbalance,
+        train=train,
+        freeze=freeze,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

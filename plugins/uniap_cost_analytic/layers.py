@@ -10,7 +10,7 @@ from .constants import Constants
 from .context import context_s
 from .kernels import Cut, Engine, work
 from .links import Group, collective_s, exposed_s
-from .memory import Recipe, gathered_width, local_parameters, recomputes
+from .memory import Recipe, frozen_bytes, gathered_width, local_parameters, recomputes
 
 BLEND = 3
 """Exponent of the soft maximum of device time and host time: neither is ever quite in step with the other."""
@@ -207,7 +207,7 @@ def price_layer(
             again += costs.other_forward_s
         elif strategy.recompute == "selective":
             again, again_kernels = costs.selective_s, 8 if costs.selective_s else 0
-    parameters = local_parameters(operators, strategy, copies=copies)
+    frozen = frozen_bytes(operators, strategy, recipe, copies=copies)
     trained = local_parameters(operators, strategy, copies=copies, frozen=False)
     forward = costs.forward_s + costs.tensor_forward_s + costs.other_forward_s
     backward = costs.backward_s + costs.tensor_backward_s + costs.other_backward_s + again + again_tensor
@@ -216,7 +216,7 @@ def price_layer(
     waits_b = _waits_s(backward, issued)
     forward, backward = forward + waits, backward + waits_b
 
-    gather, reduce_each, reduce_last, gather_last = _gradients(strategy, parameters, trained, place, recipe, constants)
+    gather, reduce_each, reduce_last, gather_last = _gradients(strategy, trained, frozen, place, recipe, constants)
     data_forward = exposed_s(gather, forward, constants)
     data_backward = exposed_s(gather + reduce_each, backward, constants) if reached else 0.0
     data_last = exposed_s(reduce_last, backward, constants) + exposed_s(gather_last, forward, constants)
@@ -236,22 +236,23 @@ def price_layer(
 
 def _gradients(
     strategy: Strategy,
-    parameters: tuple[float, float],
     trained: tuple[float, float],
+    frozen: tuple[float, float],
     place: Place,
     recipe: Recipe,
     constants: Constants,
 ) -> tuple[float, float, float, float]:
     """Seconds of: gather before each pass, reduce after each backward, reduce once, gather once.
 
-    Only zero3 gathers what is frozen; it is whole everywhere under the others.
+    Only zero3 gathers what is frozen (its bytes are given); it is whole everywhere under the others.
     """
     total = [0.0, 0.0, 0.0, 0.0]
-    for count, changing, group in zip(parameters, trained, (place.data, place.expert_data), strict=True):
+    for changing, still, group in zip(trained, frozen, (place.data, place.expert_data), strict=True):
         if group.size == 1:
             continue
-        if strategy.sharding == "zero3" and count:
-            total[0] += collective_s("unshard", count * recipe.gathered, group, constants)
+        whole = changing * recipe.gathered + still
+        if strategy.sharding == "zero3" and whole:
+            total[0] += collective_s("unshard", whole, group, constants)
         if not changing:
             continue
         weights, gradients = changing * recipe.gathered, changing * recipe.reduced

@@ -43,7 +43,7 @@ from .edges import aligned, edge_tables
 from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
-from .memory import local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+from .memory import frozen_bytes, local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
 from .vocabulary import padded
 
 CONTEXT_BYTES = 1.5 * 2**30
@@ -125,7 +125,7 @@ class Pricing:
         check_candidate(cluster, candidate)
         self.graph, self.cluster, self.candidate = graph, cluster, candidate
         self.training = candidate.training
-        self.recipe = recipe(self.training)
+        self.recipe = recipe(self.training, adapters=graph.adapted)
         self.override = constants or {}
         self.sites = _sites(cluster, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
@@ -312,10 +312,17 @@ class Pricing:
     def _states(self, layer: Layer, fitting: list[Strategy], *, copies: bool) -> np.ndarray:
         """Bytes by part (rows) and strategy."""
 
-        def held(strategy: Strategy, *, frozen: bool) -> tuple[float, float]:
-            return local_parameters(self.operators(layer, strategy.tp), strategy, copies=copies, frozen=frozen)
+        def held(strategy: Strategy) -> tuple[tuple[float, float], tuple[float, float]]:
+            return self._weights(self.operators(layer, strategy.tp), strategy, copies=copies)
 
-        return np.array([state_bytes(held(s, frozen=True), held(s, frozen=False), s, self.recipe) for s in fitting]).T
+        return np.array([state_bytes(*held(s), s, self.recipe) for s in fitting]).T
+
+    def _weights(
+        self, running: tuple[Operator, ...], strategy: Strategy, *, copies: bool
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Trained elements and frozen bytes of a layer on one device, of dense parts and of experts each."""
+        trained = local_parameters(running, strategy, copies=copies, frozen=False)
+        return trained, frozen_bytes(running, strategy, self.recipe, copies=copies)
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1
@@ -326,8 +333,7 @@ class Pricing:
                     mine,
                     self.cut(s),
                     s,
-                    local_parameters(mine, s, copies=copies),
-                    local_parameters(mine, s, copies=copies, frozen=False),
+                    *self._weights(mine, s, copies=copies),
                     self.recipe,
                     self.training,
                     backward=self.reached(layer),

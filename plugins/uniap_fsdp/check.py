@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from uniap_core.api import Inexpressible, Layer, ModelGraph, Plan
 
 from .models.names import is_traced
@@ -78,6 +80,13 @@ def _schedule(plan: Plan) -> Iterator[Refusal]:
 
 def frozen(graph: ModelGraph, precision: str) -> Iterator[Refusal]:
     """What of a model with frozen parameters cannot be run."""
+    if graph.tuning is not UNSET:
+        chosen = " ".join(f"--{name} {value}" for name, value in graph.tuning.options)
+        yield (
+            f"what was chosen apart from the model's source ({chosen}), which is what it builds",
+            "let a factory make the model so (PEFT, requires_grad=False), and plan package.module:factory",
+        )
+        return
     if graph.trained == graph.parameters:
         return
     if not is_traced(graph):

@@ -26,7 +26,7 @@ from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
 from ..strategy import DEGREES, Strategy
 from .floor import Floor, floor_of
-from .request import TIE, Search
+from .request import Search
 
 FREE = Pins()
 
@@ -249,27 +249,25 @@ def _by_floor(candidate: Candidate, floors: Sequence[tuple[Pins, Floor]]) -> Pri
     return PricedCandidate(candidate, bound_s=min(floor.bound_s(candidate) for _, floor in raw), raw=raw)
 
 
-def sharpened(search: Search, priced: PricedCandidate, cutoff_s: float = math.inf) -> PricedCandidate:
-    """A candidate that was bounded by its family's floor: priced, posed and bounded as it is.
+def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
+    """A candidate that was bounded by its family's floor, with the next bound.
 
-    Where the floor with what the schedule holds in flight reaches the cutoff, that is its bound, and it is not posed.
+    First the floor with what its schedule holds in flight, milliseconds; then it is priced, posed and bounded as it is.
     """
     started = time.perf_counter()
-    floors = dict(priced.raw)
-    try:
-        tables = _regimes(search, priced.candidate, price(search, priced.candidate))
-        sharper = min(floors[regime].sharper_s(own) if regime in floors else priced.bound_s for regime, own in tables)
-        least = max(priced.bound_s, sharper)
-        if cutoff_s * (1 - TIE) <= least < math.inf:
+    coarse = (*priced.coarse_s, priced.bound_s)
+    if not priced.coarse_s:
+        held = max(priced.bound_s, min(floor.held_s(priced.candidate) for _, floor in priced.raw))
+        if held < math.inf:
             seconds = priced.seconds + time.perf_counter() - started
-            return replace(priced, bound_s=least, coarse_s=(priced.bound_s,), seconds=seconds)
-        one = _posed(search, priced.candidate, tables)
+            return replace(priced, bound_s=held, coarse_s=coarse, seconds=seconds)
+    try:
+        one = _posed(search, priced.candidate, _regimes(search, priced.candidate, price(search, priced.candidate)))
     except BadValue as error:
         return replace(priced, bound_s=math.inf, raw=(), impossible=error.cause)
-    variants = tuple(replace(variant, bound_s=max(variant.bound_s, least)) for variant in one.variants)
+    variants = tuple(replace(variant, bound_s=max(variant.bound_s, priced.bound_s)) for variant in one.variants)
     seconds = priced.seconds + time.perf_counter() - started
-    bound = max(one.bound_s, least)
-    return replace(one, variants=variants, bound_s=bound, coarse_s=(priced.bound_s, least), seconds=seconds)
+    return replace(one, variants=variants, bound_s=max(one.bound_s, priced.bound_s), coarse_s=coarse, seconds=seconds)
 
 
 def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
