@@ -23,7 +23,7 @@ DENSE = ("tp", "cp", "dp")
 EXPERT = ("etp", "ep", "edp")
 """Axes of the expert grid, innermost first."""
 
-GROUPED = ("tp", "cp", "dp", "ep")
+GROUPED = (*DENSE, *EXPERT)
 """Groups that an executor's dry run is held to."""
 
 SHARDED: dict[str, tuple[str, ...]] = {
@@ -179,8 +179,8 @@ def arrange(*, tp: int = 1, cp: int = 1, dp: int = 1, ep: int = 1, etp: int | No
 def shards(data: Span, sharding: str, replicate: int = 1) -> tuple[Span, Span]:
     """The ranks that share a state under a sharding, and those that hold copies of the same share.
 
-    Ranks that share are neighbours; replicas lie beside each other (hybrid sharding, Zhao et al. 2023, arXiv 2304.11277,
-    section 3.2.2).
+    Ranks that share are neighbours; replicas lie beside each other (hybrid sharding, Zhao et al. 2023, arXiv
+    2304.11277, section 3.2.2).
 
     Parameters
     ----------

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from math import gcd
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uniap_core import axes
 from uniap_core.axes import DENSE, EXPERT, GROUPED, SHARDED, Grid, Layout, Span, arrange
 from uniap_core.costs import MEMORY_PARTS
 from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, divisors
@@ -22,16 +22,18 @@ spans = st.builds(Span, sizes, sizes)
 
 @st.composite
 def strategies(draw: st.DrawFn) -> Strategy:
-    cp, dp = draw(st.sampled_from([1, 2, 3])), draw(sizes)
-    ep, sharding = draw(st.sampled_from(divisors(cp * dp))), draw(st.sampled_from(SHARDINGS))
-    copies = [r for r in divisors(cp * dp // ep) if r == 1 or (sharding != "none" and r < cp * dp)]
+    tp, cp, dp = draw(st.sampled_from([1, 2, 3, 4])), draw(st.sampled_from([1, 2, 3])), draw(sizes)
+    etp, sharding = draw(st.sampled_from([1, tp])), draw(st.sampled_from(SHARDINGS))
+    ep = draw(st.sampled_from(divisors(tp * cp * dp // etp)))
+    copies = gcd(cp * dp, tp * cp * dp // (etp * ep)) if sharding != "none" else 1
     return Strategy(
-        tp=draw(st.sampled_from([1, 2, 3, 4])),
+        tp=tp,
         cp=cp,
         dp=dp,
         ep=ep,
+        etp=etp,
         sharding=sharding,
-        replicate=draw(st.sampled_from(copies)),
+        replicate=draw(st.sampled_from([r for r in divisors(copies) if r == 1 or r < cp * dp])),
         recompute=draw(st.sampled_from(RECOMPUTES)),
         sequence_parallel=draw(st.booleans()),
     )
@@ -89,12 +91,12 @@ def test_both_grids_arrange_the_devices_of_the_stage(strategy: Strategy) -> None
 
 @given(strategies())
 def test_neighbours_within_a_group_are_as_far_apart_as_the_axes_inside_are_wide(strategy: Strategy) -> None:
-    tp, cp, ep = strategy.tp, strategy.cp, strategy.ep
+    tp, cp, ep, etp = strategy.tp, strategy.cp, strategy.ep, strategy["etp"]
     grids = strategy.grids
     assert [grids.dense.span(name).stride for name in ("tp", "cp", "dp")] == [1, tp, tp * cp]
-    assert [grids.expert.span(name).stride for name in ("etp", "ep", "edp")] == [1, tp, tp * ep]
+    assert [grids.expert.span(name).stride for name in ("etp", "ep", "edp")] == [1, etp, etp * ep]
     assert grids.data == Span(cp * strategy.dp, tp)
-    assert grids.expert_data.size * ep == grids.data.size
+    assert grids.expert_data.size * etp * ep == grids.data.size * tp
 
 
 @given(strategies(), st.integers(0, 64))
@@ -104,7 +106,7 @@ def test_the_verifier_comes_to_the_same_groups(strategy: Strategy, first: int) -
     found = strategy.groups(ranks)
     copied = ("shard", "replicate") if strategy.replicate > 1 else ()
     assert set(found) == {*GROUPED, *copied} == set(own)
-    sizes = {kind: strategy[kind] for kind in GROUPED}
+    sizes = {kind: strategy[kind] for kind in GROUPED if kind != "edp"} | {"edp": strategy.grids.expert_data.size}
     sizes |= {"replicate": strategy.replicate, "shard": strategy.cp * strategy.dp // strategy.replicate}
     for kind, groups in found.items():
         assert set(groups) == set(own[kind])
@@ -187,6 +189,6 @@ def test_each_sharding_cuts_what_the_one_before_cuts_and_more() -> None:
 @given(strategies(), st.sampled_from(["parameters", "gradients", "optimizer"]))
 def test_a_state_is_cut_over_the_ranks_that_hold_it(strategy: Strategy, state: str) -> None:
     whole = (1, 1)
-    each = strategy.cp * strategy.dp // strategy.replicate
-    over_all = (each, each // strategy.ep)
+    experts = strategy.devices // (strategy["etp"] * strategy.ep)
+    over_all = (strategy.cp * strategy.dp // strategy.replicate, experts // strategy.replicate)
     assert strategy.parts(state) == (over_all if state in SHARDED[strategy.sharding] else whole)

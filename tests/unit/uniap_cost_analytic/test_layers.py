@@ -13,7 +13,7 @@ from uniap_cost_analytic.layers import LayoutCosts, Place, exposed_s, price_laye
 from uniap_cost_analytic.links import ALONE, collective_s, stage_group
 from uniap_cost_analytic.memory import local_parameters, recipe
 
-from uniap_core.api import Span, Strategy, Training
+from uniap_core.api import Strategy, Training
 from uniap_core.cluster import preset
 from uniap_zoo.llama import llama
 
