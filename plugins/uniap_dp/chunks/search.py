@@ -88,8 +88,12 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
 
 
 def _last(ledger: Ledger, posed: Posed, climb: Climb) -> None:
-    """What more moves give; raises OutOfNodes if bound and plan do not meet."""
-    for start in (even(posed), spread(climb.cuts(), len(posed.flow.time))):
+    """What more moves give; raises OutOfNodes if bound and plan do not meet.
+
+    Under a cutoff somebody has a plan already, and the moves made so far did not come below it: more hardly ever do.
+    """
+    starts = (even(posed), spread(climb.cuts(), len(posed.flow.time))) if ledger.cutoff == math.inf else ()
+    for start in starts:
         ledger.check()
         _repair(ledger, posed, climb.best, start, 10 * MOVES)
     if not _met(ledger, climb) and not _counted(ledger, posed, climb.best.dual, MOST_LABELS):
