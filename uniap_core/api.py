@@ -42,7 +42,7 @@ from .errors import (
 )
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
-from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .graph import LONGEST, TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved, per_row
 from .growth import Growth, GrowthField, value_at
 from .models import Hyperparameters, Kernels, ModelPlugin
 from .pipeline import Pipeline
@@ -69,6 +69,7 @@ from .trust import allow as allow_source
 from .trust import check as check_source
 
 __all__ = [
+    "LONGEST",
     "ANY",
     "ENTRIES",
     "SHAPES",
@@ -179,6 +180,7 @@ __all__ = [
     "read_plan",
     "silent",
     "numbered",
+    "per_row",
     "pose",
     "pipeline_ranks",
     "value_at",

@@ -43,8 +43,16 @@ class Length(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like
         return Length(count - step * sequence, step)
 
 
+LONGEST = 10**10
+"""The largest sequence of a graph that holds for any from its least on."""
+
 TOKENS = Length(0, 1)
 """One row per position of the sequence."""
+
+
+def per_row(width: float) -> int | float:
+    """A width as files have it: whole where it is whole, else to a millionth."""
+    return round(width) if abs(width - round(width)) < 1e-6 else round(width, 6)
 
 
 class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,7 +61,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     Attributes
     ----------
     width
-        Elements per row.
+        Elements per row; no whole number where a tensor is not made of the operator's rows.
     bytes
         Bytes per element, or 0 for the precision of activations (1 for a dropout mask, 4 for statistics).
     split
@@ -64,7 +72,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         How its width grows, where it does (the scores of an attention that is written out).
     """
 
-    width: Size
+    width: Size | Amount
     bytes: Size = 0
     split: bool = False
     selective: bool = False
@@ -73,7 +81,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     def at(self, sequence: int, rows: float) -> Saved:
         """The same at another sequence, where the operator has so many rows."""
         width = value_at(self.growth, "width", sequence, rows)
-        return self if width is None else msgspec.structs.replace(self, width=max(1, round(width)))
+        return self if width is None else msgspec.structs.replace(self, width=per_row(width))
 
 
 class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -289,7 +297,7 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     source
         Where the torch model comes from: ``zoo:NAME``, ``hf:PATH``, ``package.module:factory``, or empty.
     sequences
-        The least and the largest sequence that its shapes hold for; any, where it is not given.
+        The least and the largest sequence that its shapes hold for (:data:`LONGEST`: no bound); any, if not given.
     """
 
     schema: Literal["uniap.graph/1"] = "uniap.graph/1"
@@ -378,12 +386,15 @@ def at_sequence(graph: ModelGraph, sequence: int) -> ModelGraph:
     if sequence == graph.sequence:
         return graph
     if graph.sequences is not msgspec.UNSET and not graph.holds_at(sequence):
-        known = " to ".join(map(str, dict.fromkeys(graph.sequences)))
+        least, most = graph.sequences
+        known = f"{least if least == most else f'{least} to {most}'} positions"
+        if most >= LONGEST:
+            known = f"{least} positions or more"
         again = (
             f"uniap trace {graph.source} --seq {sequence} -o {graph.name}.json" if graph.source else "trace it again"
         )
         raise BadValue(
-            f"the graph of {graph.name} holds for {known} positions only: how it grows to {sequence} is not known",
+            f"the graph of {graph.name} holds for {known} only: how it grows to {sequence} is not known",
             again,
         )
     if not graph.counts_positions:
