@@ -43,6 +43,8 @@ class Capability:
         One strategy for all layers of the model.
     sequence_parallel
         Whether tensor parallelism runs with sequence parallelism only (True), without only (False), or either way.
+    modules
+        Modules of :data:`uniap_core.modules.MODULES` of which it recomputes any set.
     replicas
         Whether it shards states within groups of the ranks that hold the same parameters, with copies beside (HSDP).
     cp, ep
@@ -68,6 +70,7 @@ class Capability:
     sequence_parallel: bool | None = None
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    modules: tuple[str, ...] = ()
     replicas: bool = False
     cp: tuple[int, ...] | None = None
     ep: tuple[int, ...] | None = None

@@ -18,9 +18,11 @@ from msgspec import UNSET, UnsetType
 from .axes import Grids, Groups, Layout, Span, arrange, cut, shards
 from .errors import BadValue
 from .limits import Degree
+from .modules import MODULES, misspelt
 
 Sharding = Literal["none", "zero1", "zero2", "zero3"]
-Recompute = Literal["none", "selective", "full"]
+Recompute: TypeAlias = str
+"""``none``, ``full`` or a set of modules (:mod:`uniap_core.modules`), of which ``selective`` is one."""
 
 SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3")
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
@@ -44,6 +46,8 @@ class Axis(NamedTuple):
         The axis whose degree is its own where it is not stored; then its degree is said wherever it is stored.
     short
         The switch in a strategy's name.
+    parts
+        Words that may be joined by ``+`` beside ``words``.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Axis(NamedTuple):
     said: bool = False
     short: str = ""
     follows: str = ""
+    parts: tuple[str, ...] = ()
 
     def part(self, value: Value) -> str:
         """What a value adds to the name of a strategy."""
@@ -65,7 +70,10 @@ class Axis(NamedTuple):
     @property
     def pattern(self) -> str:
         """The parts that :meth:`part` writes, as a regular expression."""
-        found = {"degree": rf"{self.name}[1-9]\d*", "word": "|".join(self.words[1:]), "switch": self.short}[self.kind]
+        parts = "|".join(self.parts)
+        more = (rf"(?:{parts})(?:\+(?:{parts}))*",) if parts else ()
+        words = "|".join((*self.words[1:], *more))
+        found = {"degree": rf"{self.name}[1-9]\d*", "word": words, "switch": self.short}[self.kind]
         return f"(?P<{self.name}>{found})"
 
     def value(self, part: str | None) -> Value:
@@ -83,7 +91,7 @@ AXES: tuple[Axis, ...] = (
     Axis("etp", "expert-tensor-parallel degree", follows="tp"),
     Axis("sharding", "sharding", kind="word", words=SHARDINGS),
     Axis("replicate", "number of replicas of shard groups"),
-    Axis("recompute", "recomputation", kind="word", words=RECOMPUTES),
+    Axis("recompute", "recomputation", kind="word", words=RECOMPUTES, parts=MODULES),
     Axis("sequence_parallel", "choice of sequence parallelism", kind="switch", short="sp"),
 )
 """All axes, in the order in which a strategy's name says them."""
@@ -122,6 +130,8 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise BadValue(str(error), "choose a divisor") from None
         if self.replicate > 1:
             self._check_replicas()
+        if self.recompute not in RECOMPUTES and (wrong := misspelt(self.recompute)):
+            raise BadValue(wrong, f"join modules by +: {', '.join(MODULES)}")
 
     def _check_replicas(self) -> None:
         """Refuse replicas of shard groups that there cannot be."""
@@ -239,11 +249,13 @@ LONG, LEAST = 8192, 2048
 class Extent(NamedTuple):
     """What of a layer the axes can cut that not every layer has (:mod:`uniap_core.menus`).
 
-    ``experts`` is their number (0: none), ``positions`` the sequence that context parallelism can cut (0: none).
+    ``experts`` is their number (0: none), ``positions`` the sequence that context parallelism can cut (0: none),
+    ``sets`` the sets of modules that are worth recomputing (:func:`uniap_core.modules.menu`).
     """
 
     experts: int = 0
     positions: int = 0
+    sets: tuple[str, ...] = ()
 
 
 UNCUT = Extent()
@@ -265,6 +277,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Allowed values.
     replicate
         Allowed numbers of replicas of shard groups; left out: 1. ``None``: those that can pay (:data:`REPLICATED`).
+    modules
+        Modules whose sets are considered beside ``recomputes`` where a layer gains by them; left out: none.
     sequence_parallel
         ``None`` turns it on wherever tp > 1; True and False force it.
     max_strategies
@@ -279,6 +293,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
     replicate: tuple[int, ...] | UnsetType | None = UNSET
+    modules: tuple[str, ...] | UnsetType = UNSET
     sequence_parallel: bool | None = None
     max_strategies: int | None = None
 
@@ -302,6 +317,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _menu(self, devices, node, extent)
 
     def _generate(self, devices: int, node: int, extent: Extent) -> Iterator[Strategy]:
+        known = set(() if self.modules is UNSET else self.modules)
+        recomputes = (*self.recomputes, *(s for s in extent.sets if known.issuperset(s.split("+"))))
         for tp in divisors(devices):
             if node % tp if self.tp is None else tp not in self.tp:
                 continue
@@ -315,7 +332,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 shardings = self.shardings if data > 1 else ("none",)
                 for ep, etp in experts:
                     for sharding, replicate in self._sharings(shardings, data, devices // (etp * ep), node // tp):
-                        for recompute in self.recomputes:
+                        for recompute in recomputes:
                             yield Strategy(
                                 tp=tp,
                                 dp=dp,
@@ -379,7 +396,7 @@ further out a ring's latency grows with its length and its bandwidth stays, so t
 shard over 64 devices).
 """
 
-FREE = StrategySpace(replicate=None)
+FREE = StrategySpace(replicate=None, modules=MODULES)
 """All that a search considers by itself."""
 
 

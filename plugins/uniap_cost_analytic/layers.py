@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from uniap_core.api import Operator, Strategy, Training
+from uniap_core.api import Operator, Strategy, Training, modules
 
 from .constants import Constants
 from .context import context_s
@@ -28,12 +28,21 @@ class Place(NamedTuple):
     expert_data: tuple[Group, Group]
 
 
+class Pass(NamedTuple):
+    """One forward pass of one operator: compute, and communication of tensor parallelism and of others, not hidden."""
+
+    forward_s: float
+    tensor_s: float
+    other_s: float
+    kernels: int
+
+
 class LayoutCosts(NamedTuple):
     """One forward and one backward pass on one device, without recomputation and data parallelism.
 
     ``selective_s`` is the forward time of what selective recomputation runs again. Communication of tensor
     parallelism, as far as it is exposed, is apart from that of context and expert parallelism. ``kernels`` count
-    forward and backward.
+    forward and backward. ``each`` operator's forward pass is told for sets of modules.
     """
 
     forward_s: float
@@ -45,6 +54,7 @@ class LayoutCosts(NamedTuple):
     other_backward_s: float
     kernels: int
     backward_kernels: int
+    each: tuple[Pass, ...] = ()
 
 
 class Times(NamedTuple):
@@ -63,6 +73,7 @@ def layout_costs(
     forward = backward = selective = 0.0
     tensor_f = tensor_b = other_f = other_b = 0.0
     kernels = backward_kernels = 0
+    each = []
     for op in operators:
         w = work(op, cut, place.engine, training, constants)
         forward += w.forward_s
@@ -76,15 +87,19 @@ def layout_costs(
             # Of the two products of backward, the one by the weight's gradient runs beside it.
             b = exposed_s(b, w.backward_s / 2, constants)
         tensor_f, tensor_b = tensor_f + f, tensor_b + b
+        tensor_s = f
         f, b = context_s(op, cut, place.engine, place.context, w.forward_s, training, constants)
         exchanged = _experts(op, cut, place, constants)
         other_f, other_b = other_f + f + exchanged, other_b + b + exchanged
         kernels += issued
         backward_kernels += issued
+        each.append(Pass(w.forward_s, tensor_s, f + exchanged, w.kernels + issued))
     if training.tensor_overlap == "all":
+        each = [one._replace(tensor_s=exposed_s(one.tensor_s, one.forward_s, constants)) for one in each]
         tensor_f = exposed_s(tensor_f, forward, constants)
         tensor_b = exposed_s(tensor_b, backward, constants)
-    return LayoutCosts(forward, backward, selective, tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels)
+    shared = tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels
+    return LayoutCosts(forward, backward, selective, *shared, tuple(each))
 
 
 def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants) -> tuple[float, float, int]:
@@ -210,6 +225,8 @@ def price_layer(
             again += costs.other_forward_s
         elif strategy.recompute == "selective":
             again, again_kernels = costs.selective_s, 8 if costs.selective_s else 0
+        elif strategy.recompute != "none":
+            again, again_tensor, again_kernels = _again_s(operators, costs, strategy.recompute)
     frozen = frozen_bytes(operators, strategy, recipe, copies=copies)
     trained = local_parameters(operators, strategy, copies=copies, frozen=False)
     forward = costs.forward_s + costs.tensor_forward_s + costs.other_forward_s
@@ -235,6 +252,26 @@ def price_layer(
         other,
     )
     return Times(forward + data_forward, backward + data_backward, iteration, parts)
+
+
+def _again_s(operators: tuple[Operator, ...], costs: LayoutCosts, recompute: str) -> tuple[float, float, int]:
+    """Seconds that a set of modules runs again, those of tensor parallelism apart, and its kernels.
+
+    Light work communicates nothing that is needed again; modules that are mostly products do it all again.
+    """
+    cheap = "+".join(word for word in modules.words_of(recompute) if word not in modules.HEAVY)
+    light = modules.again(operators, cheap or "none")
+    seconds = tensor = 0.0
+    kernels = 0
+    for one, told, alone in zip(costs.each, modules.again(operators, recompute), light, strict=True):
+        if not told.runs:
+            continue
+        seconds += one.forward_s
+        kernels += one.kernels
+        if told != alone:
+            seconds += one.other_s
+            tensor += one.tensor_s
+    return seconds, tensor, kernels
 
 
 def _gradients(

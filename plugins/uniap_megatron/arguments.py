@@ -17,7 +17,7 @@ MANY = 3
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument; an empty value is a switch."""
+    """One argument; an empty value is a switch, an empty flag one more value of the flag before it."""
 
     flag: str
     value: str = ""
@@ -25,6 +25,8 @@ class Argument:
     @property
     def text(self) -> str:
         """As it is written on the command line, one word."""
+        if not self.flag:
+            return line(self.value)
         return line(f"--{self.flag}={self.value}" if self.value else f"--{self.flag}")
 
 

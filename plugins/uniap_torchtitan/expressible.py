@@ -174,6 +174,8 @@ def _recompute(plan: Plan) -> Iterator[str]:
     modes = dict.fromkeys(layer.strategy.recompute for layer in blocks(plan))
     if len(modes) > 1:
         yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
+    for mode in (mode for mode in modes if mode not in ("none", "selective", "full")):
+        yield f"torchtitan recomputes whole blocks, not {mode} of them"
     if plan.pp > 1 and plan.schedule in SPLIT and modes != {"none": None}:
         yield f"torch's {plan.schedule} splits backward passes, and would recompute for both halves"
     if "selective" in modes:

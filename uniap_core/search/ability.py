@@ -146,6 +146,7 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
         shardings=shardings,
         recomputes=recomputes,
         replicate=space.replicate if capability.replicas else UNSET,
+        modules=tuple(m for m in space.modules or () if m in capability.modules) or UNSET,
         max_strategies=1 if capability.uniform else space.max_strategies,
         sequence_parallel=sequence_parallel,
     )

@@ -16,6 +16,7 @@ from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
+from ..modules import MODULES, words_of
 from ..pins import Pins
 from ..pipeline import searched
 from ..plan import Plan
@@ -222,6 +223,7 @@ def make(
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
+    space = _with_sets(space, parsed, plugin)
     return Search(
         graph=graph,
         cluster=machine,
@@ -240,6 +242,13 @@ def make(
         workers=workers,
         top=top,
     )
+
+
+def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
+    """The space with the sets of modules that pins name, so far as the executor has them: others need no pin."""
+    able = set(MODULES if executor is None else executor.capability.modules)
+    asked = (name for name in pins.named_sets() if able.issuperset(words_of(name)))
+    return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
 
 
 def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:

@@ -38,7 +38,7 @@ def test_a_valid_proposal_passes(case):
     verdict = verify(s.proposal, s.tables)
     assert verdict.passed, [check.evidence for check in verdict.failed]
     assert verdict.subject == subject(s.proposal)
-    assert len({check.name for check in verdict.checks}) == len(verdict.checks) == 23
+    assert len({check.name for check in verdict.checks}) == len(verdict.checks) == 24
     assert isinstance(seal(s.proposal, (), verdict), Plan)
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=type(verdict)) == verdict
 
