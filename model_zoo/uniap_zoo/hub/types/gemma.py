@@ -50,7 +50,8 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     limit = c.integer("max_position_embeddings", default=8192 if kind == "gemma2" else 131072)
     capped = bool(facts.get("logit_softcap"))
     blocks = repeated(kinds, build)
-    return Decoder(style, c.integer("vocab_size"), tied, blocks, facts, limit, scaled=True, capped=capped)
+    remark = "attention with capped scores as one kernel" if facts.get("attention_softcap") else ""
+    return Decoder(style, c.integer("vocab_size"), tied, blocks, facts, limit, scaled=True, capped=capped, remark=remark)
 
 
 _THREE = {"model_type": "gemma3_text", "head_dim": 256, "sliding_window": 1024}

@@ -43,7 +43,10 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     facts = shapes(c, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn)
     facts |= {"experts": e.count, "top_k": e.top_k}
     limit = c.integer("max_position_embeddings", default=131072)
-    return Decoder(style, c.integer("vocab_size"), tied, repeated(kinds, build), facts, limit)
+    return Decoder(style, c.integer("vocab_size"), tied, repeated(kinds, build), facts, limit, remark=REMARK)
+
+
+REMARK = "attention with sinks as one kernel"
 
 
 def _sizes(layers: int, experts: int) -> dict[str, object]:
