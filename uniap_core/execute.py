@@ -48,7 +48,9 @@ class Capability:
     schedules, precisions, optimizers, states, losses
         Those it trains by, in and with (:class:`uniap_core.costs.Training`).
     frozen
-        Whether it trains part of a model's parameters and leaves the others as they are.
+        Whether it trains part of a model's parameters and leaves the others as they are, as the model's source says.
+    tuning
+        Whether it trains what was chosen apart from the source: adapters that it adds, patterns that it freezes.
     families
         Model families it can build, or ``None`` for any traced model.
     generations
@@ -72,6 +74,7 @@ class Capability:
     states: tuple[States, ...] = ("mixed",)
     losses: tuple[Loss, ...] = ("whole",)
     frozen: bool = False
+    tuning: bool = False
     families: tuple[str, ...] | None = None
     generations: tuple[str, ...] | None = None
     equal_nodes: bool = False

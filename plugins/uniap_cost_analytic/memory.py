@@ -2,15 +2,17 @@
 
 States follow ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054, figure 1) and Megatron-LM's distributed optimizer
 (docs/source/api-guide/dist_optimizer.md): 18 bytes a parameter in bf16 with fp32 gradients, 20 in fp16, 16 in fp32.
-What is frozen has its weight alone, in the training's precision.
+What is frozen has its weight alone, in the training's precision or quantised.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from uniap_core.api import Length, Operator, Strategy, Training
 
+from .context import context_bytes
 from .kernels import ELEMENT_BYTES, Cut
 
 
@@ -27,6 +29,8 @@ class Recipe(NamedTuple):
         Moved per parameter by an all-gather of weights and a reduction of gradients.
     touched
         Read and written by the optimizer's update, gradient norm and clipping included.
+    frozen
+        Kept of a parameter that is not trained (and not quantised).
     """
 
     weight: float
@@ -36,6 +40,7 @@ class Recipe(NamedTuple):
     gathered: float
     reduced: float
     touched: float
+    frozen: float
 
 
 BLOCK = 256
@@ -46,26 +51,28 @@ LOSS_CHUNKS = 8
 """Pieces of the rows in which a chunked loss makes logits (torchtune, ``num_output_chunks``)."""
 
 
-def recipe(training: Training) -> Recipe:
+def recipe(training: Training, *, adapters: bool = False) -> Recipe:
     """The recipe of a precision, an optimizer and its states.
 
     Adam keeps two moments, momentum SGD one. ``mixed``: all in fp32, with a master copy of 16-bit weights.
     ``bf16-moments``: moments in bf16, master and gradients in fp32 (DeepSeek-V3, arXiv 2412.19437, section 3.3.3;
     Megatron-LM ``--use-precision-aware-optimizer --exp-avg-dtype bf16``). ``bf16``: weights, gradients and moments in
     bf16 and no master: 8 bytes a parameter. 8-bit optimizers keep a byte a moment and a constant a block in any case.
+    ``adapters`` in 16 bits are kept in fp32 themselves, without a master (PEFT, ``autocast_adapter_dtype``).
     """
     number = 1 if training.optimizer == "sgd" else 2
     moments = number * (
         1 + 4 / BLOCK if training.optimizer.endswith("-8bit") else 4 if training.states == "mixed" else 2
     )
     if training.states == "bf16":
-        return Recipe(2, 2, moments, 0, 2, 2, 2 + 4 + 2 * moments + 2)
-    if training.precision in ("fp32", "tf32"):
-        return Recipe(4, 4, moments, 0, 4, 4, 4 + 8 + 2 * moments + 4)
+        return Recipe(2, 2, moments, 0, 2, 2, 2 + 4 + 2 * moments + 2, 2)
+    single = training.precision in ("fp32", "tf32")
+    if single or adapters:
+        return Recipe(4, 4, moments, 0, 4, 4, 4 + 8 + 2 * moments + 4, 4 if single else 2)
     if training.precision == "fp16":
         # The update turns fp16 gradients into fp32 ones first.
-        return Recipe(2, 2, 8 + moments, 4, 2, 2, 2 + 8 + 8 + 2 * moments + 2)
-    return Recipe(2, 4, 4 + moments, 4, 2, 4, 4 + 8 + 2 * moments + 2 + 4)
+        return Recipe(2, 2, 8 + moments, 4, 2, 2, 2 + 8 + 8 + 2 * moments + 2, 2)
+    return Recipe(2, 4, 4 + moments, 4, 2, 4, 4 + 8 + 2 * moments + 2 + 4, 2)
 
 
 def recomputes(operators: tuple[Operator, ...]) -> bool:
@@ -77,12 +84,25 @@ def local_parameters(
     operators: tuple[Operator, ...], strategy: Strategy, *, copies: bool, frozen: bool = True
 ) -> tuple[float, float]:
     """Dense and expert parameters of a layer on one device, before any sharding; with or without frozen ones."""
+    return _local(operators, strategy, copies, lambda op: op.parameters if frozen else op.trained)
+
+
+def frozen_bytes(
+    operators: tuple[Operator, ...], strategy: Strategy, recipe: Recipe, *, copies: bool
+) -> tuple[float, float]:
+    """Bytes of the dense and the expert parameters of a layer that are not trained, on one device before sharding."""
+    return _local(operators, strategy, copies, lambda op: op.frozen * (op.frozen_bytes or recipe.frozen))
+
+
+def _local(
+    operators: tuple[Operator, ...], strategy: Strategy, copies: bool, amount: Callable[[Operator], float]
+) -> tuple[float, float]:
     dense = experts = 0.0
     grid = strategy.grids.expert
     for op in operators:
         if op.tied and not copies:
             continue
-        count = op.parameters if frozen else op.trained
+        count = amount(op)
         if op.kind == "grouped_gemm":
             experts += count / (grid.size("etp") * grid.size("ep"))
         else:
@@ -93,17 +113,16 @@ def local_parameters(
 
 
 def state_bytes(
-    parameters: tuple[float, float], trained: tuple[float, float], strategy: Strategy, recipe: Recipe
+    trained: tuple[float, float], frozen: tuple[float, float], strategy: Strategy, recipe: Recipe
 ) -> tuple[float, float, float]:
-    """Parameters, gradients and optimizer states on one device, bytes; ``trained`` are part of ``parameters``."""
+    """Parameters, gradients and optimizer states on one device, bytes: of trained elements and of ``frozen`` bytes."""
     weight, optimizer = recipe.weight, recipe.optimizer
     if strategy.sharding == "zero3" and recipe.master:
         # Sharded throughout, the fp32 master copy is the weight; what is gathered is cast (FSDP mixed precision).
         weight, optimizer = recipe.master, optimizer - recipe.master
-    frozen = (parameters[0] - trained[0], parameters[1] - trained[1])
     kept = strategy.parts("parameters")
     return (
-        _shared(trained, weight, kept) + _shared(frozen, recipe.weight, kept),
+        _shared(trained, weight, kept) + _shared(frozen, 1, kept),
         _shared(trained, recipe.gradient, strategy.parts("gradients")),
         _shared(trained, optimizer, strategy.parts("optimizer")),
     )
@@ -136,6 +155,7 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
     """
     element = ELEMENT_BYTES[training.precision]
     rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * op.count
+    rows *= cut.imbalance if op.split == "experts" else 1.0
     total = 0.0
     for saved in op.saved:
         if selective and saved.selective:
@@ -192,8 +212,8 @@ def transient_bytes(
     operators: tuple[Operator, ...],
     cut: Cut,
     strategy: Strategy,
-    parameters: tuple[float, float],
     trained: tuple[float, float],
+    frozen: tuple[float, float],
     recipe: Recipe,
     training: Training,
     *,
@@ -202,8 +222,9 @@ def transient_bytes(
     """Bytes that a layer needs only while it runs, and no two layers at once.
 
     The recomputed activations of one layer; the gradients that flow through its widest operator; the logits and their
-    gradient, once in float; under zero3 two gathered layers (this and the prefetched) and whole gradients; under
-    zero2 those. Without ``backward`` there are no gradients and nothing is recomputed.
+    gradient, once in float; one weight turned back from its quantised form; under zero3 two gathered layers (this and
+    the prefetched) and whole gradients; under zero2 those. Without ``backward`` there are no gradients and nothing is
+    recomputed. ``frozen`` are bytes, ``trained`` elements.
     """
     element = ELEMENT_BYTES[training.precision]
     running, passes = 0.0, 2 if backward else 1
@@ -215,9 +236,14 @@ def transient_bytes(
         elif op.kind in ("gemm", "grouped_gemm", "pointwise"):
             width = max(op.inner, op.outer) * (op.top_k or 1)
             # Under sequence parallelism the whole input is gathered, and its gradient whole before it is scattered.
-            gathered = rows * op.inner * element if op.entry and cut.sequence_parallel else 0.0
-            running = max(running, passes * (rows * width * element / share + gathered))
-        running = max(running, passes * rows * gathered_width(op, cut.tp) * element)
+            entered = op.entry and cut.sequence_parallel and not (op.kind == "grouped_gemm" and cut.etp == 1)
+            gathered = rows * op.inner * element if entered else 0.0
+            unpacked = op.inner * op.outer * element / share if op.frozen_bytes else 0.0
+            uneven = cut.imbalance if op.split == "experts" else 1.0
+            running = max(running, passes * (rows * width * element * uneven / share + gathered) + unpacked)
+        running = max(
+            running, passes * (rows * gathered_width(op, cut.tp) * element + context_bytes(op, cut, training))
+        )
     if backward and recomputes(operators) and strategy.recompute != "none":
         again = sum(
             saved_bytes(op, cut, training, selective=False)
@@ -228,5 +254,5 @@ def transient_bytes(
     if strategy.grids.data.size > 1 and strategy.sharding in ("zero2", "zero3"):
         running += sum(trained) * recipe.gathered
         if strategy.sharding == "zero3":
-            running += sum(parameters) * 2 * recipe.gathered
+            running += 2 * (sum(trained) * recipe.gathered + sum(frozen))
     return running

@@ -32,6 +32,8 @@ from uniap_core.api import (
     StrategySpace,
     check_candidate,
     divide_batch,
+    extent_of,
+    extents,
     pipeline_ranks,
 )
 
@@ -41,7 +43,7 @@ from .edges import aligned, edge_tables
 from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
-from .memory import local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+from .memory import frozen_bytes, local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
 from .vocabulary import padded
 
 CONTEXT_BYTES = 1.5 * 2**30
@@ -123,17 +125,17 @@ class Pricing:
         check_candidate(cluster, candidate)
         self.graph, self.cluster, self.candidate = graph, cluster, candidate
         self.training = candidate.training
-        self.recipe = recipe(self.training)
+        self.recipe = recipe(self.training, adapters=graph.adapted)
         self.override = constants or {}
         self.sites = _sites(cluster, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
-        self.options = space.strategies(self.ranks, cluster.node_size)
-        if not self.options:
+        self.extents = dict(zip((layer.name for layer in graph.layers), extents(graph, space), strict=True))
+        self.options = {e: space.strategies(self.ranks, cluster.node_size, e) for e in self.extents.values()}
+        if not all(self.options.values()):
             raise BadValue(
                 f"no strategy of the space uses {self.ranks} devices ({candidate.name} on {cluster.name})",
                 "allow more tensor, context or data parallel degrees, or another number of stages",
             )
-        self.usual = StrategySpace().strategies(self.ranks, cluster.node_size)
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
         self.wires = cluster
@@ -227,7 +229,7 @@ class Pricing:
     def _layer(self, layer: Layer, inputs: Inputs) -> PricedLayer:
         fitting = []
         reasons: dict[str, None] = {}
-        for strategy in self.options:
+        for strategy in self.options[self.extents[layer.name]]:
             reason = misfit(layer, strategy, self.candidate, self.graph.sequence)
             if reason:
                 reasons[reason] = None
@@ -280,6 +282,8 @@ class Pricing:
             cp=strategy.cp,
             ep=strategy.ep,
             sequence_parallel=strategy.sequence_parallel,
+            etp=strategy.grids.expert.size("etp"),
+            imbalance=min(self.training.imbalance, strategy.ep),
         )
 
     def _arrays(
@@ -308,10 +312,17 @@ class Pricing:
     def _states(self, layer: Layer, fitting: list[Strategy], *, copies: bool) -> np.ndarray:
         """Bytes by part (rows) and strategy."""
 
-        def held(strategy: Strategy, *, frozen: bool) -> tuple[float, float]:
-            return local_parameters(self.operators(layer, strategy.tp), strategy, copies=copies, frozen=frozen)
+        def held(strategy: Strategy) -> tuple[tuple[float, float], tuple[float, float]]:
+            return self._weights(self.operators(layer, strategy.tp), strategy, copies=copies)
 
-        return np.array([state_bytes(held(s, frozen=True), held(s, frozen=False), s, self.recipe) for s in fitting]).T
+        return np.array([state_bytes(*held(s), s, self.recipe) for s in fitting]).T
+
+    def _weights(
+        self, running: tuple[Operator, ...], strategy: Strategy, *, copies: bool
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Trained elements and frozen bytes of a layer on one device, of dense parts and of experts each."""
+        trained = local_parameters(running, strategy, copies=copies, frozen=False)
+        return trained, frozen_bytes(running, strategy, self.recipe, copies=copies)
 
     def _transient(self, layer: Layer, fitting: list[Strategy]) -> np.ndarray:
         copies = self.candidate.pp > 1
@@ -322,8 +333,7 @@ class Pricing:
                     mine,
                     self.cut(s),
                     s,
-                    local_parameters(mine, s, copies=copies),
-                    local_parameters(mine, s, copies=copies, frozen=False),
+                    *self._weights(mine, s, copies=copies),
                     self.recipe,
                     self.training,
                     backward=self.reached(layer),
@@ -334,9 +344,10 @@ class Pricing:
 
     def _needs(self, layer: Layer, fitting: list[Strategy], transient: np.ndarray) -> np.ndarray:
         """Transients of the layer under the strategies of the default space, whatever space is asked for."""
-        if self.usual == self.options:
+        usual = StrategySpace().strategies(self.ranks, self.cluster.node_size, extent_of(layer, self.graph.sequence))
+        if usual == self.options[self.extents[layer.name]]:
             return transient
-        fits = [s for s in self.usual if not misfit(layer, s, self.candidate, self.graph.sequence)]
+        fits = [s for s in usual if not misfit(layer, s, self.candidate, self.graph.sequence)]
         return self._transient(layer, fits) if fits else transient
 
     # --- memory -----------------------------------------------------------------------------------------------
@@ -443,4 +454,6 @@ def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int
             return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
         if op.experts and op.experts % strategy.ep:
             return f"{op.experts} experts of {op.name} do not divide by ep {strategy.ep}"
+        if op.kind == "grouped_gemm" and (op.outer if op.entry else op.inner) % strategy["etp"]:  # type: ignore[operator]
+            return f"the width of each expert of {op.name} does not divide by etp {strategy['etp']}"
     return ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from uniap_core.api import Inexpressible, Layer, ModelGraph, Plan
 
 from .models.names import is_traced
@@ -78,6 +80,13 @@ def _schedule(plan: Plan) -> Iterator[Refusal]:
 
 def frozen(graph: ModelGraph, precision: str) -> Iterator[Refusal]:
     """What of a model with frozen parameters cannot be run."""
+    if graph.tuning is not UNSET:
+        chosen = " ".join(f"--{name} {value}" for name, value in graph.tuning.options)
+        yield (
+            f"what was chosen apart from the model's source ({chosen}), which is what it builds",
+            "let a factory make the model so (PEFT, requires_grad=False), and plan package.module:factory",
+        )
+        return
     if graph.trained == graph.parameters:
         return
     if not is_traced(graph):
@@ -113,6 +122,8 @@ def _layers(plan: Plan) -> Iterator[Refusal]:
         for degree, text in ((strategy.cp, "context"), (strategy.ep, "expert")):
             if degree > 1:
                 yield f"{text} parallelism (layer {name})", f"plan with {text[0]}p=1"
+        if strategy.folded:
+            yield f"experts that are cut otherwise than the rest (layer {name})", "plan with ep=1 and etp as tp"
         if strategy.devices != width:
             yield f"layer {name} has tp {strategy.tp} x dp {strategy.dp} on {width} devices", "their product must fit"
         if micro_batch % strategy.dp:

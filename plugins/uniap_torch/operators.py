@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PRODUCTS = frozenset({"mm", "addmm", "convolution", "_grouped_mm", "bmm", "baddbmm"})
 NORMS = frozenset({"native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm"})
 
+ADAPTER = "lora_"
+"""How PEFT's modules of an adapter's weights are called (``lora_A``, ``lora_embedding_B``, ...)."""
+
 
 def group(part: Part, modules: dict[str, Any]) -> list[Group]:
     """Cut a layer's records into operators: products, attention and lookups alone, norms by module, the rest by run."""
@@ -75,6 +78,7 @@ def operators(
         name = unique(label, names)
         held = tied if tied.size else own
         fields |= {"parameters": held.size, "frozen": held.frozen, "tied": held.owner}
+        fields["adapter"] = held.size > held.frozen and any(word.startswith(ADAPTER) for word in item.path.split("."))
         made.append(Operator(name=name, saved=kept[index], **fields))
         if tied.size and own.size:
             bias: dict[str, Any] = {"parameters": own.size, "frozen": own.frozen, "passes": 0.0}

@@ -62,7 +62,24 @@ def trace(
         If the model cannot be found, built or run in time, or ``layers`` matches nothing.
     """
     model = sources.load(source, sequence)
+    _check_whole(model)
     return graph(model, layers, emit, time_limit_s)
+
+
+def _check_whole(model: Source) -> None:
+    """Refuse packed weights, whose elements are not the model's.
+
+    Raises
+    ------
+    BadValue
+        If a parameter is quantised.
+    """
+    packed = [name for name, p in model.module.named_parameters() if not p.is_floating_point() and p.ndim > 1]
+    if packed:
+        raise BadValue(
+            f"{packed[0]} of {model.name} is quantised: a trace would take its bytes for its elements",
+            "trace the model as it is before it is quantised, and plan that with --train qlora",
+        )
 
 
 def graph(

@@ -11,6 +11,7 @@ from . import Json, command, print_json, read_plan, say_interrupted
 from .planning import (
     CostModel,
     Executor,
+    FreezeList,
     LossOption,
     Model,
     Optimizer,
@@ -20,6 +21,7 @@ from .planning import (
     Schedule,
     Sequence,
     StatesOption,
+    TrainOption,
 )
 from .progress import progress
 
@@ -90,6 +92,8 @@ def sweep(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
+    train: TrainOption = None,
+    freeze: FreezeList = [],  # noqa: B006
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -121,6 +125,8 @@ def sweep(
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
             loss=loss,  # type: ignore[arg-type]
+            train=train,
+            freeze=freeze,
             schedule=schedule,
             cost_model=cost_model,
             profile=profile,

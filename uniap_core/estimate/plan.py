@@ -18,6 +18,7 @@ from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
+from ..tuning import tuned
 from .hardware import cluster_of
 from .published import filled
 from .schedule import stated
@@ -97,8 +98,9 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     )
     model = row.get("model") or "model"
     shape = filled(model, shape_of(row), notes)
-    if re.search(r"\blora\b", model, re.IGNORECASE):
-        notes.append("all weights trained: adapters are not priced from columns")
+    train, freeze = (row.get("train") or "").strip(), (row.get("freeze") or "").split()
+    if not train and re.search(r"\bq?lora\b", model, re.IGNORECASE):
+        notes.append("all weights trained: adapters are not priced without the column train (lora:r=16)")
     tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
@@ -111,7 +113,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     stack = Stack(row.get("system") or "")
     if not stack.name:
         notes.append(f"software {DEFAULT}")
-    graph = from_hyperparameters(model, shape, notes, kernels=stack.kernels)
+    graph = tuned(from_hyperparameters(model, shape, notes, kernels=stack.kernels), train, freeze)
     if graph.architecture.get("experts"):
         notes.append("tokens spread evenly over experts that run as grouped products, their dispatch at full bandwidth")
     batch = _number(row, "global_batch")

@@ -9,7 +9,7 @@ import msgspec
 from ..errors import UsageError
 from ..proposal import LayerPlan, Proposal
 from .runs import ranges
-from .words import USUAL, time_shares
+from .words import USUAL, chosen, time_shares
 
 
 class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +78,7 @@ def difference(old: Proposal, new: Proposal) -> Difference:
         "micro-batches": (str(old.micro_batches), str(new.micro_batches)),
         "schedule": (old.schedule, new.schedule),
         "precision": (old.precision, new.precision),
+        "trained": (_trained(old), _trained(new)),
         **{name: (getattr(old.training, name), getattr(new.training, name)) for name in USUAL},
         "cost model": (old.cost_model, new.cost_model),
     }
@@ -90,6 +91,11 @@ def difference(old: Proposal, new: Proposal) -> Difference:
         stage_time_s=_pairs([s.time_s for s in old.by_rank], [s.time_s for s in new.by_rank]),
         stage_memory_bytes=_pairs([s.memory_bytes for s in old.by_rank], [s.memory_bytes for s in new.by_rank]),
     )
+
+
+def _trained(plan: Proposal) -> str:
+    """What was chosen to be trained of a plan's model, in words."""
+    return " ".join(" ".join(option) for option in chosen(plan.model)) or "as the model's source says"
 
 
 def _layer_changes(old: Proposal, new: Proposal) -> tuple[LayerChange, ...]:

@@ -12,7 +12,7 @@ from ..quoting import html as escape
 from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
-from .words import proof_line, time_shares, unusual
+from .words import chosen, proof_line, time_shares, unusual
 
 
 def page(
@@ -168,7 +168,8 @@ def _checks(plan: Plan, doubts: Sequence[str]) -> str:
 
 def _reproduce(plan: Plan) -> str:
     pins = "".join(f" --pin {shell(pin)}" for pin in plan.pins)
-    kept = "".join(f" --{name} {shell(value)}" for name, value in unusual(plan.training).items())
+    options = (*unusual(plan.training).items(), *chosen(plan.model))
+    kept = "".join(f" --{name} {shell(value)}" for name, value in options)
     model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
     sequence = f"--seq {plan.sequence} " if plan.model.counts_positions else ""
     command = (

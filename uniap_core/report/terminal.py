@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..proposal import StagePlan
 from ..quoting import line
 from .runs import gathered, runs
-from .words import proof_line, time_shares, unusual
+from .words import chosen, proof_line, time_shares, unusual
 
 BAR = 16
 TITLE = 30
@@ -60,6 +60,7 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 def _headline(plan: Plan) -> Text:
     title = Text(line(plan.model.name), style="bold")
     words = [plan.precision, *(f"{name} {value}" for name, value in unusual(plan.training).items())]
+    words += [" ".join(option) for option in chosen(plan.model)]
     if plan.model.trained < plan.model.parameters:
         words.append(f"{plan.model.trained:,} of {plan.model.parameters:,} parameters trained")
     sequence = f"sequence {plan.sequence}, " if plan.model.counts_positions else ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from ..costs import Training
+from ..graph import ModelGraph
 from ..proposal import CandidateProof, Proposal
 
 USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole"}
@@ -12,6 +15,11 @@ USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole"}
 def unusual(training: Training) -> dict[str, str]:
     """What of a training differs from :data:`USUAL`, by option of ``uniap plan``."""
     return {name: value for name, usual in USUAL.items() if (value := getattr(training, name)) != usual}
+
+
+def chosen(graph: ModelGraph) -> tuple[tuple[str, str], ...]:
+    """Options of ``uniap plan`` that say what of a model is trained, with their values."""
+    return () if graph.tuning is UNSET else graph.tuning.options
 
 
 def time_shares(proposal: Proposal) -> dict[str, float]:

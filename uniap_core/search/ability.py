@@ -102,6 +102,13 @@ def lacks(executor: ExecutorPlugin, graph: ModelGraph, training: Training) -> It
         yield f"{name} does not keep states in {training.states}", f"it has --states {_either(able.states)}"
     if training.loss not in able.losses:
         yield f"{name} does not compute a {training.loss} loss", f"it has --loss {_either(able.losses)}"
+    if graph.tuning is not msgspec.UNSET and not able.tuning:
+        chosen = " ".join(f"--{option} {value}" for option, value in graph.tuning.options)
+        yield (
+            f"{name} trains what the source of a model does, and neither adds adapters nor freezes parts ({chosen})",
+            "plan without an executor, or let a factory make the model so (PEFT, requires_grad=False) and name that",
+        )
+        return
     frozen = graph.parameters - graph.trained
     if frozen and not able.frozen:
         yield (
@@ -141,9 +148,11 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
     )
 
 
-def _shared(asked: tuple[int, ...], able: tuple[int, ...] | None) -> tuple[int, ...]:
+def _shared(asked: tuple[int, ...] | None, able: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Degrees that are in both, where ``None`` is any."""
-    return asked if able is None else tuple(degree for degree in asked if degree in able)
+    if asked is None or able is None:
+        return able if asked is None else asked
+    return tuple(degree for degree in asked if degree in able)
 
 
 def able_schedules(

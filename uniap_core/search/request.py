@@ -24,6 +24,7 @@ from ..searched import SEARCHED
 from ..solve.plugin import SolverPlugin
 from ..strategy import StrategySpace
 from ..system import Attention
+from ..tuning import tuned
 from .ability import able_schedules, best_precision, narrow, regimes_of
 from .software import space_of, stack_of, trained, with_kernels
 
@@ -167,6 +168,9 @@ def make(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
+    train: str | None = None,
+    freeze: Sequence[str] = (),
+    imbalance: float = 1.0,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -188,6 +192,9 @@ def make(
 
     Parameters
     ----------
+    train, freeze
+        What of the model is trained (:func:`uniap_core.tuning.tuned`); all that its source trains, where nothing is
+        said.
     schedule
         A name; ``auto`` for :data:`~uniap_core.searched.AUTO`, ``any`` for all that there are; empty for
         :data:`~uniap_core.searched.SEARCHED`.
@@ -208,9 +215,9 @@ def make(
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
-    graph = with_kernels(graph, stack, attention, emit)
+    graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     software = trained(graph, machine, stack, attention, batch, precision)
-    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss)
+    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance)
     space = space_of(graph, machine, stack, precision)
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
