@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from . import graph as graphs
 from . import registry
-from .errors import BadFile, PluginError, UnknownName
+from .errors import BadFile, BadValue, PluginError, UnknownName
 from .events import Emit, Note, silent
 from .graph import ModelGraph
 
@@ -264,6 +264,24 @@ def published(name: str) -> tuple[str, Hyperparameters] | None:
         if found is not None:
             return found
     return None
+
+
+def named(model: str, sequence: int | None, kernels: Kernels, *, mtp: int = 0) -> ModelGraph | None:
+    """The listed model that a name means, in any spelling, with these kernels; ``None`` if none is meant.
+
+    Parameters
+    ----------
+    mtp
+        Layers of multi-token prediction behind its last, where it has such layers.
+    """
+    meant = published(model)
+    if meant is None or meant[0] not in names():
+        return None
+    try:
+        graph = load(f"{meant[0]}:mtp={mtp}" if mtp else meant[0], sequence)
+    except (BadValue, UnknownName):
+        graph = load(meant[0], sequence)
+    return with_kernels(graph, kernels)
 
 
 def from_hyperparameters(

@@ -82,6 +82,18 @@ class Entry:
         return f"{shape}, {self.published} parameters{active} ({self.hub[0]})"
 
 
+def _t5(blocks: int, hidden: int, heads: int, ffn: int, size: int) -> dict[str, Any]:
+    sizes = {"layers": blocks, "decoder_layers": blocks, "hidden": hidden, "heads": heads, "ffn": ffn}
+    return sizes | {"head_size": size}
+
+
+_T5 = (
+    ("base", _t5(12, 768, 12, 3072, 64), "223 M"),
+    ("3b", _t5(24, 1024, 32, 16384, 128), "2.85 B"),
+    ("11b", _t5(24, 1024, 128, 65536, 128), "11.3 B"),
+)
+
+
 def _entries() -> tuple[Entry, ...]:
     uniap = "UniAP, arXiv 2307.16375"
     llama1, llama2, llama3 = "Touvron et al. 2023a", "Touvron et al. 2023b", "Llama team 2024"
@@ -111,6 +123,7 @@ def _entries() -> tuple[Entry, ...]:
             "737 M",
             uniap,
         ),
+        *(Entry(f"t5-{size}", "t5", sizes, figure, "Raffel et al. 2020") for size, sizes, figure in _T5),
         Entry("vit-huge", "vit", huge | {"image": 224, "patch": 16}, "632 M", uniap),
         Entry(
             "swin-huge",
