@@ -256,7 +256,16 @@ def _record(tried: Attempt) -> CandidateProof:
         seconds=tried.priced.seconds + tried.seconds,
         solver=tried.solver,
         note=tried.note,
+        **_counts(tried.priced),
     )
+
+
+def _counts(priced: PricedCandidate) -> dict[str, int]:
+    """How many strategies its layers have, over all regimes, and how many of them are dominated."""
+    every = [(v.whole, v.kept) for v in priced.variants if v.kept is not None]
+    strategies = sum(len(layer.strategies) for whole, _ in every for layer in whole.layers)
+    left = sum(len(kept) for _, each in every for kept in each or ())
+    return {"strategies": strategies, "dominated": strategies - left} if every else {}
 
 
 def _plans(
