@@ -260,7 +260,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         extent
             What of the layer can be cut; of free degrees there is only 1 where nothing can.
         """
-        return _offered(self, devices, node, extent)
+        return _menu(self, devices, node, extent)
 
     def _generate(self, devices: int, node: int, extent: Extent) -> Iterator[Strategy]:
         for tp in divisors(devices):
@@ -311,8 +311,9 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             yield from ((ep, etp) for ep in wanted if left % ep == 0)
 
 
-@lru_cache(maxsize=1024)
-def _offered(space: StrategySpace, devices: int, node: int, extent: Extent) -> tuple[Strategy, ...]:
+@lru_cache(maxsize=4096)
+def _menu(space: StrategySpace, devices: int, node: int, extent: Extent) -> tuple[Strategy, ...]:
+    """Sweeps ask for the same menus at every candidate, and each strategy checks its grids."""
     return tuple(dict.fromkeys(space._generate(devices, node, extent)))
 
 

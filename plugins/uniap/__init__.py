@@ -45,9 +45,9 @@ def plan(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    imbalance: float = 1.0,
     train: str | None = None,
     freeze: Sequence[str] = (),
+    imbalance: float = 1.0,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -82,12 +82,12 @@ def plan(
         ``mixed``: fp32 moments, gradients and master weights; ``bf16-moments``; ``bf16``: all of them in bf16.
     loss
         ``whole`` or ``chunked`` logits.
-    imbalance
-        Rows of the expert-parallel rank that is sent most of them, over the mean (1: routing is even).
     train
         ``"lora:r=16,targets=q_proj+v_proj"``, ``"qlora"``: adapters beside frozen weights (default: all parameters).
     freeze
         Patterns of layers or modules that are left as they are: ``"vision_tower.*"``.
+    imbalance
+        Rows of the expert-parallel rank that is sent most of them, over the mean (1: routing is even).
     schedule
         By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
         line's).
@@ -139,9 +139,9 @@ def plan(
         optimizer=optimizer,
         states=states,
         loss=loss,
-        imbalance=imbalance,
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -172,9 +172,9 @@ def problem(
     optimizer: str = "adamw",
     states: States = "mixed",
     loss: Loss = "whole",
-    imbalance: float = 1.0,
     train: str | None = None,
     freeze: Sequence[str] = (),
+    imbalance: float = 1.0,
     schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -198,9 +198,9 @@ def problem(
         optimizer=optimizer,
         states=states,
         loss=loss,
-        imbalance=imbalance,
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -238,8 +238,8 @@ def transient_bytes(
             # Under sequence parallelism the whole input is gathered, and its gradient whole before it is scattered.
             entered = op.entry and cut.sequence_parallel and not (op.kind == "grouped_gemm" and cut.etp == 1)
             gathered = rows * op.inner * element if entered else 0.0
-            uneven = cut.imbalance if op.split == "experts" else 1.0
             unpacked = op.inner * op.outer * element / share if op.frozen_bytes else 0.0
+            uneven = cut.imbalance if op.split == "experts" else 1.0
             running = max(running, passes * (rows * width * element * uneven / share + gathered) + unpacked)
         running = max(
             running, passes * (rows * gathered_width(op, cut.tp) * element + context_bytes(op, cut, training))

@@ -63,15 +63,15 @@ StatesOption = Annotated[
     str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
 ]
 LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
-ImbalanceOption = Annotated[
-    float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
-]
 TrainOption = Annotated[
     str | None,
     typer.Option("--train", help="lora:r=16[,targets=q_proj+v_proj] or qlora: adapters beside frozen weights."),
 ]
 FreezeList = Annotated[
     list[str], typer.Option("--freeze", help="Leave layers or modules as they are: 'vision_tower.*' (several allowed).")
+]
+ImbalanceOption = Annotated[
+    float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
 ]
 Schedule = Annotated[
     str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
@@ -108,9 +108,9 @@ def plan(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
-    imbalance: ImbalanceOption = 1.0,
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -151,9 +151,9 @@ def plan(
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
             loss=loss,  # type: ignore[arg-type]
-            imbalance=imbalance,
             train=train,
             freeze=freeze,
+            imbalance=imbalance,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -273,9 +273,9 @@ def candidate(
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
     loss: LossOption = "whole",
-    imbalance: ImbalanceOption = 1.0,
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -304,9 +304,9 @@ def candidate(
         optimizer=optimizer,
         states=states,  # type: ignore[arg-type]
         loss=loss,  # type: ignore[arg-type]
-        imbalance=imbalance,
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,
