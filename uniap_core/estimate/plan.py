@@ -169,6 +169,8 @@ def _modelled(
                 notes.append(f"sequence {graph.sequence}")
             if mtp and not any(layer.name.startswith("mtp.") for layer in graph.layers):
                 notes.append("no layers of multi-token prediction")
+            if re.search(r"(?<![a-z])(vl|omni|vision)(?![a-z])", model, re.IGNORECASE):
+                notes.append("the language part alone")
             return graph
     return from_hyperparameters(model, shape, notes, kernels=stack.kernels)
 
