@@ -16,6 +16,7 @@ import msgspec
 from . import registry
 from .errors import BadValue
 from .pipeline import Pipeline
+from .precisions import precision
 from .schedules import DEFAULT
 from .strategy import Strategy
 from .tables import Array, Contents, EdgeTable, Kinds, Rank, numbered
@@ -52,7 +53,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     global_batch
         Samples per iteration, B.
     precision
-        bf16, fp16 (mixed precision with fp32 master weights), fp32, tf32 or fp8.
+        A recipe of :data:`uniap_core.precisions.PRECISIONS`: bf16, fp16 (mixed precision with fp32 master weights),
+        fp32, tf32, fp8, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8 or nvfp4.
     optimizer
         One of :data:`OPTIMIZERS`: decides state bytes and update time. With ``-8bit`` moments take a byte each
         (bitsandbytes; Dettmers et al. 2022, arXiv 2110.02861).
@@ -106,7 +108,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ):
             if given not in known:
                 raise BadValue(f"{word} is {given!r}", f"choose {', '.join(known)}")
-        if self.states != "mixed" and self.precision not in ("bf16", "fp8"):
+        if self.states != "mixed" and precision(self.precision).others != "bf16":
             raise BadValue(
                 f"states in {self.states} are kept by trainings in bf16, not in {self.precision}",
                 "plan with --precision bf16, or --states mixed",

@@ -74,7 +74,8 @@ def plan(
     seq
         Positions per sample (default: the model's own).
     precision
-        bf16, fp16, fp32, tf32 or fp8 (default: the best that the devices have).
+        bf16, fp16, fp32, tf32, fp8, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8 or nvfp4 (default: the best of
+        16 bits and more that the devices have).
     optimizer
         adamw, adam, sgd, adamw-8bit or adam-8bit.
     states

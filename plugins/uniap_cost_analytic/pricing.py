@@ -41,7 +41,15 @@ from .edges import aligned, edge_tables
 from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
-from .memory import frozen_bytes, local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+from .memory import (
+    frozen_bytes,
+    local_parameters,
+    narrow_bytes,
+    recipe,
+    stash_bytes,
+    state_bytes,
+    transient_bytes,
+)
 from .vocabulary import padded
 
 CONTEXT_BYTES = 1.5 * 2**30
@@ -309,7 +317,12 @@ class Pricing:
         """Bytes by part (rows) and strategy."""
 
         def held(strategy: Strategy) -> tuple[tuple[float, float], tuple[float, float]]:
-            return self._weights(self.operators(layer, strategy.tp), strategy, copies=copies)
+            running = self.operators(layer, strategy.tp)
+            trained, frozen = self._weights(running, strategy, copies=copies)
+            if strategy.sharding != "zero3":  # which makes its narrow copies of what it gathers, anew
+                narrow = narrow_bytes(running, strategy, self.training)
+                frozen = frozen[0] + narrow[0], frozen[1] + narrow[1]
+            return trained, frozen
 
         return np.array([state_bytes(*held(s), s, self.recipe) for s in fitting]).T
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, SHAPES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
+from uniap_core.api import (
+    AXES,
+    SHAPES,
+    Cluster,
+    Inexpressible,
+    LayerPlan,
+    ModelGraph,
+    Plan,
+    Training,
+    divisors,
+    precision,
+)
 
 from . import FAMILIES, MEGATRON, PRECISIONS
 from .recompute import attention_shortage, method, selective_shortage
@@ -57,7 +68,7 @@ def flashes(plan: Plan) -> bool:
     dot_product_attention/utils.py, ``get_attention_backend``), and has neither in fp32.
     """
     made = {node.device.generation for node in plan.cluster.nodes}
-    return plan.training.flash_attention and plan.precision in ("bf16", "fp16", "fp8") and not made & set(UNFUSED)
+    return plan.training.flash_attention and precision(plan.precision).element_bytes == 2 and not made & set(UNFUSED)
 
 
 def _model(graph: ModelGraph) -> Iterator[str]:

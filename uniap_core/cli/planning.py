@@ -55,7 +55,11 @@ ClusterOption = Annotated[
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
 Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")]
 Precision = Annotated[
-    str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 (default: the best the devices have).")
+    str | None,
+    typer.Option(
+        help="bf16, fp16, fp32, tf32, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8, nvfp4 "
+        "(default: the best of 16 bits and more that the devices have)."
+    ),
 ]
 Optimizer = Annotated[str, typer.Option(help="adamw, adam, sgd, adamw-8bit or adam-8bit.")]
 StatesOption = Annotated[
