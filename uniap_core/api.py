@@ -43,6 +43,8 @@ from .errors import (
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .growth import Growth, GrowthField, value_at
+from .menus import extent_of, extents
 from .models import Hyperparameters, Kernels, ModelPlugin
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
@@ -63,7 +65,7 @@ from .quoting import cell, line, literal, shell, toml_key
 from .solve.plugin import Form, SolverPlugin
 from .solve.request import SolveRequest
 from .solve.result import Found, RawResult, Result, Stop
-from .strategy import AXES, Axis, Strategy, StrategySpace, divisors
+from .strategy import AXES, Axis, Extent, Strategy, StrategySpace, divisors
 from .tables import EdgeTable, Kinds, LayerTable, Rank, Weights, numbered
 from .trust import allow as allow_source
 from .trust import check as check_source
@@ -86,6 +88,9 @@ __all__ = [
     "Layout",
     "Span",
     "arrange",
+    "Extent",
+    "extent_of",
+    "extents",
     "MEMORY_PARTS",
     "MEMORY_TOLERANCE",
     "TIME_PARTS",
@@ -122,6 +127,8 @@ __all__ = [
     "Flow",
     "Found",
     "Form",
+    "Growth",
+    "GrowthField",
     "Hyperparameters",
     "Incumbent",
     "Inexpressible",
@@ -182,6 +189,7 @@ __all__ = [
     "numbered",
     "pose",
     "pipeline_ranks",
+    "value_at",
     "warden",
     "write",
     "write_plan",

@@ -23,7 +23,7 @@ DENSE = ("tp", "cp", "dp")
 EXPERT = ("etp", "ep", "edp")
 """Axes of the expert grid, innermost first."""
 
-GROUPED = ("tp", "cp", "dp", "ep")
+GROUPED = (*DENSE, *EXPERT)
 """Groups that an executor's dry run is held to."""
 
 SHARDED: dict[str, tuple[str, ...]] = {

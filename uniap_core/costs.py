@@ -7,6 +7,7 @@ charges the last per micro-batch, divided by :attr:`Candidate.turns`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
@@ -82,6 +83,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         The software that was asked for by name (:mod:`uniap_core.system`); what it does is in the other fields.
     vocabulary_multiple
         What each tensor-parallel rank's part of a vocabulary is padded to a multiple of.
+    imbalance
+        Rows of the expert-parallel rank that is sent most of them, over the mean: 1 where routing is even.
     buckets_bytes
         Bytes that the software keeps for reducing gradients under zero1 and zero2.
     """
@@ -98,6 +101,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dropout: bool = False
     system: str = ""
     vocabulary_multiple: int = 1
+    imbalance: float = 1.0
     buckets_bytes: float = 0.0
 
     def __post_init__(self) -> None:
@@ -108,6 +112,10 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ):
             if given not in known:
                 raise BadValue(f"{word} is {given!r}", f"choose {', '.join(known)}")
+        if not 1 <= self.imbalance < math.inf:
+            raise BadValue(
+                f"imbalance is {self.imbalance}", "give the fullest expert rank's rows over the mean, 1 or more"
+            )
         if self.states != "mixed" and precision(self.precision).others != "bf16":
             raise BadValue(
                 f"states in {self.states} are kept by trainings in bf16, not in {self.precision}",

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .cluster import MOST_DEVICES
 from .costs import CostTables
 from .problem import MEMORY_TOLERANCE, Problem
 from .tables import Array, Rank
@@ -223,8 +224,8 @@ def remedies(tables: CostTables, short: Shortage) -> tuple[str, ...]:
     training = tables.candidate.training
     if not training.optimizer.endswith("-8bit") and training.optimizer != "sgd":
         found.append(f"smaller states (--optimizer {training.optimizer}-8bit, --states bf16)")
-    more = math.ceil(short.factor)
-    found.append(f"about {more} times the devices (more stages or wider sharding)")
+    if short.factor <= MOST_DEVICES:
+        found.append(f"about {math.ceil(short.factor)} times the devices (more stages or wider sharding)")
     if tables.candidate.micro_batch > max(s.dp for s in strategies):
         found.append("a smaller micro-batch (more micro-batches)")
     elif short.layer == "" and tables.candidate.training.global_batch > 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import registry
+from . import menus, registry
 from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime, PluginError, Stopped, UsageError
 from .events import Emit, silent
 from .execute import ExecutorPlugin
@@ -196,7 +196,7 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
     for key in ("sharding", "recompute", "cp", "ep"):
         known = getattr(capability, {"sharding": "shardings", "recompute": "recomputes"}.get(key, key))
         for layer in plan.layers:
-            value = getattr(layer.strategy, key)
+            value = layer.strategy[key]
             if known is not None and value not in known:
                 yield f"layer {layer.name} has {key} {value}; {executor.name} runs {', '.join(map(str, known))}"
                 break
@@ -213,6 +213,7 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
 
 def _under(plan: Plan, regime: Pins) -> bool:
     """True if a plan satisfies all pins of a regime."""
-    on = regime.of_layers([layer.name for layer in plan.layers])
+    plain = menus.without_experts(menus.extents(plan.model, plan.space))
+    on = regime.of_layers([layer.name for layer in plan.layers], plain)
     fine = all(satisfies(layer.strategy, pins) for layer, pins in zip(plan.layers, on, strict=True))
     return fine and regime.allows(plan.pp, plan.micro_batches, plan.schedule, plan.vpp)

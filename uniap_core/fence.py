@@ -21,7 +21,6 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import msgspec
 
 from .errors import PluginError, UniapError
-from .interrupts import Overdue
 
 T = TypeVar("T")
 
@@ -49,7 +48,7 @@ def guard(
     try:
         with _diverted():
             yield
-    except (UniapError, KeyboardInterrupt, Overdue):
+    except (UniapError, KeyboardInterrupt):
         raise
     except SystemExit as error:
         raise PluginError(f"{who} called sys.exit({error.code!r})", fix) from error

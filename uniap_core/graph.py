@@ -7,13 +7,15 @@ bytes are functions of batch and sequence. A cost model reads shapes; it never s
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from . import artifact
 from .errors import BadValue
+from .growth import Growth, value_at
 from .limits import Amount, Positions, Shift, Size
+from .wellformed import validate
 
 if TYPE_CHECKING:
     import os
@@ -34,6 +36,12 @@ class Length(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like
         """Rows of one sample at this sequence length."""
         return self.fixed + self.per_position * sequence
 
+    @staticmethod
+    def through(count: int, sequence: int) -> Length:
+        """A length of so many rows at one sequence, of rows that grow with it in some other way."""
+        step = count // sequence
+        return Length(count - step * sequence, step)
+
 
 TOKENS = Length(0, 1)
 """One row per position of the sequence."""
@@ -52,12 +60,20 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         True if tensor parallelism divides it; otherwise only sequence parallelism does.
     selective
         True if selective recomputation drops it (attention core; norms and pointwise work).
+    growth
+        How its width grows, where it does (the scores of an attention that is written out).
     """
 
     width: Size
     bytes: Size = 0
     split: bool = False
     selective: bool = False
+    growth: tuple[Growth, ...] = ()
+
+    def at(self, sequence: int, rows: float) -> Saved:
+        """The same at another sequence, where the operator has so many rows."""
+        width = value_at(self.growth, "width", sequence, rows)
+        return self if width is None else msgspec.structs.replace(self, width=max(1, round(width)))
 
 
 class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -90,6 +106,11 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         ``layer/operator`` whose weight this one shares; counted once in the model.
     passes
         Elements read and written per element of rows x inner in forward, for operators bound by memory.
+    window
+        Keys that a query of an attention sees at most (a sliding window, itself included); 0 is no window. ``keys``
+        are all there are: a kernel that knows nothing of windows reads them all and masks.
+    growth
+        How those of its numbers grow that do not stay or go by rows; they themselves are those at the graph's sequence.
     """
 
     name: str
@@ -113,6 +134,33 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     tied: str = ""
     passes: Amount = 2.0
     saved: tuple[Saved, ...] = ()
+    window: Size = 0
+    growth: tuple[Growth, ...] = ()
+
+    @property
+    def grows(self) -> bool:
+        """Whether any number of it grows with the sequence otherwise than by rows."""
+        return bool(self.growth) or any(s.growth for s in self.saved)
+
+    def at(self, sequence: int) -> Operator:
+        """The same with its numbers at another sequence."""
+        if not self.grows:
+            return self
+        found: dict[str, Any] = {}
+        for length in ("rows", "keys"):
+            count = value_at(self.growth, length, sequence, 1)
+            if count is not None:
+                found[length] = Length.through(round(count), sequence)
+        for size in ("inner", "outer"):
+            width = value_at(self.growth, size, sequence, 1)
+            if width is not None:
+                found[size] = max(1, round(width))
+        rows: int = found.get("rows", self.rows).at(sequence)
+        passes = value_at(self.growth, "passes", sequence, rows * found.get("inner", self.inner))
+        if passes is not None:
+            found["passes"] = round(passes, 2)
+        saved = tuple(s.at(sequence, rows) for s in self.saved)
+        return msgspec.structs.replace(self, saved=saved, **found)
 
     @property
     def trained(self) -> int:
@@ -149,6 +197,16 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         if keys % tp and tp % keys:
             return f"{keys} key heads of {self.name} do not divide by tp {tp}, nor it by them"
         return ""
+
+    def seen_keys(self, sequence: int) -> float:
+        """Keys that a query sees on average, as fused kernels count them: half of them all where it is causal.
+
+        The i-th query of a causal window of w keys sees min(i, w): w - w^2 / 2s of them on average over s queries.
+        """
+        keys = self.keys.at(sequence)
+        if not self.window or self.window >= keys:
+            return 0.5 * keys if self.causal else float(keys)
+        return self.window * (max(0.5, 1 - self.window / max(1, 2 * self.rows.at(sequence))) if self.causal else 1.0)
 
     def flops(self, batch: float, sequence: int) -> float:
         """Floating-point operations of one forward pass (a multiply-add is two; attention counted in full)."""
@@ -335,58 +393,6 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         return artifact.digest(self)
 
 
-def validate(graph: ModelGraph) -> None:
-    """Check names, edges and acyclicity.
-
-    Raises
-    ------
-    BadValue
-        For repeated or unknown names, tensors with two producers, or a cycle (naming it).
-    """
-    names = [layer.name for layer in graph.layers]
-    known = set(names)
-    odd = [f"{layer.name}/{op.name}" for layer in graph.layers for op in layer.operators if op.frozen > op.parameters]
-    if odd or any(op.frozen < 0 for layer in graph.layers for op in layer.operators):
-        raise BadValue(
-            f"model {graph.name} freezes other parameters than it has{' in ' + odd[0] if odd else ''}",
-            "frozen lies between 0 and parameters",
-        )
-    if not names:
-        raise BadValue(f"model {graph.name} has no layer", "give at least one layer")
-    if len(known) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadValue(f"model {graph.name} has two layers named {twice!r}", "give each layer a name of its own")
-    if not graph.holds_at(graph.sequence):
-        raise BadValue(
-            f"model {graph.name} is not known at its sequence of {graph.sequence}, only at {graph.sequences}",
-            "trace it again at that sequence",
-        )
-    if graph.sequence < 1:
-        raise BadValue(f"model {graph.name} has sequence {graph.sequence}", "give at least 1 position")
-    producer: dict[str, str] = {}
-    waiting = dict.fromkeys(names, 0)
-    following: dict[str, list[str]] = {name: [] for name in names}
-    for edge in graph.edges:
-        for end in (edge.source, edge.target):
-            if end not in known:
-                raise BadValue(f"an edge of {graph.name} names the unknown layer {end!r}", "name a layer of the graph")
-        if producer.setdefault(edge.tensor, edge.source) != edge.source:
-            raise BadValue(f"tensor {edge.tensor!r} has two producers", "a tensor has one producer")
-        waiting[edge.target] += 1
-        following[edge.source].append(edge.target)
-    ready = [name for name in names if not waiting[name]]
-    for name in ready:
-        for target in following[name]:
-            waiting[target] -= 1
-            if not waiting[target]:
-                ready.append(target)
-    if len(ready) < len(names):
-        stuck = [name for name in names if waiting[name]]
-        raise BadValue(
-            f"the layers of {graph.name} form a cycle through {', '.join(stuck[:5])}", "data flow must be acyclic"
-        )
-
-
 def read(path: str | os.PathLike[str]) -> ModelGraph:
     """Read a graph file strictly (see :func:`uniap_core.artifact.read` for what it raises)."""
     return artifact.read(path, ModelGraph)
@@ -413,4 +419,8 @@ def at_sequence(graph: ModelGraph, sequence: int) -> ModelGraph:
         )
     if not graph.counts_positions:
         raise BadValue(f"model {graph.name} has no sequence: nothing in it grows with one", "leave --seq out")
-    return msgspec.structs.replace(graph, sequence=sequence)
+    layers = tuple(
+        msgspec.structs.replace(layer, operators=tuple(op.at(sequence) for op in layer.operators))
+        for layer in graph.layers
+    )
+    return msgspec.structs.replace(graph, sequence=sequence, layers=layers)

@@ -39,10 +39,6 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-class Overdue(TimeoutError):
-    """The time that :func:`deadline` gave is over."""
-
-
 class _State:
     """What came, and whether it may be raised now."""
 
@@ -102,31 +98,6 @@ def shielded() -> Iterator[None]:
 def worthwhile() -> None:
     """There is something to deliver now: after a signal, that gets more time than mere unwinding."""
     _state.worthwhile = True
-
-
-@contextmanager
-def deadline(seconds: float, words: str) -> Iterator[None]:
-    """Give code that may never end so long (in the main thread of an armed process; elsewhere it gets all it takes).
-
-    Raises
-    ------
-    Overdue
-        With ``words``.
-    """
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise Overdue(words)
-
-    if not _state.armed or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def _take(number: int, frame: FrameType | None) -> None:

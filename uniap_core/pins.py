@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import msgspec
 import numpy as np
 
+from .axes import EXPERT
 from .costs import CostTables, LayerCosts
 from .errors import BadValue, UsageError
 from .schedules import names
@@ -125,15 +126,15 @@ class Pins:
             limits.append(space.max_strategies)
         return msgspec.structs.replace(space, max_strategies=min(limits)) if limits else space
 
-    def restrict(self, tables: CostTables) -> CostTables:
-        """The tables with only the strategies that the pins leave.
+    def restrict(self, tables: CostTables, plain: Container[int] = ()) -> CostTables:
+        """The tables with only the strategies that the pins leave; ``plain`` as in :meth:`of_layers`.
 
         Raises
         ------
         BadValue
             If a layer has none left, naming it.
         """
-        found = self.of_layers([layer.name for layer in tables.layers])
+        found = self.of_layers([layer.name for layer in tables.layers], plain)
         if not any(found):
             return tables
         keep: dict[tuple[object, ...], Array] = {}
@@ -147,8 +148,13 @@ class Pins:
             masks.append(keep[key])
         return select(tables, masks)
 
-    def of_layers(self, names: list[str]) -> list[tuple[Pin, ...]]:
+    def of_layers(self, names: list[str], plain: Container[int] = ()) -> list[tuple[Pin, ...]]:
         """The pins on the strategy of each layer.
+
+        Parameters
+        ----------
+        plain
+            Layers (by number) without experts: a pin on those of all layers does not mean them.
 
         Raises
         ------
@@ -162,14 +168,15 @@ class Pins:
             if not matched:
                 raise UsageError(f"pin {pin.text!r} matches no layer", f"layers are {names[0]} ... {names[-1]}")
             for u in matched:
-                found[u].append(pin)
+                if pin.where or pin.key not in EXPERT or u not in plain:
+                    found[u].append(pin)
         return [tuple(mine) for mine in found]
 
 
 def _nothing_left(layer: LayerCosts, pins: tuple[Pin, ...]) -> tuple[str, str]:
     """What is said of a layer that pins leave nothing, and what it has without them."""
     asked = ", ".join(pin.text for pin in pins)
-    has = {key: dict.fromkeys(getattr(s, key) for s in layer.strategies) for key in dict.fromkeys(p.key for p in pins)}
+    has = {key: dict.fromkeys(s[key] for s in layer.strategies) for key in dict.fromkeys(p.key for p in pins)}
     known = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in has.items())
     return f"the pins {asked} leave layer {layer.name} no strategy: it has {known}", "loosen one of them"
 

@@ -39,10 +39,18 @@ class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     loss: Loss | UnsetType = UNSET
     system: str | UnsetType = UNSET
     vocabulary_multiple: int | UnsetType = UNSET
+    imbalance: float | UnsetType = UNSET
     buckets_bytes: float | UnsetType = UNSET
 
 
-LATER = {"states": "mixed", "loss": "whole", "system": "", "vocabulary_multiple": 1, "buckets_bytes": 0.0}
+LATER = {
+    "states": "mixed",
+    "loss": "whole",
+    "system": "",
+    "vocabulary_multiple": 1,
+    "imbalance": 1.0,
+    "buckets_bytes": 0.0,
+}
 """Fields of a training that came later, and what they mean where they are left out."""
 
 
@@ -58,6 +66,7 @@ class LayerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     sharding: Sharding
     recompute: Recompute
     sequence_parallel: bool
+    etp: int | UnsetType = UNSET
     kind: int | UnsetType = UNSET
 
 
@@ -177,6 +186,7 @@ def _layer_to_file(layer: LayerPlan) -> LayerFile:
         sharding=s.sharding,
         recompute=s.recompute,
         sequence_parallel=s.sequence_parallel,
+        etp=s.etp,
         kind=UNSET if layer.kind is None else layer.kind,
     )
 
@@ -188,6 +198,7 @@ def _layer_from_file(layer: LayerFile) -> LayerPlan:
             dp=layer.dp,
             cp=layer.cp,
             ep=layer.ep,
+            etp=layer.etp,
             sharding=layer.sharding,
             recompute=layer.recompute,
             sequence_parallel=layer.sequence_parallel,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import gcd
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .axes import Grids, Layout, arrange, cut
 from .errors import BadValue
@@ -37,6 +39,8 @@ class Axis(NamedTuple):
         true or false.
     said
         Whether its degree is part of a strategy's name even where it is 1.
+    follows
+        The axis whose degree is its own where it is not stored; then its degree is said wherever it is stored.
     short
         The switch in a strategy's name.
     """
@@ -47,11 +51,12 @@ class Axis(NamedTuple):
     words: tuple[str, ...] = ()
     said: bool = False
     short: str = ""
+    follows: str = ""
 
     def part(self, value: Value) -> str:
         """What a value adds to the name of a strategy."""
         if self.kind == "degree":
-            return f"{self.name}{value}" if self.said or value != 1 else ""
+            return f"{self.name}{value}" if self.said or self.follows or value != 1 else ""
         if self.kind == "word":
             return str(value) if value != self.words[0] else ""
         return self.short if value else ""
@@ -74,6 +79,7 @@ AXES: tuple[Axis, ...] = (
     Axis("dp", "data-parallel degree", said=True),
     Axis("cp", "context-parallel degree"),
     Axis("ep", "expert-parallel degree"),
+    Axis("etp", "expert-tensor-parallel degree", follows="tp"),
     Axis("sharding", "sharding", kind="word", words=SHARDINGS),
     Axis("recompute", "recomputation", kind="word", words=RECOMPUTES),
     Axis("sequence_parallel", "choice of sequence parallelism", kind="switch", short="sp"),
@@ -83,17 +89,20 @@ AXES: tuple[Axis, ...] = (
 DEGREES = tuple(axis.name for axis in AXES if axis.kind == "degree")
 
 
-class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, kw_only=True):
+class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How one layer is split over the devices of its stage: a value on each of :data:`AXES`.
 
-    ``tp * dp * cp`` is the number of devices of the stage; ``ep`` divides ``dp * cp`` and spreads experts over
-    data-parallel ranks. ``sequence_parallel`` splits what tensor parallelism leaves whole (Korthikanti et al. 2022).
+    ``tp * dp * cp`` is the number of devices of the stage. Experts lie on a grid of their own over the same devices:
+    ``ep`` spreads them, ``etp`` cuts each of them (as ``tp`` does where it is not said: it is never stored then), so
+    ``etp * ep`` divides the devices. ``sequence_parallel`` splits what tensor parallelism leaves whole (Korthikanti et
+    al. 2022). ``strategy["etp"]`` is the degree in either case.
     """
 
     tp: Degree = 1
     dp: Degree = 1
     cp: Degree = 1
     ep: Degree = 1
+    etp: Degree | UnsetType = UNSET
     sharding: Sharding = "none"
     recompute: Recompute = "none"
     sequence_parallel: bool = False
@@ -102,20 +111,27 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
         for name in DEGREES:
             if self[name] < 1:  # type: ignore[operator]
                 raise BadValue(f"{name} is {self[name]}", "degrees are 1 or more")
+        if self.etp == self.tp:
+            msgspec.structs.force_setattr(self, "etp", UNSET)
         try:
-            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep)
+            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=self["etp"])  # type: ignore[arg-type]
         except ValueError as error:
             raise BadValue(str(error), "choose a divisor") from None
 
     def __getitem__(self, axis: str) -> Value:
         """Its value on an axis."""
-        value: Value = getattr(self, axis)
-        return value
+        value: Value | UnsetType = getattr(self, axis)
+        return self.tp if isinstance(value, UnsetType) else value
 
     @property
     def grids(self) -> Grids:
         """How it arranges the ranks of a stage."""
-        return arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep)
+        return arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=None if self.etp is UNSET else self.etp)
+
+    @property
+    def folded(self) -> bool:
+        """Whether experts are cut otherwise than what is dense."""
+        return self.etp is not UNSET
 
     @property
     def devices(self) -> int:
@@ -141,15 +157,22 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
     @property
     def name(self) -> str:
         """The canonical name, as in ``tp2-dp4-zero3-full-sp``; :func:`parse` inverts it."""
-        return "-".join(part for axis in AXES if (part := axis.part(self[axis.name])))
+        return "-".join(self._parts.values())
 
     @property
     def words(self) -> str:
         """The strategy as people say it: ``tp2 x dp4 zero3, recompute full``."""
-        said = {axis.name: axis.part(self[axis.name]) for axis in AXES}
-        degrees = " x ".join(said[name] for name in DEGREES if said[name])
-        text = f"{degrees} {said['sharding']}".rstrip()
-        return f"{text}, recompute {self.recompute}" if said["recompute"] else text
+        said = self._parts
+        degrees = " x ".join(said[name] for name in DEGREES if name in said)
+        text = f"{degrees} {said.get('sharding', '')}".rstrip()
+        return f"{text}, recompute {self.recompute}" if "recompute" in said else text
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        """What each axis adds to the name, without those that add nothing."""
+        stored = ((axis, getattr(self, axis.name)) for axis in AXES)
+        parts = {axis.name: axis.part(value) for axis, value in stored if value is not UNSET}
+        return {name: part for name, part in parts.items() if part}
 
 
 _NAME = re.compile(
@@ -169,7 +192,24 @@ def parse(name: str) -> Strategy:
     match = _NAME.fullmatch(name)
     if match is None:
         raise BadValue(f"{name!r} is not a strategy", "write it like tp2-dp4-zero3-full-sp")
-    return msgspec.convert({axis.name: axis.value(match[axis.name]) for axis in AXES}, Strategy)
+    return msgspec.convert({axis.name: axis.value(match[axis.name]) for axis in AXES if match[axis.name]}, Strategy)
+
+
+LONG, LEAST = 8192, 2048
+"""Context parallelism is considered for sequences of so many positions or more, down to so many on each rank."""
+
+
+class Extent(NamedTuple):
+    """What of a layer the axes can cut that not every layer has (:mod:`uniap_core.menus`).
+
+    ``experts`` is their number (0: none), ``positions`` the sequence that context parallelism can cut (0: none).
+    """
+
+    experts: int = 0
+    positions: int = 0
+
+
+UNCUT = Extent()
 
 
 class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,6 +219,11 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     tp, dp, cp, ep
         Allowed degrees. Free tensor parallel degrees divide the stage and the node, so that no group spans two nodes.
+        Free context parallel degrees cut sequences of :data:`LONG` positions or more into parts of at least
+        :data:`LEAST`; free expert parallel degrees divide a layer's experts, on the expert grid.
+    etp
+        Into how many parts each expert is cut. Left out: as tensor parallelism cuts all else, and, where ``ep`` is
+        free, not at all (of published recipes with both, all set 1 or what tp is).
     shardings, recomputes
         Allowed values.
     sequence_parallel
@@ -189,8 +234,9 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     tp: tuple[int, ...] | None = None
     dp: tuple[int, ...] | None = None
-    cp: tuple[int, ...] = (1,)
-    ep: tuple[int, ...] = (1,)
+    cp: tuple[int, ...] | None = None
+    ep: tuple[int, ...] | None = None
+    etp: tuple[int, ...] | UnsetType = UNSET
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
     sequence_parallel: bool | None = None
@@ -201,8 +247,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """True if all layers must use one strategy."""
         return self.max_strategies == 1
 
-    def strategies(self, devices: int, node: int) -> tuple[Strategy, ...]:
-        """All strategies of the space on a stage.
+    def strategies(self, devices: int, node: int, extent: Extent = UNCUT) -> tuple[Strategy, ...]:
+        """All strategies of the space for a layer on a stage.
 
         Parameters
         ----------
@@ -210,20 +256,24 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             Devices of the stage.
         node
             Devices of a node (of unequal nodes, what divides all): a free tensor parallel group stays inside it.
+        extent
+            What of the layer can be cut; of free degrees there is only 1 where nothing can.
         """
-        return tuple(dict.fromkeys(self._generate(devices, node)))
+        return tuple(dict.fromkeys(self._generate(devices, node, extent)))
 
-    def _generate(self, devices: int, node: int) -> Iterator[Strategy]:
+    def _generate(self, devices: int, node: int, extent: Extent) -> Iterator[Strategy]:
         for tp in divisors(devices):
             if node % tp if self.tp is None else tp not in self.tp:
                 continue
             data = devices // tp
-            for cp in (cp for cp in self.cp if data % cp == 0):
+            sequence_parallel = tp > 1 and self.sequence_parallel is not False
+            experts = tuple(self._expert_grids(devices, tp, extent, fold=sequence_parallel))
+            for cp in self._contexts(data, extent.positions):
                 dp = data // cp
                 if self.dp is not None and dp not in self.dp:
                     continue
                 shardings = self.shardings if data > 1 else ("none",)
-                for ep in (ep for ep in self.ep if data % ep == 0):
+                for ep, etp in experts:
                     for sharding in shardings:
                         for recompute in self.recomputes:
                             yield Strategy(
@@ -231,10 +281,33 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                                 dp=dp,
                                 cp=cp,
                                 ep=ep,
+                                etp=etp,
                                 sharding=sharding,
                                 recompute=recompute,
-                                sequence_parallel=tp > 1 and self.sequence_parallel is not False,
+                                sequence_parallel=sequence_parallel,
                             )
+
+    def _contexts(self, data: int, positions: int) -> Iterator[int]:
+        """Context parallel degrees; two pieces of the sequence on each rank balance a causal mask."""
+        if self.cp is not None:
+            yield from (cp for cp in self.cp if data % cp == 0)
+            return
+        most = positions // LEAST if positions >= LONG else 1
+        yield from (cp for cp in divisors(data) if cp == 1 or (cp <= most and positions % (2 * cp) == 0))
+
+    def _expert_grids(self, devices: int, tp: int, extent: Extent, *, fold: bool) -> Iterator[tuple[int, int]]:
+        """Degrees ep and etp. Ranks that hold slices of the rows alone can hold whole experts (``fold``)."""
+        if not extent.experts:
+            stated = self.ep if self.ep is not None and self.etp is UNSET else (1,)
+            yield from ((ep, tp) for ep in stated if devices // tp % ep == 0)
+            return
+        usual = (tp, 1) if self.ep is None else (tp,)
+        for etp in dict.fromkeys(usual if self.etp is UNSET else self.etp):
+            left, over = divmod(devices, etp)
+            if over or (etp != tp and not fold):
+                continue
+            wanted = divisors(gcd(extent.experts, left)) if self.ep is None else self.ep
+            yield from ((ep, etp) for ep in wanted if left % ep == 0)
 
 
 def divisors(number: int) -> tuple[int, ...]:

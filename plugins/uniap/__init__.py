@@ -47,6 +47,7 @@ def plan(
     loss: Loss = "whole",
     train: str | None = None,
     freeze: Sequence[str] = (),
+    imbalance: float = 1.0,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -86,6 +87,8 @@ def plan(
         ``"lora:r=16,targets=q_proj+v_proj"``, ``"qlora"``: adapters beside frozen weights (default: all parameters).
     freeze
         Patterns of layers or modules that are left as they are: ``"vision_tower.*"``.
+    imbalance
+        Rows of the expert-parallel rank that is sent most of them, over the mean (1: routing is even).
     schedule
         By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
         line's).
@@ -139,6 +142,7 @@ def plan(
         loss=loss,
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -171,6 +175,7 @@ def problem(
     loss: Loss = "whole",
     train: str | None = None,
     freeze: Sequence[str] = (),
+    imbalance: float = 1.0,
     schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -196,6 +201,7 @@ def problem(
         loss=loss,
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -92,14 +92,34 @@ def aligned(cluster: Cluster, size: int) -> bool:
 def _lacking(a: Layout, b: Layout) -> tuple[float, float]:
     """Share of its piece under ``b`` that the worst rank does not hold under ``a``, and that piece's size."""
     ranks = np.arange(lcm(a.grid.ranks, b.grid.ranks))
-    held = np.ones(len(ranks))
-    piece = 1.0
-    for cut_a, cut_b in ((a.samples, b.samples), (a.rows, b.rows)):
-        low_a, low_b = cut_a.place(ranks) / cut_a.size, cut_b.place(ranks) / cut_b.size
-        common = np.minimum(low_a + 1 / cut_a.size, low_b + 1 / cut_b.size) - np.maximum(low_a, low_b)
-        held *= np.clip(common, 0, None) / (1 / cut_b.size)
-        piece *= 1 / cut_b.size
-    return float(1 - held.min()), piece
+    low_a, low_b = (cut.place(ranks) / cut.size for cut in (a.samples, b.samples))
+    common = np.minimum(low_a + 1 / a.samples.size, low_b + 1 / b.samples.size) - np.maximum(low_a, low_b)
+    held = np.clip(common, 0, None) * b.samples.size
+    if a.grid.size("cp") == b.grid.size("cp") and a.split == b.split and a.grid.size("tp") == b.grid.size("tp"):
+        same: np.ndarray | float = 1.0
+    else:
+        mine, theirs = rows_held(a, ranks), rows_held(b, ranks)
+        both = (np.minimum(x[1], y[1]) - np.maximum(x[0], y[0]) for x in mine for y in theirs)
+        same = sum(np.clip(common, 0, None) for common in both) * b.rows.size
+    return float(1 - (held * same).min()), 1 / (b.samples.size * b.rows.size)
+
+
+def rows_held(layout: Layout, ranks: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Beginning and end of the pieces of a sequence of length 1 that ranks hold, two each.
+
+    Of context-parallel ranks the i-th has the i-th piece of ``2 cp`` from the front and the i-th from the back, one
+    behind the other; slices of sequence parallelism are cut of that.
+    """
+    tp, cp = (layout.grid.size(name) if name == "cp" or layout.split else 1 for name in ("tp", "cp"))
+    slice_ = layout.grid.span("tp").place(ranks) / tp if tp > 1 else np.zeros(len(ranks))
+    if cp == 1:
+        return ((slice_, slice_ + 1 / tp),)
+    place = layout.grid.span("cp").place(ranks)
+    pieces = []
+    for number, before in ((place, 0.0), (2 * cp - 1 - place, 0.5)):
+        begin, end = (np.clip(at - before, 0, 0.5) for at in (slice_, slice_ + 1 / tp))
+        pieces.append(((number + 2 * begin) / (2 * cp), (number + 2 * end) / (2 * cp)))
+    return tuple(pieces)
 
 
 def _cross_s(

@@ -75,6 +75,18 @@ class Cut(NamedTuple):
     cp: int
     ep: int
     sequence_parallel: bool
+    etp: int = 1
+    imbalance: float = 1.0
+    """Rows of the expert rank that receives most, over the mean."""
+
+    @property
+    def routed(self) -> float:
+        """Share of a tensor-parallel group's rows that the ranks which hold the same part of an expert route.
+
+        Without sequence parallelism, or where experts are cut as all else is, that is all of them; where each rank
+        holds whole experts, its slice.
+        """
+        return self.etp / self.tp if self.sequence_parallel else 1.0
 
 
 class Work(NamedTuple):
@@ -211,11 +223,12 @@ def _products(op: Operator, rows: float, inner: float, outer: float, flops: floa
 
 
 def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
-    """Products of the experts that a device holds; rows are routed evenly."""
+    """Products of the experts that a device holds, rows routed evenly among them."""
     local = max(1.0, op.experts / cut.ep)
+    rows *= cut.routed * cut.imbalance
     each = rows * cut.ep * op.top_k / max(1, op.experts)
-    inner = op.inner if op.entry else op.inner / cut.tp
-    outer = op.outer / cut.tp if op.entry else op.outer
+    inner = op.inner if op.entry else op.inner / cut.etp
+    outer = op.outer / cut.etp if op.entry else op.outer
     count = local * op.count
     forward = matmul_s(each, inner, outer, count, e.linear_flops, e)
     backward = matmul_s(each, outer, inner, count, e.linear_flops, e)
@@ -231,14 +244,14 @@ def _grouped(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
 def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Training, constants: Constants) -> Work:
     """Fused attention at its measured share of the peak, or two batched products with a softmax in memory.
 
-    Causal masking halves the fused kernel's work only (Dao 2023, arXiv 2307.08691: backward does 2.5 times the
-    forward's FLOPs).
+    Causal masking and windows save work in the fused kernel alone (Dao 2023, arXiv 2307.08691: backward does 2.5 times
+    the forward's FLOPs).
     """
     heads = op.heads * op.count / (cut.tp if op.split == "heads" else 1)
     keys = op.keys.at(cut.sequence)
     queries = op.rows.at(cut.sequence) / cut.cp
     if training.flash_attention:
-        flops = 4.0 * rows * keys * heads * op.inner * (0.5 if op.causal else 1.0)
+        flops = 4.0 * rows * op.seen_keys(cut.sequence) * heads * op.inner
         moved = rows * heads * op.inner * 4 * e.element_bytes
         speed = e.peak_flops * constants.attention_share * FLASH[training.flash_version]
         forward = max(flops / speed, moved / e.memory_Bps) + e.launch_s
@@ -264,6 +277,7 @@ def _attention(op: Operator, rows: float, cut: Cut, e: Engine, training: Trainin
 
 def _streaming(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
     share = cut.tp if op.split != "none" or cut.sequence_parallel else 1
+    rows *= cut.imbalance if op.split == "experts" else 1.0
     moved = rows * op.inner * op.count / share * op.passes * e.element_bytes
     # Eager chains of small kernels move about four elements each.
     kernels = max(1, round(op.passes / 4))

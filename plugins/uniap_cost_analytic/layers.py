@@ -7,8 +7,9 @@ from typing import NamedTuple
 from uniap_core.api import Operator, Strategy, Training
 
 from .constants import Constants
+from .context import context_s
 from .kernels import Cut, Engine, work
-from .links import Group, collective_s
+from .links import Group, collective_s, exposed_s
 from .memory import Recipe, frozen_bytes, gathered_width, local_parameters, recomputes
 
 BLEND = 3
@@ -75,8 +76,9 @@ def layout_costs(
             # Of the two products of backward, the one by the weight's gradient runs beside it.
             b = exposed_s(b, w.backward_s / 2, constants)
         tensor_f, tensor_b = tensor_f + f, tensor_b + b
-        f, b = _context_and_experts(op, cut, place, w.forward_s, constants)
-        other_f, other_b = other_f + f, other_b + b
+        f, b = context_s(op, cut, place.engine, place.context, w.forward_s, training, constants)
+        exchanged = _experts(op, cut, place, constants)
+        other_f, other_b = other_f + f + exchanged, other_b + b + exchanged
         kernels += issued
         backward_kernels += issued
     if training.tensor_overlap == "all":
@@ -100,6 +102,8 @@ def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants)
     if group.size == 1:
         return 0.0, 0.0, 0
     e = place.engine
+    if op.kind == "grouped_gemm" and cut.etp == 1:
+        return 0.0, 0.0, 0  # whole experts work on the rows that each rank has: its slices
     rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * max(1, op.count)
     leaves = op.split == "row" or (op.kind == "embedding" and op.split == "vocab")
     leaves |= op.kind == "grouped_gemm" and not op.entry
@@ -135,40 +139,19 @@ def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants)
     return forward, backward, issued
 
 
-def _context_and_experts(
-    op: Operator, cut: Cut, place: Place, attention_s: float, constants: Constants
-) -> tuple[float, float]:
-    """Collectives of context and expert parallelism, forward and backward.
+def _experts(op: Operator, cut: Cut, place: Place, constants: Constants) -> float:
+    """Seconds that experts' rows take to or from them, in either direction (Lepikhin et al. 2020, GShard).
 
-    Ring attention passes keys and values round behind the attention itself (Liu et al. 2023, arXiv 2310.01889);
-    experts exchange their rows twice in each direction (Lepikhin et al. 2020, GShard).
+    The ranks of a tensor-parallel group send their own slices under sequence parallelism, else all send all; the rank
+    that receives most is waited for.
     """
-    e = place.engine
-    rows = cut.samples * op.rows.at(cut.sequence) / cut.cp
-    if op.kind == "attention" and cut.cp > 1:
-        heads = op.key_heads(cut.tp) / cut.tp if op.split == "heads" else op.kv_heads or op.heads
-        width = 2 * heads * op.inner * op.count
-        size = cut.samples * op.keys.at(cut.sequence) * width * e.element_bytes
-        passed = collective_s("all_gather", size, place.context, constants)
-        return exposed_s(passed, attention_s, constants), exposed_s(2 * passed, 2.5 * attention_s, constants)
-    if op.kind == "grouped_gemm" and cut.ep > 1:
-        width = op.inner if op.entry else op.outer
-        share = cut.tp if cut.sequence_parallel else 1
-        exchanged = collective_s(
-            "all_to_all", rows * op.top_k * width * e.element_bytes / share, place.expert, constants
-        )
-        return exchanged, exchanged
-    return 0.0, 0.0
-
-
-def exposed_s(communication_s: float, compute_s: float, constants: Constants) -> float:
-    """What communication adds to compute that runs beside it.
-
-    Only the share ``overlap`` can hide; while both run, both are slower by ``contention``, so a hidden second still
-    costs ``contention - 1`` (Hetu-Galvatron, cost_model: max + (k - 1) min).
-    """
-    hidden = min(communication_s * constants.overlap, compute_s)
-    return communication_s - hidden + (constants.contention - 1) * hidden
+    if op.kind != "grouped_gemm" or cut.ep == 1:
+        return 0.0
+    rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * cut.imbalance
+    width = op.inner if op.entry else op.outer
+    share = cut.tp if cut.sequence_parallel else 1
+    size = rows * op.top_k * width * place.engine.element_bytes / share
+    return collective_s("all_to_all", size, place.expert, constants)
 
 
 def _waits_s(device_s: float, host_s: float) -> float:

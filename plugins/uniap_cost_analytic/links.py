@@ -143,3 +143,13 @@ def collective_s(operation: Collective, size_bytes: float, group: Group, constan
     if operation == "p2p":
         return constants.collective_s + group.latency_s + size_bytes / group.pair_Bps
     return constants.collective_s + (n - 1) * group.latency_s + share
+
+
+def exposed_s(communication_s: float, compute_s: float, constants: Constants) -> float:
+    """What communication adds to compute that runs beside it.
+
+    Only the share ``overlap`` can hide; while both run, both are slower by ``contention``, so a hidden second still
+    costs ``contention - 1`` (Hetu-Galvatron, cost_model: max + (k - 1) min).
+    """
+    hidden = min(communication_s * constants.overlap, compute_s)
+    return communication_s - hidden + (constants.contention - 1) * hidden

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from uniap_core.api import Length, Operator, Strategy, Training, precision
 
+from .context import context_bytes
 from .kernels import Cut
 
 
@@ -168,6 +169,7 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
     # An input that comes from attention or an activation is kept by these too, in 16 bits: an upper bound.
     kept = known.input_bytes if is_narrow(op) and op.entry else element
     rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * op.count
+    rows *= cut.imbalance if op.split == "experts" else 1.0
     total = 0.0
     for saved in op.saved:
         if selective and saved.selective:
@@ -248,10 +250,14 @@ def transient_bytes(
         elif op.kind in ("gemm", "grouped_gemm", "pointwise"):
             width = max(op.inner, op.outer) * (op.top_k or 1)
             # Under sequence parallelism the whole input is gathered, and its gradient whole before it is scattered.
-            gathered = rows * op.inner * element if op.entry and cut.sequence_parallel else 0.0
+            entered = op.entry and cut.sequence_parallel and not (op.kind == "grouped_gemm" and cut.etp == 1)
+            gathered = rows * op.inner * element if entered else 0.0
             unpacked = op.inner * op.outer * element / share if op.frozen_bytes else 0.0
-            running = max(running, passes * (rows * width * element / share + gathered) + unpacked)
-        running = max(running, passes * rows * gathered_width(op, cut.tp) * element)
+            uneven = cut.imbalance if op.split == "experts" else 1.0
+            running = max(running, passes * (rows * width * element * uneven / share + gathered) + unpacked)
+        running = max(
+            running, passes * (rows * gathered_width(op, cut.tp) * element + context_bytes(op, cut, training))
+        )
     if backward and recomputes(operators) and strategy.recompute != "none":
         again = sum(
             saved_bytes(op, cut, training, selective=False)

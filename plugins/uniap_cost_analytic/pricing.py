@@ -32,6 +32,8 @@ from uniap_core.api import (
     StrategySpace,
     check_candidate,
     divide_batch,
+    extent_of,
+    extents,
     pipeline_ranks,
 )
 
@@ -135,13 +137,13 @@ class Pricing:
         self.override = constants or {}
         self.sites = _sites(cluster, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
-        self.options = space.strategies(self.ranks, cluster.node_size)
-        if not self.options:
+        self.extents = dict(zip((layer.name for layer in graph.layers), extents(graph, space), strict=True))
+        self.options = {e: space.strategies(self.ranks, cluster.node_size, e) for e in self.extents.values()}
+        if not all(self.options.values()):
             raise BadValue(
                 f"no strategy of the space uses {self.ranks} devices ({candidate.name} on {cluster.name})",
                 "allow more tensor, context or data parallel degrees, or another number of stages",
             )
-        self.usual = StrategySpace().strategies(self.ranks, cluster.node_size)
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
         self.wires = cluster
@@ -235,7 +237,7 @@ class Pricing:
     def _layer(self, layer: Layer, inputs: Inputs) -> PricedLayer:
         fitting = []
         reasons: dict[str, None] = {}
-        for strategy in self.options:
+        for strategy in self.options[self.extents[layer.name]]:
             reason = misfit(layer, strategy, self.candidate, self.graph.sequence)
             if reason:
                 reasons[reason] = None
@@ -288,6 +290,8 @@ class Pricing:
             cp=strategy.cp,
             ep=strategy.ep,
             sequence_parallel=strategy.sequence_parallel,
+            etp=strategy.grids.expert.size("etp"),
+            imbalance=min(self.training.imbalance, strategy.ep),
         )
 
     def _arrays(
@@ -353,9 +357,10 @@ class Pricing:
 
     def _needs(self, layer: Layer, fitting: list[Strategy], transient: np.ndarray) -> np.ndarray:
         """Transients of the layer under the strategies of the default space, whatever space is asked for."""
-        if self.usual == self.options:
+        usual = StrategySpace().strategies(self.ranks, self.cluster.node_size, extent_of(layer, self.graph.sequence))
+        if usual == self.options[self.extents[layer.name]]:
             return transient
-        fits = [s for s in self.usual if not misfit(layer, s, self.candidate, self.graph.sequence)]
+        fits = [s for s in usual if not misfit(layer, s, self.candidate, self.graph.sequence)]
         return self._transient(layer, fits) if fits else transient
 
     # --- memory -----------------------------------------------------------------------------------------------
@@ -462,4 +467,6 @@ def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int
             return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
         if op.experts and op.experts % strategy.ep:
             return f"{op.experts} experts of {op.name} do not divide by ep {strategy.ep}"
+        if op.kind == "grouped_gemm" and (op.outer if op.entry else op.inner) % strategy["etp"]:  # type: ignore[operator]
+            return f"the width of each expert of {op.name} does not divide by etp {strategy['etp']}"
     return ""

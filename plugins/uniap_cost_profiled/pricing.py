@@ -171,7 +171,7 @@ class ProfiledPricing(Pricing):
         return forward, backward
 
     def _ratio(self, layer: Layer, site: int, timing: LayerTiming) -> tuple[float, float]:
-        cut = Cut(timing.samples, timing.sequence, tp=timing.tp, cp=1, ep=1, sequence_parallel=False)
+        cut = Cut(timing.samples, timing.sequence, tp=timing.tp, cp=1, ep=1, sequence_parallel=False, etp=timing.tp)
         place = self.place(site, Strategy(tp=1, dp=self.ranks))
         expected = super().layout(layer, site, cut, place)
         # A frozen table has no backward to compare with.

@@ -122,6 +122,8 @@ def _layers(plan: Plan) -> Iterator[Refusal]:
         for degree, text in ((strategy.cp, "context"), (strategy.ep, "expert")):
             if degree > 1:
                 yield f"{text} parallelism (layer {name})", f"plan with {text[0]}p=1"
+        if strategy.folded:
+            yield f"experts that are cut otherwise than the rest (layer {name})", "plan with ep=1 and etp as tp"
         if strategy.devices != width:
             yield f"layer {name} has tp {strategy.tp} x dp {strategy.dp} on {width} devices", "their product must fit"
         if micro_batch % strategy.dp:

@@ -129,7 +129,8 @@ def _folder(job: Job) -> Path:
 
 
 def _torchrun(plan: Plan, job: Job, kind: str, folder: Path, emit: Emit, start: float) -> None:
-    command = [sys.executable, "-c", AGENT, "--standalone", "--max-restarts=0"]
+    own = folder / "torchrun"  # its records of errors: it leaves them where it is killed
+    command = [sys.executable, "-c", AGENT, "--standalone", "--max-restarts=0", f"--log-dir={own}"]
     command += [f"--nproc-per-node={plan.cluster.devices}", "-m", "uniap_fsdp.worker", str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
     if kind == "cpu":
@@ -140,6 +141,7 @@ def _torchrun(plan: Plan, job: Job, kind: str, folder: Path, emit: Emit, start: 
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
         warden.watch(group=agent.pid)
+        warden.watch(folder=own)
         try:
             read_lines = 0
             while agent.poll() is None:
@@ -148,7 +150,9 @@ def _torchrun(plan: Plan, job: Job, kind: str, folder: Path, emit: Emit, start: 
             _tell(folder, job, read_lines, emit, start)
         finally:
             _end(agent)
+            shutil.rmtree(own, ignore_errors=True)
             warden.release(group=agent.pid)
+            warden.release(folder=own)
     if agent.returncode:
         raise failure(folder, plan.cluster.devices)
 

@@ -214,7 +214,8 @@ def _row(layer: LayerPlan) -> dict[str, int | str]:
 
 def _constructor(strategy: Strategy) -> str:
     """A strategy as an expression."""
-    fields = {"name": strategy.name} | {axis.name: strategy[axis.name] for axis in AXES}
+    axes = (axis for axis in AXES if axis.name != "etp")  # a plan that it runs spreads no experts
+    fields = {"name": strategy.name} | {axis.name: strategy[axis.name] for axis in axes}
     return f"Strategy({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 

@@ -8,7 +8,7 @@ from itertools import groupby, takewhile
 from uniap_core.api import Plan, line
 
 from . import NARROW
-from .expressible import blocks, flashes
+from .expressible import blocks, experts, flashes
 from .recompute import method
 from .shape import Pairs, facts_of, model_arguments
 
@@ -86,8 +86,12 @@ def _parallelism(plan: Plan) -> Pairs:
     yield "pipeline-model-parallel-size", str(plan.pp)
     if strategy.cp > 1:
         yield "context-parallel-size", str(strategy.cp)
-    if strategy.ep > 1:
-        yield "expert-model-parallel-size", str(strategy.ep)
+    if spread := experts(plan):
+        chosen = spread[0].strategy
+        if chosen.ep > 1:
+            yield "expert-model-parallel-size", str(chosen.ep)
+        if chosen.folded:
+            yield "expert-tensor-parallel-size", str(chosen["etp"])
     if strategy.sequence_parallel:
         yield "sequence-parallel", ""
         if plan.training.tensor_overlap == "all":

@@ -61,6 +61,12 @@ def blocks(plan: Plan) -> list[LayerPlan]:
     return [layer for layer in plan.layers if kinds[layer.name] in BLOCKS]
 
 
+def experts(plan: Plan) -> list[LayerPlan]:
+    """The plan's layers with experts, in order."""
+    having = {layer.name for layer in plan.model.layers if any(op.experts for op in layer.operators)}
+    return [layer for layer in plan.layers if layer.name in having]
+
+
 def flashes(plan: Plan) -> bool:
     """Whether attention can be fused: priced so, in 16 bits, on devices that Transformer Engine fuses it on.
 
@@ -88,8 +94,10 @@ def _model(graph: ModelGraph) -> Iterator[str]:
 
 def _strategies(plan: Plan) -> Iterator[str]:
     chosen = [layer.strategy for layer in plan.layers]
+    spread = [layer.strategy for layer in experts(plan)]
     for axis in (axis for axis in AXES if axis.name != "recompute"):
-        values = dict.fromkeys(strategy[axis.name] for strategy in chosen)
+        mine = spread if axis.name in ("ep", "etp") and spread else chosen
+        values = dict.fromkeys(strategy[axis.name] for strategy in mine)
         if len(values) > 1:
             yield f"Megatron-LM takes one {axis.title} for the whole model; the plan has {', '.join(map(str, values))}"
     first = chosen[0]
@@ -98,9 +106,9 @@ def _strategies(plan: Plan) -> Iterator[str]:
     if first.sequence_parallel and plan.sequence % first.tp:
         # megatron/core/tensor_parallel/mappings.py, _split_along_first_dim
         yield f"the sequence of {plan.sequence} does not divide by tp {first.tp}, as its sequence parallelism needs"
-    if first.ep > 1 and plan.model.family != "mixtral":
+    if first.ep > 1 and not spread:
         yield f"there are no experts in {plan.model.name} to be spread over ep {first.ep}"
-    if plan.model.family == "mixtral" and first.tp > 1 and not first.sequence_parallel:
+    if spread and first.tp > 1 and not first.sequence_parallel:
         yield "Megatron-LM refuses experts under tensor parallelism without sequence parallelism"
     if first.cp > 1 and plan.model.architecture.get("sliding_window"):
         yield "Megatron-LM's context parallelism passes keys on, which does not go with a sliding window"

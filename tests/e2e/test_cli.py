@@ -31,6 +31,23 @@ def test_json_is_one_document_and_nothing_else(uniap):
     assert all(check["passed"] for check in plan["verdict"]["checks"])
 
 
+def test_json_leaves_out_nothing_that_is_said_of_the_request(uniap, tmp_path):
+    boxes, old = tmp_path / "boxes.toml", tmp_path / "old.json"
+    nodes = ('[[nodes]]\nkind = "A100-80G"\ndevices = 1\n', '[[nodes]]\nkind = "T4"\ndevices = 1\n')
+    boxes.write_text('name = "boxes"\n' + "".join(nodes))
+    asked = ("plan", "gpt:layers=2,hidden=512,heads=8,seq=256", "-c", boxes, "-b", 12, "--precision", "fp16")
+    assert uniap(*asked, "-o", old).code == 0
+    asked = (*asked, "--pin", "recompute=none", "--from", old)
+    text, json_ = uniap(*asked), uniap(*asked, "--json")
+    assert text.err
+    for word in ("pins", "kept", "order"):
+        said = [line.split(None, 1)[1] for line in text.out.splitlines() if line.startswith(f"  {word} ")]
+        assert said
+        assert [line.partition(": ")[2] for line in json_.err.splitlines() if line.startswith(f"{word}: ")] == said
+    assert set(text.err.splitlines()) <= set(json_.err.splitlines())
+    json.loads(json_.out)
+
+
 def test_candidate_solve_verify(uniap, tmp_path):
     problem, result = tmp_path / "problem.json", tmp_path / "result.json"
     options = ("-c", "8xA100-40G", "-b", 16, "--pp", 2, "--micro-batches", 4, "-o", problem)
@@ -232,6 +249,7 @@ def test_listing_models_loads_nothing_heavy():
         "import sys; from uniap_core.cli import register\n"
         "try: register()(['models'])\n"
         "except SystemExit: pass\n"
+        "from uniap_core.cli.lists import counted; counted()\n"  # what its process does
         "heavy = {'numba', 'torch', 'highspy', 'pyscipopt', 'ortools', 'gurobipy', 'pulp', 'scipy', 'networkx'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )

@@ -195,6 +195,21 @@ def test_a_warden_that_is_gone_is_no_error(tmp_path):
     warden.end()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_leaves_nothing_when_its_launcher_is_killed(tmp_path, files, number):
+    process, mark = start(tmp_path, "run", files["small"], "--steps", "100000", "--device", "cpu")
+    try:
+        until(lambda: any("-u -m uniap_fsdp.worker" in line for line in interrupts.marked(mark).values()))
+        agent = next(pid for pid, line in interrupts.marked(mark).items() if "sys.argv[0] = 'torchrun'" in line)
+        os.kill(agent, signal.SIGSTOP)  # it cannot tidy up: it has to be killed
+        end(process, number)
+        nothing_left(mark, tmp_path)
+        until(lambda: not list((tmp_path / "tmp").glob("torchelastic*")))
+    finally:
+        for pid in interrupts.marked(mark):
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("seed", [3])
 def test_random_interrupts_leave_nothing(files, seed):
     for command, number, after_s in interrupts.draw(6, seed, 6.0):

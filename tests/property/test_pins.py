@@ -118,7 +118,7 @@ def test_what_is_considered_is_what_is_priced():
     """Every value that is called considered stands in some candidate's tables, where nothing else rules it out."""
     search = make("gpt:layers=3,hidden=48,heads=12,vocab=96,seq=48", CLUSTER, BATCH)
     known = Considered(search)
-    able = [c for c in candidates(search) if known.strategies(c.pp, c.micro_batches)]
+    able = [c for c in candidates(search) if known.strategies(c.pp, c.micro_batches, known.extents[0])]
     strategies = {s for c in able for layer in price(search, c).layers for s in layer.strategies}
     for key in ("tp", "dp", "cp", "ep", "sharding", "recompute"):
         pin = Pins.of([f"{key}!=full" if key == "recompute" else f"{key}!=none" if key == "sharding" else f"{key}>=1"])

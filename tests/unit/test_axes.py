@@ -22,12 +22,14 @@ spans = st.builds(Span, sizes, sizes)
 
 @st.composite
 def strategies(draw: st.DrawFn) -> Strategy:
-    cp, dp = draw(st.sampled_from([1, 2, 3])), draw(sizes)
+    tp, cp, dp = draw(st.sampled_from([1, 2, 3, 4])), draw(st.sampled_from([1, 2, 3])), draw(sizes)
+    etp = draw(st.sampled_from([1, tp]))
     return Strategy(
-        tp=draw(st.sampled_from([1, 2, 3, 4])),
+        tp=tp,
         cp=cp,
         dp=dp,
-        ep=draw(st.sampled_from(divisors(cp * dp))),
+        ep=draw(st.sampled_from(divisors(tp * cp * dp // etp))),
+        etp=etp,
         sharding=draw(st.sampled_from(SHARDINGS)),
         recompute=draw(st.sampled_from(RECOMPUTES)),
         sequence_parallel=draw(st.booleans()),
@@ -86,12 +88,12 @@ def test_both_grids_arrange_the_devices_of_the_stage(strategy: Strategy) -> None
 
 @given(strategies())
 def test_neighbours_within_a_group_are_as_far_apart_as_the_axes_inside_are_wide(strategy: Strategy) -> None:
-    tp, cp, ep = strategy.tp, strategy.cp, strategy.ep
+    tp, cp, ep, etp = strategy.tp, strategy.cp, strategy.ep, strategy["etp"]
     grids = strategy.grids
     assert [grids.dense.span(name).stride for name in ("tp", "cp", "dp")] == [1, tp, tp * cp]
-    assert [grids.expert.span(name).stride for name in ("etp", "ep", "edp")] == [1, tp, tp * ep]
+    assert [grids.expert.span(name).stride for name in ("etp", "ep", "edp")] == [1, etp, etp * ep]
     assert grids.data == Span(cp * strategy.dp, tp)
-    assert grids.expert_data.size * ep == grids.data.size
+    assert grids.expert_data.size * etp * ep == grids.data.size * tp
 
 
 @given(strategies(), st.integers(0, 64))
@@ -102,7 +104,8 @@ def test_the_verifier_comes_to_the_same_groups(strategy: Strategy, first: int) -
     assert set(found) == set(GROUPED) == set(own)
     for kind in GROUPED:
         assert set(found[kind]) == set(own[kind])
-        assert {len(group) for group in found[kind]} == {strategy[kind]}
+        degree = strategy.grids.expert_data.size if kind == "edp" else strategy[kind]
+        assert {len(group) for group in found[kind]} == {degree}
 
 
 @given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]), st.data())
@@ -180,5 +183,5 @@ def test_each_sharding_cuts_what_the_one_before_cuts_and_more() -> None:
 @given(strategies(), st.sampled_from(["parameters", "gradients", "optimizer"]))
 def test_a_state_is_cut_over_the_ranks_that_hold_it(strategy: Strategy, state: str) -> None:
     whole = (1, 1)
-    over_all = (strategy.cp * strategy.dp, strategy.cp * strategy.dp // strategy.ep)
+    over_all = (strategy.cp * strategy.dp, strategy.devices // (strategy["etp"] * strategy.ep))
     assert strategy.parts(state) == (over_all if state in SHARDED[strategy.sharding] else whole)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from uniap_core.diagnose import shortage
+from tests import synthetic
+from uniap_core.diagnose import remedies, shortage
+from uniap_core.posing import pose
 from uniap_core.problem import Problem
 from uniap_core.tables import EdgeTable, LayerTable, Rank
 from uniap_core.testing import optimum, problems
@@ -50,6 +52,17 @@ def test_a_layer_that_is_possible_nowhere_is_the_one_at_fault():
     short = shortage(Problem.plain("never", problem.micro_batches, problem.ranks, tuple(layers), problem.edges))
     assert short.needed_bytes == math.inf
     assert short.certain
+
+
+@pytest.mark.parametrize("share", [5e-324, 1e-300, 1e-9, 1e-3])
+def test_devices_of_any_memory_are_refused_with_what_is_missing(share):
+    tables = synthetic.subject().tables
+    ranks = tuple(dataclasses.replace(r, memory_bytes=r.memory_bytes * share) for r in tables.ranks)
+    tables = dataclasses.replace(tables, ranks=ranks)
+    found = remedies(tables, shortage(pose(tables)))
+    assert found
+    # No remedy asks for more devices than a cluster may have.
+    assert any("times the devices" in words for words in found) == (share > 1e-6)
 
 
 @settings(max_examples=40)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from uniap_core.errors import BadValue
-from uniap_core.strategy import AXES, RECOMPUTES, SHARDINGS, Strategy, StrategySpace, divisors, parse
+from uniap_core.strategy import (
+    AXES,
+    LEAST,
+    LONG,
+    RECOMPUTES,
+    SHARDINGS,
+    Extent,
+    Strategy,
+    StrategySpace,
+    divisors,
+    parse,
+)
 
 strategies = st.builds(
     Strategy,
     tp=st.sampled_from([1, 2, 4, 8]),
+    etp=st.sampled_from([1, UNSET]),
     dp=st.sampled_from([4, 8, 12]),
     cp=st.sampled_from([1, 2]),
     ep=st.sampled_from([1, 2, 4]),
@@ -30,6 +44,15 @@ def test_every_field_is_an_axis():
     assert tuple(axis.name for axis in AXES) == Strategy.__struct_fields__
     plain = Strategy()
     assert all(plain[axis.name] == axis.value(None) for axis in AXES)
+
+
+def test_how_experts_are_cut_is_stored_only_where_all_else_is_cut_otherwise():
+    as_tp, whole = Strategy(tp=2, dp=4, ep=4, etp=2), Strategy(tp=2, dp=4, ep=8, etp=1)
+    assert as_tp == Strategy(tp=2, dp=4, ep=4)
+    assert as_tp.name == "tp2-dp4-ep4"
+    assert b"etp" not in msgspec.json.encode(as_tp)
+    assert (whole.name, whole["etp"], as_tp["etp"]) == ("tp2-dp4-ep8-etp1", 1, 2)
+    assert parse(whole.name) == whole
 
 
 def test_names_are_as_documented():
@@ -53,6 +76,34 @@ def test_every_strategy_of_a_space_uses_all_devices_of_the_stage(devices, node):
     assert all(s.devices == devices and s.tp <= node for s in found)
     assert all(s.sharding == "none" for s in found if s.dp == 1)
     assert any(s.tp == 1 for s in found)
+    assert {(s.ep, s.cp, s.folded) for s in found} == {(1, 1, False)}
+
+
+@given(st.sampled_from([1, 4, 8, 24, 64]), st.integers(0, 16), st.sampled_from([0, 4096, 8192, 65536, 65537]))
+def test_a_layer_is_offered_what_it_can_be_cut_into(devices, experts, positions):
+    found = StrategySpace().strategies(devices, 8, Extent(experts, positions))
+    assert len(set(found)) == len(found)
+    for s in found:
+        assert s.devices == devices
+        assert experts % s.ep == 0
+        assert s["etp"] in (1, s.tp)
+        assert s.cp == 1 or (positions % (2 * s.cp) == 0 and positions >= LONG and positions // s.cp >= LEAST)
+    degrees = {(s.tp, s.ep, s["etp"]) for s in found}
+    for tp in (tp for tp in divisors(8) if devices % tp == 0):
+        wanted = {(ep, etp) for etp in (tp, 1) for ep in divisors(experts or 1) if devices % (etp * ep) == 0}
+        assert {(ep, etp) for t, ep, etp in degrees if t == tp} == (wanted if experts else {(1, tp)})
+
+
+def test_whole_experts_need_ranks_that_hold_different_rows():
+    space = StrategySpace(sequence_parallel=False)
+    assert not any(s.folded for s in space.strategies(8, 8, Extent(experts=8)))
+    assert {s["etp"] for s in StrategySpace(tp=(4,), etp=(1,)).strategies(8, 8, Extent(experts=8))} == {1}
+
+
+def test_degrees_that_a_space_names_are_offered_to_all_as_they_were():
+    old = StrategySpace(cp=(1,), ep=(1, 2))
+    assert old.strategies(8, 8, Extent(8, 65536)) == old.strategies(8, 8)
+    assert not any(s.folded or s.cp > 1 for s in old.strategies(8, 8))
 
 
 def test_pinned_degrees_may_leave_the_node():

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import interrupts, registry
+from .. import registry
 from ..errors import PluginError
+from ..events import Event, Note
 from . import Json, app, command, guarded, print_json
 from .progress import progress
 
@@ -24,16 +25,20 @@ def models(json: Json = False) -> None:
     """List the models of the zoo and of installed model plugins."""
     from dataclasses import asdict
 
-    from ..models import rows
+    from msgspec import json as text
 
-    try:
-        with (
-            interrupts.deadline(LISTING_S, f"listing the models took more than {LISTING_S:g} s"),
-            progress("counting", quiet=json) as emit,
-        ):
-            found = rows(emit)
-    except TimeoutError as error:
-        raise PluginError(str(error), "uniap plugins --probe says which plugin hangs; uninstall it") from None
+    from ..models import ModelRow
+    from ..solve import process
+
+    with progress("counting", quiet=json) as emit:
+        try:
+            said = process.probe(f"{__name__}:counted", limit_s=LISTING_S, who="the list of models", emit=emit)
+        except PluginError as error:
+            fix = error.fix or "uniap plugins --probe says which plugin is at fault; uninstall it"
+            raise PluginError(error.cause, fix) from None
+        found, notes = text.decode(said, type=tuple[list[ModelRow], list[str]])
+        for note in notes:
+            emit(Note(0.0, note))
     if json:
         return print_json([asdict(row) for row in found])
     _table(
@@ -43,6 +48,17 @@ def models(json: Json = False) -> None:
     print("or a family with parameters (gpt:layers=24,hidden=2048,heads=16), graph.json, hf:config.json,")
     print("or package.module:factory")
     return None
+
+
+def counted() -> str:
+    """All models and what is to be said of them, as JSON: for a process that may hang in a plugin."""
+    from msgspec import json as text
+
+    from ..models import rows
+
+    notes: list[Event] = []
+    found = rows(notes.append)
+    return text.encode((found, [note.text for note in notes if isinstance(note, Note)])).decode()
 
 
 @command
@@ -104,22 +120,31 @@ def _plugin_row(kind: str, row: registry.Listing, probe: bool) -> dict[str, str]
 
 
 def _probe(kind: str, name: str) -> str:
-    """Load a plugin and ask it; whatever it does wrong stays its own problem."""
+    """Load a plugin and ask it, in a process that may hang or die of it; what it does wrong stays its own problem."""
+    from ..solve import process
+
     try:
-        with interrupts.deadline(PROBE_S, f"it did not answer within {PROBE_S:g} s"):
-            return _asked(kind, name)
-    except Exception as error:
-        return f"broken: {(str(error) or type(error).__name__).splitlines()[0]}"
+        return process.probe(f"{__name__}:asked", kind, name, limit_s=PROBE_S, who=f"{kind} {name!r}")
+    except PluginError as error:
+        return _broken(error)
 
 
-def _asked(kind: str, name: str) -> str:
+def asked(kind: str, name: str) -> str:
+    """What a plugin says of itself, or what is wrong with it."""
     from ..solve.driver import probe
 
-    plugin: Any = registry.load(kind, name)
-    absent = registry.missing(getattr(plugin, "modules", ()))
-    if absent:
-        return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
-    return f"ok {probe(plugin)}" if kind == "solver" else "ok"
+    try:
+        plugin: Any = registry.load(kind, name)
+        absent = registry.missing(getattr(plugin, "modules", ()))
+        if absent:
+            return f"not installed: {plugin.install or 'install ' + ', '.join(absent)}"
+        return f"ok {probe(plugin)}" if kind == "solver" else "ok"
+    except Exception as error:
+        return _broken(error)
+
+
+def _broken(error: Exception) -> str:
+    return f"broken: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

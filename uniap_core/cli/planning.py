@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,12 @@ import typer
 
 from ..pipeline import placing
 from ..posing import pose
+from ..quoting import terminal
 from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..advise.prices import PinPrice
     from ..advise.replan import Kept
     from ..cluster import Cluster
     from ..errors import Infeasible
@@ -73,6 +74,9 @@ TrainOption = Annotated[
 FreezeList = Annotated[
     list[str], typer.Option("--freeze", help="Leave layers or modules as they are: 'vision_tower.*' (several allowed).")
 ]
+ImbalanceOption = Annotated[
+    float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
+]
 Schedule = Annotated[
     str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
 ]
@@ -110,6 +114,7 @@ def plan(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -152,6 +157,7 @@ def plan(
             loss=loss,  # type: ignore[arg-type]
             train=train,
             freeze=freeze,
+            imbalance=imbalance,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -172,18 +178,25 @@ def plan(
             raise advised(error, search, emit, began) from None
         if output:
             written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
-        asked = not json and not found.interrupted
-        prices = pin_prices(search, found, emit, began) if asked and search.pins.pins else ()
-        order = better_order(search, found, emit, began) if asked and node_order is None else None
+        prices = pin_prices(search, found, emit, began) if search.pins.pins and not found.interrupted else ()
+        order = better_order(search, found, emit, began) if node_order is None and not found.interrupted else None
     if found.interrupted:
         say_interrupted("this is the best plan so far")
+    remarks = [("pins", price.sentence()) for price in prices]
+    if kept is not None:
+        remarks.append(("kept", f"{kept.what}, {kept.slower:.1%} slower than a fresh plan"))
+    if order is not None:
+        remarks.append(("order", order.sentence()))
     if json:
+        # A plan file has no place for what is true of the request and not of the plan.
+        for word, text in remarks:
+            print(f"{word}: {terminal(text)}", file=sys.stderr)
         return print_json(plans.to_file(found.plan) if top == 1 else [plans.to_file(each) for each in found.plans])
-    return _print_plans(found, prices, kept, "" if order is None else order.sentence(), output)
+    return _print_plans(found, [*remarks, *([("written", output)] if output else [])])
 
 
-def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None, order: str, output: str | None) -> None:
-    """Print the best plan, the others that were asked for, and what there is to say of pins, old plan and order."""
+def _print_plans(found: Sweep, remarks: list[tuple[str, str]]) -> None:
+    """Print the best plan, the others that were asked for, and what else there is to say, each under its word."""
     from rich.console import Console
 
     from ..report.terminal import print_plan
@@ -194,13 +207,9 @@ def _print_plans(found: Sweep, prices: tuple[PinPrice, ...], kept: Kept | None, 
         slower = other.predicted.iteration_time_s / found.plan.predicted.iteration_time_s - 1
         console.print(f"\n[bold]number {number}[/], {slower:.2%} slower:")
         print_plan(other, console)
-    for price in prices:
-        console.print(f"  [bold]pins[/]      {price.sentence()}")
-    if kept is not None:
-        console.print(f"  [bold]kept[/]      {kept.what}, {kept.slower:.1%} slower than a fresh plan")
-    for word, text in (("order", order), ("written", output)):
-        if text:
-            print(f"  {word:<9} {text}")
+    for word, text in remarks:
+        console.print(f"  [bold]{word:<9}[/] ", end="")
+        console.print(terminal(text), markup=False, soft_wrap=True)
 
 
 def ordered(cluster: str, node_order: str | None) -> str | Cluster:
@@ -270,6 +279,7 @@ def candidate(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    imbalance: ImbalanceOption = 1.0,
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -300,6 +310,7 @@ def candidate(
         loss=loss,  # type: ignore[arg-type]
         train=train,
         freeze=freeze,
+        imbalance=imbalance,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -148,9 +148,11 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
     )
 
 
-def _shared(asked: tuple[int, ...], able: tuple[int, ...] | None) -> tuple[int, ...]:
+def _shared(asked: tuple[int, ...] | None, able: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Degrees that are in both, where ``None`` is any."""
-    return asked if able is None else tuple(degree for degree in asked if degree in able)
+    if asked is None or able is None:
+        return able if asked is None else asked
+    return tuple(degree for degree in asked if degree in able)
 
 
 def able_schedules(

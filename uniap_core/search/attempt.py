@@ -22,6 +22,7 @@ from .request import NEAR, TIE, Search
 FALLBACKS = ("highs", "scip", "cpsat", "cbc", "gurobi")
 """Who gets a candidate that the chosen solver calls unsupported: the first of these that is installed."""
 
+NO_FASTER = f"no more than {NEAR:.1%} faster than the best, by its lower bound"
 
 VARIANTS = 32
 """How many variants are asked what they lack."""
@@ -56,6 +57,14 @@ class Attempt:
     shortage: diagnose.Shortage | None = None
 
 
+def worthwhile_s(priced: PricedCandidate, cutoff_s: float) -> float:
+    """What a plan of a candidate must take less than, to be worth a solve where the best known takes ``cutoff_s``.
+
+    Candidates with chunks are many and nearly alike: of those only what is faster by more than ``NEAR``.
+    """
+    return cutoff_s * (1 - (NEAR if priced.candidate.vpp > 1 else TIE))
+
+
 def attempt(
     search: Search, priced: PricedCandidate, cutoff_s: float, time_limit_s: float | None, emit: Emit = silent
 ) -> Attempt:
@@ -66,7 +75,8 @@ def attempt(
     priced
         The candidate.
     cutoff_s
-        Only better plans are of interest; ``inf`` for any.
+        Only better plans are of interest, of candidates with chunks those that are worth it (:func:`worthwhile_s`);
+        ``inf`` for any.
     time_limit_s
         Wall seconds left for all variants together.
     """
@@ -77,9 +87,10 @@ def attempt(
     for variant in priced.variants:
         bound = variant.bound_s
         late = time_limit_s is not None and time.perf_counter() - started > time_limit_s
-        if variant.chosen is not None and bound < ceiling * (1 - TIE) and not late:
+        worth = worthwhile_s(priced, ceiling)
+        if variant.chosen is not None and bound < worth and not late:
             bound = max(bound, _sharpened(search, variant))
-        if bound >= ceiling * (1 - TIE):
+        if bound >= worth:
             bounds.append(bound)
             continue
         left = None if time_limit_s is None else time_limit_s - (time.perf_counter() - started)
@@ -87,7 +98,7 @@ def attempt(
             stopped = stopped or f"{search.solver}: no time was left"
             bounds += [v.bound_s for v in priced.variants]
             break
-        result = _solve(search, variant, ceiling, left, emit)
+        result = _solve(search, variant, worth if priced.candidate.vpp > 1 else ceiling, left, emit)
         if result.objective_s is not None and result.objective_s < variant.bound_s * (1 - TOLERANCE):
             raise WrongBound(
                 f"the bound of solver {search.solver!r} says that {pose(variant.tables).name} takes no less than "
@@ -109,6 +120,8 @@ def attempt(
         outcome = "limit"
     elif best is not None:
         outcome = "solved"
+    elif bound < cutoff_s * (1 - TIE):
+        outcome, stopped = "limit", NO_FASTER
     else:
         outcome = "pruned" if bound < math.inf else "infeasible"
     short = _closest(priced) if outcome == "infeasible" else None

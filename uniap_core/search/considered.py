@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from .. import menus
 from ..costs import Candidate
 from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
 from ..pipeline import devices_per_rank, placements
 from ..schedules import names
-from ..strategy import Strategy, StrategySpace, divisors
+from ..strategy import DEGREES, LEAST, LONG, Extent, Strategy, StrategySpace, divisors
 from .request import Search
 
 Value = int | str
+
+Kind = tuple[tuple[Pin, ...], Extent]
+"""What tells what a layer may choose: the pins on it, and what of it can be cut."""
 
 
 class Shape(NamedTuple):
@@ -50,9 +54,20 @@ class Considered:
         return [layer.name for layer in self.search.graph.layers]
 
     @cached_property
-    def regimes(self) -> list[tuple[Pins, list[tuple[Pin, ...]]]]:
-        """The regimes of the executor, each with its pins by layer."""
-        return [(regime, regime.of_layers(self.names)) for regime in self.search.regimes]
+    def extents(self) -> tuple[Extent, ...]:
+        """What of each layer can be cut."""
+        return menus.extents(self.search.graph, self.search.space)
+
+    @cached_property
+    def plain(self) -> frozenset[int]:
+        """Layers that pins on experts do not mean."""
+        return menus.without_experts(self.extents)
+
+    @cached_property
+    def regimes(self) -> list[tuple[Pins, list[Kind]]]:
+        """The regimes of the executor, each with its pins on each layer and what of that can be cut."""
+        found = ((regime, regime.of_layers(self.names, self.plain)) for regime in self.search.regimes)
+        return [(regime, list(zip(on, self.extents, strict=True))) for regime, on in found]
 
     @cached_property
     def candidates(self) -> tuple[Shape, ...]:
@@ -66,33 +81,36 @@ class Considered:
             if any((shape := Shape(schedule, pp, vpp, c)).allowed(regime) for regime, _ in self.regimes)
         )
 
-    def strategies(self, pp: int, micro_batches: int) -> list[Strategy]:
-        """The strategies of a stage whose data-parallel degree divides the micro-batch."""
+    def strategies(self, pp: int, micro_batches: int, extent: Extent) -> list[Strategy]:
+        """The strategies of a layer on a stage whose data-parallel degree divides the micro-batch."""
         cluster = self.search.cluster
-        every = self.search.free_space.strategies(devices_per_rank(cluster.devices, pp), cluster.node_size)
+        every = self.search.free_space.strategies(devices_per_rank(cluster.devices, pp), cluster.node_size, extent)
         batch = self.search.training.global_batch // micro_batches
         return [s for s in every if batch % s.dp == 0]
 
     @cached_property
-    def _offered(self) -> dict[tuple[Pin, ...], dict[Strategy, None]]:
-        """Strategies that some candidate offers to a layer, by the pins of the regime on that layer."""
-        found: dict[tuple[Pin, ...], dict[Strategy, None]] = {}
+    def _offered(self) -> dict[Kind, dict[Strategy, None]]:
+        """Strategies that some candidate offers to a kind of layer."""
+        found: dict[Kind, dict[Strategy, None]] = {}
         for regime, on in self.regimes:
             for pp, c in dict.fromkeys((s.pp, s.micro_batches) for s in self.candidates if s.allowed(regime)):
-                strategies = self.strategies(pp, c)
-                for pins in set(on):
-                    found.setdefault(pins, {}).update(dict.fromkeys(s for s in strategies if satisfies(s, pins)))
+                strategies = {extent: self.strategies(pp, c, extent) for extent in dict.fromkeys(self.extents)}
+                for pins, extent in set(on):
+                    fine = dict.fromkeys(s for s in strategies[extent] if satisfies(s, pins))
+                    found.setdefault((pins, extent), {}).update(fine)
         return found
 
     @cached_property
-    def _values(self) -> dict[tuple[tuple[Pin, ...], str], set[Value]]:
-        keys = ("tp", "dp", "cp", "ep", "sharding", "recompute")
-        return {(pins, key): {getattr(s, key) for s in known} for pins, known in self._offered.items() for key in keys}
+    def _values(self) -> dict[tuple[Kind, str], set[Value]]:
+        keys = (*DEGREES, "sharding", "recompute")
+        return {(kind, key): {s[key] for s in known} for kind, known in self._offered.items() for key in keys}
 
     def values(self, pin: Pin) -> list[Value]:
         """The values of a pin's key that are considered for all layers that it names, in order."""
         if pin.key in CANDIDATE_KEYS:
-            able = {key: bool(self.strategies(*key)) for key in {(s.pp, s.micro_batches) for s in self.candidates}}
+            extents = dict.fromkeys(self.extents)
+            keys = {(s.pp, s.micro_batches) for s in self.candidates}
+            able = {key: all(self.strategies(*key, extent) for extent in extents) for key in keys}
             found = {s.value(pin.key) for s in self.candidates if able[s.pp, s.micro_batches]}
             return sorted(found, key=lambda value: (str(type(value)), value))
         common = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
@@ -108,10 +126,10 @@ class Considered:
 
     def _where(self, pin: Pin) -> Iterator[list[set[Value]]]:
         """By regime, the values of a pin's key for each kind of layer that it names."""
-        named = Pins((pin,)).of_layers(self.names)
+        named = Pins((pin,)).of_layers(self.names, self.plain)
         for _, on in self.regimes:
-            kinds = dict.fromkeys(pins for pins, asked in zip(on, named, strict=True) if asked)
-            yield [self._values.get((pins, pin.key), set()) for pins in kinds]
+            kinds = dict.fromkeys(kind for kind, asked in zip(on, named, strict=True) if asked)
+            yield [self._values.get((kind, pin.key), set()) for kind in kinds]
 
 
 def candidates(search: Search) -> tuple[Candidate, ...]:
@@ -140,7 +158,7 @@ def check_pins(search: Search) -> None:
     if not search.pins.pins:
         return
     known = Considered(search)
-    asked = search.pins.of_layers(known.names)
+    asked = search.pins.of_layers(known.names, known.plain)
     for pin in search.pins.pins:
         if pin.key != "max_strategies" and not any(pin.holds(value) for value in known.values(pin)):
             raise _refusal(known, pin)
@@ -163,18 +181,23 @@ def listing(search: Search) -> str:
 
 def _agree(known: Considered, asked: list[tuple[Pin, ...]], shape: Shape) -> bool:
     """True if a candidate has a strategy for every layer, and these are no more than may differ."""
-    most, strategies = known.search.space.max_strategies, known.strategies(shape.pp, shape.micro_batches)
+    most = known.search.space.max_strategies
+    menu = {e: known.strategies(shape.pp, shape.micro_batches, e) for e in dict.fromkeys(known.extents)}
     for regime, on in known.regimes:
         if not shape.allowed(regime):
             continue
-        groups = {_bare((*mine, *theirs)) for mine, theirs in zip(asked, on, strict=True)}
-        served = {frozenset(group for group in groups if satisfies(s, group)) for s in strategies}
+        groups = {(_bare((*mine, *theirs)), extent) for mine, (theirs, extent) in zip(asked, on, strict=True)}
+        served = {
+            frozenset((pins, mine) for pins, mine in groups if mine == extent and satisfies(s, pins))
+            for extent, strategies in menu.items()
+            for s in strategies
+        }
         if groups <= frozenset().union(*served) and (most is None or _cover(groups, served, most)):
             return True
     return False
 
 
-def _cover(left: set[tuple[Pin, ...]], served: set[frozenset[tuple[Pin, ...]]], most: int) -> bool:
+def _cover(left: set[Kind], served: set[frozenset[Kind]], most: int) -> bool:
     """True if at most so many strategies serve all that is left."""
     if not left:
         return True
@@ -228,9 +251,10 @@ def _reason(search: Search, pin: Pin) -> str:
         if batch % value:
             return f"{value} does not divide the batch of {batch}"
         return f"no data parallel degree divides micro-batches of {batch // value}"
-    if pin.key in ("cp", "ep"):
-        kind = {"cp": "context", "ep": "expert"}[pin.key]
-        return f"{kind} parallelism is not searched unless the space of a search in Python names its degrees"
+    if pin.key in ("ep", "etp"):
+        return _no_such_experts(search, pin.key, value)
+    if pin.key == "cp":
+        return _no_such_context(search, value)
     if cluster.devices % value:
         return f"{value} does not divide the {cluster.devices} devices"
     if pin.key == "pp" and value > len(search.graph.layers):
@@ -241,6 +265,32 @@ def _reason(search: Search, pin: Pin) -> str:
         sizes = sorted({node.devices for node in cluster.nodes})
         have = f"{' or '.join(map(str, sizes))} device{'s' * (sizes != [1])}"
         return f"tensor parallelism stays inside a node, and the nodes of {cluster.name} have {have}"
+    return ""
+
+
+def _no_such_experts(search: Search, key: str, value: int) -> str:
+    """Why experts are not spread over, or cut into, so many."""
+    counts = sorted({op.experts for layer in search.graph.layers for op in layer.operators if op.experts})
+    if not counts:
+        return f"{search.graph.name} has no experts"
+    if key == "etp":
+        return "each expert is cut as tensor parallelism cuts all else, or not at all"
+    if odd := [count for count in counts if count % value]:
+        return f"{odd[0]} experts do not divide by ep {value}"
+    return ""
+
+
+def _no_such_context(search: Search, value: int) -> str:
+    """Why no layer shares its sequence among so many ranks."""
+    sequence = search.graph.sequence
+    if not search.graph.counts_positions:
+        return f"{search.graph.name} has no sequence"
+    if sequence < LONG:
+        return f"context parallelism is considered for sequences of {LONG} or more, and this has {sequence}"
+    if sequence % (2 * value):
+        return f"the sequence of {sequence} does not divide by twice cp {value}"
+    if sequence // value < LEAST:
+        return f"context parallelism is considered down to {LEAST} positions on each rank"
     return ""
 
 

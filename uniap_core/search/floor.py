@@ -13,8 +13,7 @@ and with it, since the slowest rank takes no less than the average and no less t
 
     time per iteration >= sum * S + peak * max(S / P, longest layer)
 
-Once a candidate's moments are known the same holds with ``w + f q`` for ``w``: a rank needs at its fullest moment no
-less than on average over its moments, where chunk j holds ``g_j`` micro-batches, and ``f`` is the least ``g_j``.
+Once a candidate's moments are known, :mod:`.spread` says what it costs to spread the layers over the chunks.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import numpy as np
 from ..costs import Candidate, CostTables
 from ..problem import MEMORY_TOLERANCE
 from ..tables import Array, Rank
+from .spread import Layers, least_spread_s
 
 STEPS = 40
 """Halvings of the interval that the best multiplier lies in; any multiplier gives a valid bound."""
@@ -40,19 +40,27 @@ class Floor:
 
     Attributes
     ----------
-    time_s, state_bytes, stash_bytes
-        Shape (kinds, K): of each kind of layer under each strategy, ``inf`` where there is none.
+    time_s, once_s, state_bytes, stash_bytes
+        Shape (kinds, K): of each kind of layer under each strategy, ``inf`` where there is none; ``once_s`` is what is
+        done once per iteration, no part of ``time_s``.
     counts
         Layers of each kind.
+    ends
+        Kind of the only layer that nothing feeds, which lies in the first chunk, and of the only one that feeds
+        nothing, in the last; ``None`` where there are several.
     longest_s
         The least time of the layer that takes longest.
+    states_s
+        The least time of all layers together, with the prices that their states make.
     """
 
     time_s: Array
+    once_s: Array
     state_bytes: Array
     stash_bytes: Array
     counts: Array
     ranks: tuple[Rank, ...]
+    ends: tuple[int | None, int | None]
     longest_s: float
     states_s: float
 
@@ -60,17 +68,22 @@ class Floor:
         """A bound of a candidate that nothing more is known of, seconds."""
         return self._weighted(candidate, self.states_s)
 
-    def sharper_s(self, tables: CostTables) -> float:
-        """The bound with what the schedule holds in flight, seconds; ``inf`` if that cannot fit."""
-        held = min(rank.least_in_flight for rank in tables.ranks)
-        least = least_s(self.time_s, self.state_bytes + held * self.stash_bytes, self.counts, budget(self.ranks))
-        return self._weighted(tables.candidate, max(least, self.states_s))
+    def held_s(self, candidate: Candidate) -> float:
+        """The bound with what the schedule holds in flight, seconds."""
+        if math.isinf(self.states_s):
+            return math.inf
+        flights = candidate.pipeline.in_flight(candidate.micro_batches)
+        budgets = np.array([_budget(rank) for rank in self.ranks])
+        time_s = self.time_s + self.once_s / candidate.turns
+        layers = Layers(time_s, self.state_bytes, self.stash_bytes, self.counts, self.ends)
+        total, slowest = least_spread_s(layers, budgets, candidate.pipeline.chunks, flights)
+        return self._weighted(candidate, max(total, self.states_s), slowest)
 
-    def _weighted(self, candidate: Candidate, total_s: float) -> float:
+    def _weighted(self, candidate: Candidate, total_s: float, slowest_s: float = 0.0) -> float:
         if math.isinf(total_s):
             return math.inf
         weights = candidate.pipeline.weights(candidate.micro_batches)
-        slowest = max(total_s / candidate.pp, self.longest_s)
+        slowest = max(total_s / candidate.pp, self.longest_s, slowest_s)
         return (weights.sum * total_s + weights.peak * slowest) * (1 - ROUNDING)
 
 
@@ -87,19 +100,35 @@ def floor_of(tables: CostTables, turns: float | None = None) -> Floor:
     first = {kind: u for u, kind in reversed(list(enumerate(tables.kinds.layers)))}
     rows = [tables.layers[u] for u in first.values()]
     wide = max(len(row.strategies) for row in rows)
-    time_s, state, stash = (np.full((len(rows), wide), fill) for fill in (np.inf, 0.0, 0.0))
+    time_s, once_s, state, stash = (np.full((len(rows), wide), fill) for fill in (np.inf, 0.0, 0.0, 0.0))
     for n, row in enumerate(rows):
         k = len(row.strategies)
-        time_s[n, :k] = (row.forward_s + row.backward_s + row.iteration_s / turns).min(axis=0)
+        time_s[n, :k] = (row.forward_s + row.backward_s).min(axis=0)
+        once_s[n, :k] = row.iteration_s.min(axis=0)
         state[n, :k], stash[n, :k] = row.state_bytes, row.stash_bytes
     counts = np.array([tables.kinds.layers.count(kind) for kind in first], dtype=float)
-    least = least_s(time_s, state, counts, budget(tables.ranks))
-    return Floor(time_s, state, stash, counts, tables.ranks, float(time_s.min(axis=1).max()), least)
+    least_time_s = time_s + once_s / turns
+    least = least_s(least_time_s, state, counts, budget(tables.ranks))
+    longest = float(least_time_s.min(axis=1).max())
+    number = dict(zip(first, range(len(first)), strict=True))
+    first_kind, last_kind = (None if u is None else number[tables.kinds.layers[u]] for u in _ends(tables))
+    return Floor(time_s, once_s, state, stash, counts, tables.ranks, (first_kind, last_kind), longest, least)
+
+
+def _ends(tables: CostTables) -> tuple[int | None, int | None]:
+    """The only layer that nothing feeds, and the only one that feeds nothing."""
+    fed, feeding = ({getattr(edge, name) for edge in tables.edges} for name in ("target", "source"))
+    first, last = ([u for u in range(len(tables.layers)) if u not in known] for known in (fed, feeding))
+    return first[0] if len(first) == 1 else None, last[0] if len(last) == 1 else None
 
 
 def budget(ranks: tuple[Rank, ...]) -> float:
     """Bytes of all ranks together that layers may use; a rank without any gives none, and fits nothing."""
-    return math.fsum(max(0.0, rank.budget_bytes + MEMORY_TOLERANCE * rank.memory_bytes) for rank in ranks)
+    return math.fsum(map(_budget, ranks))
+
+
+def _budget(rank: Rank) -> float:
+    return max(0.0, rank.budget_bytes + MEMORY_TOLERANCE * rank.memory_bytes)
 
 
 def least_s(time_s: Array, need_bytes: Array, counts: Array, budget_bytes: float) -> float:

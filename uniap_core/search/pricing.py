@@ -15,7 +15,7 @@ from itertools import combinations
 import msgspec
 import numpy as np
 
-from .. import cost_models, diagnose, limits, registry
+from .. import cost_models, diagnose, limits, menus, registry
 from ..costs import Candidate, CostModelPlugin, CostTables
 from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
@@ -24,9 +24,9 @@ from ..posing import pose
 from ..problem import Problem
 from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
-from ..strategy import Strategy
+from ..strategy import DEGREES, Strategy
 from .floor import Floor, floor_of
-from .request import TIE, Search
+from .request import Search
 
 FREE = Pins()
 
@@ -91,9 +91,14 @@ def price(search: Search, candidate: Candidate) -> CostTables:
     _check_batch(search, candidate)
     tables = cost_models.price(search.cost_model, search.graph, search.cluster, search.space, candidate, search.profile)
     try:
-        return search.pins.restrict(tables)
+        return search.pins.restrict(tables, plain_layers(search))
     except BadValue as error:
         raise BadValue(error.cause + _misfits(search, candidate, tables), error.fix) from None
+
+
+def plain_layers(search: Search) -> frozenset[int]:
+    """The layers (by number) of a search that pins on experts do not mean."""
+    return menus.without_experts(menus.extents(search.graph, search.space))
 
 
 def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
@@ -102,16 +107,17 @@ def _misfits(search: Search, candidate: Candidate, tables: CostTables) -> str:
     It is asked for that layer alone, under that alone: then it says what does not divide.
     """
     ranks, node = candidate.pipeline.devices_per_rank(search.cluster.devices), search.cluster.node_size
-    asked = search.pins.of_layers([layer.name for layer in tables.layers])
-    both = zip(search.graph.layers, tables.layers, asked, strict=True)
-    layer, pins = next((g, p) for g, t, p in both if not any(satisfies(s, p) for s in t.strategies))
-    wanted = [s for s in search.space.strategies(ranks, node) if satisfies(s, pins)]
+    asked = search.pins.of_layers([layer.name for layer in tables.layers], plain_layers(search))
+    extents = menus.extents(search.graph, search.space)
+    both = zip(search.graph.layers, tables.layers, asked, extents, strict=True)
+    layer, pins, extent = next((g, p, e) for g, t, p, e in both if not any(satisfies(s, p) for s in t.strategies))
+    wanted = [s for s in search.space.strategies(ranks, node, extent) if satisfies(s, pins)]
     if not wanted:
         return ""
     alone = msgspec.structs.replace(search.graph, layers=(layer,), edges=())
     space = msgspec.structs.replace(
         search.space,
-        **{key: tuple(dict.fromkeys(getattr(s, key) for s in wanted)) for key in ("tp", "dp", "cp", "ep")},
+        **{key: tuple(dict.fromkeys(s[key] for s in wanted)) for key in DEGREES},
         shardings=tuple(dict.fromkeys(s.sharding for s in wanted)),
         recomputes=tuple(dict.fromkeys(s.recompute for s in wanted)),
     )
@@ -142,7 +148,8 @@ def tables_of(plan: Plan, profile: Profile | None = None) -> CostTables:
         If the candidate cannot be priced (any more).
     """
     _check_figures(plan)
-    tables = Pins.of(plan.regime).restrict(price(Search.of(plan, profile), plan.candidate))
+    search = Search.of(plan, profile)
+    tables = Pins.of(plan.regime).restrict(price(search, plan.candidate), plain_layers(search))
     sets = strategy_sets(tables, plan.space.max_strategies)
     used = {layer.strategy for layer in plan.layers}
     restricted = (restrict(tables, chosen) for chosen in sets or () if used <= set(chosen))
@@ -172,7 +179,8 @@ def _check_figures(plan: Plan) -> None:
 def _check_batch(search: Search, candidate: Candidate) -> None:
     """Refuse in microseconds what no strategy can serve: the micro-batch has fewer samples than every dp."""
     devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
-    strategies = search.space.strategies(devices, search.cluster.node_size)
+    extents = dict.fromkeys(menus.extents(search.graph, search.space))
+    strategies = [s for e in extents for s in search.space.strategies(devices, search.cluster.node_size, e)]
     if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
         least = min((s.dp for s in strategies), default=devices)
         raise BadValue(
@@ -230,7 +238,7 @@ def _floors(search: Search, family: Family, tables: CostTables) -> list[tuple[Pi
     found = []
     for regime in search.regimes:
         with contextlib.suppress(BadValue):
-            found.append((regime, floor_of(regime.restrict(tables), turns)))
+            found.append((regime, floor_of(regime.restrict(tables, plain_layers(search)), turns)))
     return found
 
 
@@ -241,27 +249,25 @@ def _by_floor(candidate: Candidate, floors: Sequence[tuple[Pins, Floor]]) -> Pri
     return PricedCandidate(candidate, bound_s=min(floor.bound_s(candidate) for _, floor in raw), raw=raw)
 
 
-def sharpened(search: Search, priced: PricedCandidate, cutoff_s: float = math.inf) -> PricedCandidate:
-    """A candidate that was bounded by its family's floor: priced, posed and bounded as it is.
+def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
+    """A candidate that was bounded by its family's floor, with the next bound.
 
-    Where the floor with what the schedule holds in flight reaches the cutoff, that is its bound, and it is not posed.
+    First the floor with what its schedule holds in flight, milliseconds; then it is priced, posed and bounded as it is.
     """
     started = time.perf_counter()
-    floors = dict(priced.raw)
-    try:
-        tables = _regimes(search, priced.candidate, price(search, priced.candidate))
-        sharper = min(floors[regime].sharper_s(own) if regime in floors else priced.bound_s for regime, own in tables)
-        least = max(priced.bound_s, sharper)
-        if cutoff_s * (1 - TIE) <= least < math.inf:
+    coarse = (*priced.coarse_s, priced.bound_s)
+    if not priced.coarse_s:
+        held = max(priced.bound_s, min(floor.held_s(priced.candidate) for _, floor in priced.raw))
+        if held < math.inf:
             seconds = priced.seconds + time.perf_counter() - started
-            return replace(priced, bound_s=least, coarse_s=(priced.bound_s,), seconds=seconds)
-        one = _posed(search, priced.candidate, tables)
+            return replace(priced, bound_s=held, coarse_s=coarse, seconds=seconds)
+    try:
+        one = _posed(search, priced.candidate, _regimes(search, priced.candidate, price(search, priced.candidate)))
     except BadValue as error:
         return replace(priced, bound_s=math.inf, raw=(), impossible=error.cause)
-    variants = tuple(replace(variant, bound_s=max(variant.bound_s, least)) for variant in one.variants)
+    variants = tuple(replace(variant, bound_s=max(variant.bound_s, priced.bound_s)) for variant in one.variants)
     seconds = priced.seconds + time.perf_counter() - started
-    bound = max(one.bound_s, least)
-    return replace(one, variants=variants, bound_s=bound, coarse_s=(priced.bound_s, least), seconds=seconds)
+    return replace(one, variants=variants, bound_s=max(one.bound_s, priced.bound_s), coarse_s=coarse, seconds=seconds)
 
 
 def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
@@ -298,7 +304,7 @@ def _regimes(search: Search, candidate: Candidate, tables: CostTables) -> list[t
     for regime in search.regimes:
         if _allows(regime, candidate):
             try:
-                found.append((regime, regime.restrict(tables)))
+                found.append((regime, regime.restrict(tables, plain_layers(search))))
             except BadValue as error:
                 reasons[error.cause] = None
     if not found:

@@ -13,9 +13,9 @@ from .request import TIE, Search
 class Queue:
     """What is left to solve, least bound first, of equals the first that was given.
 
-    A coarse bound is cheap and low. Where it does not rule a candidate out, the candidate is posed, gets a bound of its
-    own and goes back to where that belongs, so that candidates are taken in the order of their sharp bounds although
-    most never get one.
+    A coarse bound is cheap and low. Where it does not rule a candidate out, the candidate gets the next one and goes
+    back to where that belongs, so that candidates are taken in the order of their sharp bounds although most never get
+    one.
     """
 
     def __init__(self, search: Search, priced: Iterable[PricedCandidate]) -> None:
@@ -43,7 +43,7 @@ class Queue:
             bound_s, number, one = heappop(self._heap)
             if not one.raw or bound_s >= cutoff_s * (1 - TIE):
                 return one
-            sharp = sharpened(self._search, one, cutoff_s)
+            sharp = sharpened(self._search, one)
             if math.isinf(sharp.bound_s):
                 return sharp
             heappush(self._heap, (sharp.bound_s, number, sharp))

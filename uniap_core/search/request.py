@@ -170,6 +170,7 @@ def make(
     loss: Loss = "whole",
     train: str | None = None,
     freeze: Sequence[str] = (),
+    imbalance: float = 1.0,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -216,7 +217,7 @@ def make(
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     software = trained(graph, machine, stack, attention, batch, precision)
-    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss)
+    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance)
     space = space_of(graph, machine, stack, precision)
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)

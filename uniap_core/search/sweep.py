@@ -24,7 +24,7 @@ from ..events import Emit, Note, Progress, silent
 from ..plan import Plan, seal
 from ..proposal import CandidateProof, Proposal, propose
 from ..verify import verify
-from .attempt import Attempt, attempt
+from .attempt import NO_FASTER, Attempt, attempt
 from .considered import candidates
 from .crew import Crew
 from .pricing import Family, PricedCandidate, bounded, families
@@ -32,7 +32,7 @@ from .queue import Queue
 from .ranking import COMPARED, mixed, ranked
 from .reasons import refusal
 from .request import TIE, Search
-from .turns import NO_FASTER, in_turn, near
+from .turns import in_turn, near
 
 NOT_PRICED = "not priced before the end"
 NO_TIME = "no strategy of a layer takes a finite time on some stage"

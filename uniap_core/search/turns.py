@@ -11,16 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .attempt import Attempt
+from .attempt import NO_FASTER, Attempt, worthwhile_s
 from .pricing import PricedCandidate
-from .request import NEAR, TIE, Search
-
-NO_FASTER = f"no more than {NEAR:.1%} faster than the best, by its lower bound"
+from .request import TIE, Search
 
 
 def near(priced: PricedCandidate, cutoff_s: float) -> bool:
-    """True for a candidate with chunks that cannot be faster than a cutoff by more than what is worth a solve."""
-    return priced.candidate.vpp > 1 and priced.bound_s >= cutoff_s * (1 - NEAR)
+    """True for a candidate whose bound does not reach a cutoff, but what is worth a solve there."""
+    return priced.bound_s >= worthwhile_s(priced, cutoff_s)
 
 
 def in_turn(search: Search, attempts: Sequence[Attempt], priced: Sequence[PricedCandidate]) -> list[Attempt]:
@@ -58,8 +56,13 @@ def _at(tried: Attempt, cutoff: float, solver: str) -> Attempt:
         return replace(_without(tried), bound_s=bound, solver="", note="by its lower bound")
     if near(tried.priced, cutoff):
         return replace(_without(tried), outcome="limit", bound_s=bound, solver="", note=NO_FASTER)
-    if tried.objective_s is not None and tried.objective_s < cutoff:
+    chunked = tried.priced.candidate.vpp > 1
+    limit = worthwhile_s(tried.priced, cutoff) if chunked else cutoff
+    if tried.objective_s is not None and tried.objective_s < limit:
         return tried
+    if chunked:
+        bound = limit if tried.bound_s is None else min(limit, tried.bound_s)
+        return replace(_without(tried), outcome="limit", bound_s=bound, solver=solver, note=NO_FASTER)
     return replace(_without(tried), bound_s=cutoff, solver=solver, note="by the cutoff")
 
 

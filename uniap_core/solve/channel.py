@@ -51,9 +51,10 @@ class SolverJob(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
-    """Call a probe."""
+    """Call a probe, or another function of texts that returns one."""
 
     target: str
+    arguments: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, tag=True, kw_only=True):

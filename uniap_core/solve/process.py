@@ -26,6 +26,7 @@ from ..errors import (
     SolverOutOfMemory,
     UsageError,
 )
+from ..events import Emit, Note, silent
 from .channel import LARGEST, Answer, Failed, Finished, Load, Probe, Report, SolverJob, decode_reply, receive, send
 from .result import Stop
 
@@ -222,35 +223,50 @@ def run(worker: Worker, job: SolverJob, report: Callable[[Report], None]) -> Fin
     return _failed(message, capped) if isinstance(message, Failed) else _died(worker, code, capped)
 
 
-def probe(target: str, limit_s: float = 30.0) -> str:
-    """Call a plugin's probe in a worker.
+def probe(target: str, *arguments: str, limit_s: float = 30.0, who: str = "", emit: Emit = silent) -> str:
+    """Call a plugin's probe, or another function whose code may hang or crash, in a worker.
+
+    Parameters
+    ----------
+    target
+        ``module:function``; it returns a text that is not empty.
+    arguments
+        What it is called with.
+    who
+        What messages call it.
+    emit
+        Hears what it printed.
 
     Raises
     ------
     PluginError
         With the probe's words, if it raises, dies or takes longer than the limit.
     """
+    who = who or target
     worker = hire(target)
-    worker.send(Probe(target))
+    worker.send(Probe(target, arguments))
     deadline = time.monotonic() + limit_s
     try:
         while True:
             message = worker.receive(deadline)
             if isinstance(message, Answer) and message.text:
+                if words := worker.last_words():
+                    emit(Note(0.0, words))
                 release(target, worker)
                 return message.text
             if isinstance(message, Failed):
-                worker.close()
-                raise PluginError(f"{target}: {message.kind}: {message.message}", message.fix)
+                raise PluginError(f"{who}: {message.kind}: {message.message}", message.fix)
             if message is None:
-                worker.close()
-                raise PluginError(f"{target}: its process died: {worker.last_words()[-300:]}")
+                raise PluginError(f"{who}: its process died: {worker.last_words()[-300:]}")
     except MalformedAnswer as error:
         worker.close()
-        raise PluginError(f"{target}: {error.cause}", error.fix) from None
+        raise PluginError(f"{who}: {error.cause}", error.fix) from None
     except TimeoutError:
         worker.close()
-        raise PluginError(f"{target} did not answer within {limit_s:g} s") from None
+        raise PluginError(f"{who} did not answer within {limit_s:g} s") from None
+    except BaseException:
+        worker.close()
+        raise
 
 
 def _failed(message: Failed, capped: bool) -> Death:

@@ -1,4 +1,4 @@
-"""The worker process: runs solver plugins, one job at a time, and reports over two pipes of its own.
+"""The worker process: runs plugins' code, one job at a time, and reports over two pipes of its own.
 
 Started as ``python -c "from uniap_core.solve.worker import main; main(in, out)"`` by :mod:`.process`. Standard
 output and error go to a file of the driver's, so whatever a solver prints cannot reach the protocol. Reading runs
@@ -66,7 +66,7 @@ def _serve(message: Request, write_fd: int) -> Answer | Finished:
         return Answer("")
     if isinstance(message, SolverJob):
         return _solve(message, function, write_fd)
-    return Answer(str(function()))
+    return Answer(str(function(*message.arguments)))
 
 
 def _solve(job: SolverJob, function: object, write_fd: int) -> Finished:

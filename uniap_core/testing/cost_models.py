@@ -20,6 +20,7 @@ from uniap_core.costs import Candidate, CostModelPlugin, CostTables, Training, i
 from uniap_core.devices import Device, Link
 from uniap_core.errors import BadValue
 from uniap_core.graph import ModelGraph
+from uniap_core.menus import extents
 from uniap_core.posing import digest, pose
 from uniap_core.profile import Profile
 from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, StrategySpace
@@ -135,11 +136,9 @@ class CostModelSuite:
             for stage, moments in zip(tables.ranks, flights, strict=True):
                 assert stage.in_flight == moments
                 assert 0 <= stage.reserved_bytes <= stage.memory_bytes
-            possible = set(
-                self.space.strategies(case.candidate.pipeline.devices_per_rank(machine.devices), machine.node_size)
-            )
-            for layer in tables.layers:
-                assert set(layer.strategies) <= possible
+            devices = case.candidate.pipeline.devices_per_rank(machine.devices)
+            for layer, extent in zip(tables.layers, extents(graph, self.space), strict=True):
+                assert set(layer.strategies) <= set(self.space.strategies(devices, machine.node_size, extent))
             assert pose(tables).depth == case.pp
             assert tables.candidate == case.candidate
             assert tables.model == identity(self.plugin)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from ..graph import Layer
 from ..proposal import Proposal
 from ..strategy import Strategy
@@ -47,7 +49,10 @@ def ranks(proposal: Proposal) -> Check:
 
 
 def degrees(proposal: Proposal) -> Check:
-    """``tp * dp * cp`` is the size of the stage and ``ep`` divides ``dp * cp``, for every layer."""
+    """``tp * dp * cp`` is the size of the stage, and ``etp * ep`` divides it, for every layer.
+
+    Experts are cut as all else is or not at all, and then their ranks hold different rows: sequence parallelism.
+    """
     faults = []
     for layer in proposal.layers:
         size = len(proposal.stages[layer.stage].ranks)
@@ -56,8 +61,16 @@ def degrees(proposal: Proposal) -> Check:
             faults.append(
                 f"{layer.name}: tp {s.tp} x dp {s.dp} x cp {s.cp} is not the {size} ranks of stage {layer.stage}"
             )
-        elif s.dp * s.cp % s.ep:
-            faults.append(f"{layer.name}: ep {s.ep} does not divide dp x cp = {s.dp * s.cp}")
+            continue
+        etp = s.tp if s.etp is UNSET else s.etp
+        if size % (etp * s.ep):
+            faults.append(
+                f"{layer.name}: etp {etp} x ep {s.ep} does not divide the {size} ranks of stage {layer.stage}"
+            )
+        if etp not in (1, s.tp):
+            faults.append(f"{layer.name}: etp {etp} is neither 1 nor tp {s.tp}")
+        if etp != s.tp and not s.sequence_parallel:
+            faults.append(f"{layer.name}: etp {etp} under tp {s.tp} needs sequence parallelism")
     return conclude(
         "degrees", faults, f"the degrees of {len(proposal.layers)} layers multiply to their stages", "choose divisors"
     )
@@ -89,7 +102,7 @@ def divisibility(proposal: Proposal) -> Check:
     seen: dict[tuple[object, ...], list[str]] = {}
     for plan in proposal.layers:
         layer, s = graph_layers[plan.name], plan.strategy
-        key = layer.operators, s.tp, s.cp, s.ep
+        key = layer.operators, s.tp, s.cp, s.ep, s.etp
         if key not in seen:
             seen[key] = list(_indivisible(layer, s, proposal.model.sequence))
         faults += [f"{plan.name}: {fault}" for fault in seen[key]]
@@ -108,6 +121,9 @@ def _indivisible(layer: Layer, s: Strategy, sequence: int) -> Iterator[str]:
             yield misfit
         if op.experts % s.ep:
             yield f"{op.experts} experts of {op.name} do not divide by ep {s.ep}"
+        etp, width = s.tp if s.etp is UNSET else s.etp, op.outer if op.entry else op.inner
+        if op.kind == "grouped_gemm" and width % etp:
+            yield f"width {width} of each expert of {op.name} does not divide by etp {etp}"
     # Ring attention cuts the sequence into 2 cp pieces, so that a causal mask gives every rank equal work.
     if s.cp > 1 and sequence % (2 * s.cp):
         yield f"the sequence of {sequence} does not divide by twice cp {s.cp}"

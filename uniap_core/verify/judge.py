@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from .. import artifact
 from ..costs import OPTIMIZERS, CostTables
 from ..errors import UniapError
+from ..menus import extents
 from ..posing import digest, pose
 from ..proposal import CandidateProof, Proposal
 from ..proposal_file import subject
+from ..strategy import Extent
 from . import devices, numbers, structure
 from .architecture import architecture
 from .numbers import Placement
@@ -216,13 +218,15 @@ def strategies(proposal: Proposal, tables: CostTables) -> Check:
     priced = {layer.name: layer for layer in tables.layers}
     space, faults = proposal.space, []
     size = proposal.cluster.devices // max(1, proposal.pp)
-    allowed = set(space.strategies(size, proposal.cluster.node_size)) if size else set()
+    found = dict(zip((layer.name for layer in proposal.model.layers), extents(proposal.model, space), strict=True))
+    node = proposal.cluster.node_size
+    allowed = {e: set(space.strategies(size, node, e)) if size else set() for e in dict.fromkeys(found.values())}
     used = set()
     for layer in proposal.layers:
         strategy = layer.strategy
         used.add(strategy)
         costs = priced.get(layer.name)
-        if strategy not in allowed:
+        if strategy not in allowed.get(found.get(layer.name, Extent()), ()):
             faults.append(f"{layer.name}: {strategy.name} is not in the space of the plan")
         elif costs is None or strategy not in costs.strategies:
             faults.append(f"{layer.name}: {strategy.name} is not in its tables (indivisible, or pinned away)")

@@ -1,8 +1,9 @@
 """Groups of ranks: what a plan means, and whether an executor's dry run builds exactly that.
 
 Ranks of a stage are laid out with tensor parallel innermost, then context, then data parallel
-(:mod:`uniap_core.axes`, which is held to this account of it); experts are spread over data and context parallel ranks
-together.
+(:mod:`uniap_core.axes`, which is held to this account of it); experts are laid out over the same ranks on a grid of
+their own, with the ranks that share an expert innermost, then those that have different ones, then those that have the
+same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
+from msgspec import UNSET
 
 from ..proposal import Proposal
 from ..strategy import Strategy
@@ -22,17 +24,19 @@ AS_PLANNED = "the executor's groups do not follow the plan; report it with the p
 
 
 def groups(ranks: Sequence[int], strategy: Strategy) -> dict[str, Groups]:
-    """Tensor, context, data and expert parallel groups of a layer under a strategy on the ranks of its stage.
+    """Groups of both grids of a layer under a strategy on the ranks of its stage: ``tp`` to ``dp``, ``etp`` to ``edp``.
 
     The degrees multiply to the ranks of the stage (check ``degrees``).
     """
     block = np.array(ranks).reshape(strategy.dp, strategy.cp, strategy.tp)
-    experts = np.array(ranks).reshape(-1, strategy.ep, strategy.tp)
+    experts = np.array(ranks).reshape(-1, strategy.ep, strategy.tp if strategy.etp is UNSET else strategy.etp)
     return {
         "tp": _rows(block, 2),
         "cp": _rows(block, 1),
         "dp": _rows(block, 0),
+        "etp": _rows(experts, 2),
         "ep": _rows(experts, 1),
+        "edp": _rows(experts, 0),
     }
 
 
@@ -60,7 +64,8 @@ def checks(
     world, stages
         Number of ranks and ranks of each stage as the executor sees them.
     built
-        By layer and kind of group (``tp``, ``cp``, ``dp``, ``ep``): what it built. It may leave out kinds of one rank.
+        By layer and kind of group (:func:`groups`): what it built. It may leave out kinds of one rank, and those that
+        cut or copy experts where there are none to be spread.
     """
     return [_world(proposal, world, stages), _groups(proposal, built), _nodes(proposal, built)]
 
@@ -82,14 +87,15 @@ def _groups(proposal: Proposal, built: Mapping[str, Mapping[str, Groups]]) -> Ch
     faults, count, known = [], 0, {}
     for layer in proposal.layers:
         s = layer.strategy
-        key = layer.stage, s.tp, s.cp, s.dp, s.ep
+        key = layer.stage, s.tp, s.cp, s.dp, s.ep, s.etp
         if key not in known:
             known[key] = groups(proposal.stages[layer.stage].ranks, s)
         found = built.get(layer.name, {})
         for kind, expected in known[key].items():
             missing = kind not in found
-            if missing and getattr(s, kind) > 1:
-                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {getattr(s, kind)}")
+            degree = len(expected[0])
+            if missing and degree > 1 and (kind not in ("etp", "edp") or s.ep > 1 or s.etp is not UNSET):
+                faults.append(f"{layer.name} has no {kind} groups, and its {kind} is {degree}")
             elif not missing and set(found[kind]) != set(expected):
                 odd = sorted(set(found[kind]) - set(expected))
                 named = f"has the group {list(odd[0][:8])}" if odd else "lacks a group"

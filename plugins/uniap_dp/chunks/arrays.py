@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from uniap_core.api import MEMORY_TOLERANCE, Assignment, Problem
 
+from ..codes import group_rows
 from ..dense import assignment, chain_edges, stack
 from ..jit import boolean, float64, int64, record
 from ..objective import Objective
@@ -31,6 +34,9 @@ class Flow(NamedTuple):
         Seconds (``inf`` where impossible) of each layer, rank and strategy (L, P, K), and bytes (L, K).
     reshard, cross
         Seconds from each layer to the next by strategy of the next and of the layer itself (L, K, K).
+    enter, leave, by_class
+        Strategies that cost the same between a layer and the one before it are one class, and so are those that do
+        between it and the next (L, K); resharding and crossing by class of the next and of the layer (2, L, Q, Q).
     low, high
         First and last chunk on which each layer may lie (L,).
     linked
@@ -47,6 +53,9 @@ class Flow(NamedTuple):
     stash: Array
     reshard: Array
     cross: Array
+    enter: Array
+    leave: Array
+    by_class: Array
     low: Array
     high: Array
     linked: bool
@@ -63,7 +72,8 @@ class Prices(NamedTuple):
 
 FLOW = record(
     Flow, int64[::1], int64[::1], int64[::1], float64[:, ::1], float64[::1], float64[:, :, ::1], float64[:, ::1],
-    float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], int64[::1], int64[::1], boolean,
+    float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], int64[:, ::1], int64[:, ::1], float64[:, :, :, ::1],
+    int64[::1], int64[::1], boolean,
 )  # fmt: skip
 PRICES = record(Prices, float64[::1], float64[::1], float64[::1], float64[::1])
 
@@ -85,6 +95,19 @@ class Posed:
     objective: Objective
     links: int
     others: tuple[int, ...]
+
+    @cached_property
+    def useful(self) -> Array:
+        """Strategies that no other of their layer matches in seconds on every rank, in state and in stash (L, K)."""
+        flow, kinds = self.flow, self.problem.kinds.layers
+        known: dict[int, Array] = {}
+        for at, u in enumerate(self.problem.order):
+            if kinds[u] not in known:
+                rows = np.vstack([flow.time[at], flow.state[at], flow.stash[at]])
+                as_good = (rows[:, :, None] <= rows[:, None, :]).all(axis=0)
+                better = as_good & (~as_good.T | np.tri(len(as_good), k=-1, dtype=bool).T)
+                known[kinds[u]] = ~better.any(axis=0)
+        return np.array([known[kinds[u]] for u in self.problem.order])
 
     def assignment(self, path: Array) -> Assignment:
         """The assignment of (chunk, strategy) by position, shape (L, 2)."""
@@ -110,6 +133,7 @@ def pose(problem: Problem) -> Posed:
         edge = problem.edges[e]
         k, m = edge.reshard_s.shape
         reshard[u, :m, :k], cross[u, :m, :k] = edge.reshard_s.T, edge.cross_s.T
+    enter, leave, by_class = _classes(reshard, cross, [problem.kinds.edges[e] for e in joined or ()])
     behind = np.arange(count)
     low, high = np.zeros(count, dtype=np.int64), np.full(count, depth - 1)
     if joined is not None:
@@ -125,6 +149,9 @@ def pose(problem: Problem) -> Posed:
         stash=stack([layer.stash_bytes for layer in layers], (widest,)),
         reshard=reshard,
         cross=cross,
+        enter=enter,
+        leave=leave,
+        by_class=by_class,
         low=low,
         high=high,
         linked=joined is not None,
@@ -132,6 +159,26 @@ def pose(problem: Problem) -> Posed:
     known = set(joined or ())
     others = tuple(e for e in range(len(problem.edges)) if e not in known)
     return Posed(problem, flow, Objective.of(problem), len(numbers), others)
+
+
+def _classes(reshard: Array, cross: Array, kinds: Sequence[int]) -> tuple[Array, Array, Array]:
+    """Classes of strategies at each end of each edge, and its tables by them (:class:`Flow`)."""
+    count, widest, _ = reshard.shape
+    enter, leave = np.zeros((2, count, widest), dtype=np.int64)
+    known: dict[int, tuple[Array, Array, Array]] = {}
+    for u, kind in enumerate(kinds):
+        if kind not in known:
+            target, first = group_rows(np.hstack([reshard[u], cross[u]]))
+            source, head = group_rows(np.hstack([reshard[u].T, cross[u].T]))
+            at = np.ix_(first, head)
+            known[kind] = target, source, np.array([reshard[u][at], cross[u][at]])
+        enter[u + 1], leave[u], _ = known[kind]
+    most = max((max(tables.shape) for _, _, tables in known.values()), default=1)
+    by_class = np.zeros((2, count, most, most))
+    for u, kind in enumerate(kinds):
+        tables = known[kind][2]
+        by_class[:, u, : tables.shape[1], : tables.shape[2]] = tables
+    return enter, leave, by_class
 
 
 def _moments(problem: Problem) -> tuple[Array, Array]:

@@ -53,7 +53,8 @@ def bound(posed: Posed, dual: Dual, goal: float, room: int) -> float:
     flow, objective = posed.flow, posed.objective
     a, b = run
     ranks, depth, count = flow.time.shape[1], len(flow.rank), len(flow.time)
-    shortest = objective.sum * float(flow.time.min(axis=(1, 2)).sum())
+    sent, busiest = least_transfers(posed)
+    shortest = objective.sum * float(flow.time.min(axis=(1, 2)).sum()) + objective.cross * sent
     longest = (goal - shortest) / objective.peak * (1 + 1e-12)
     if longest <= 0:
         return goal * (1 - 1e-12)
@@ -88,7 +89,29 @@ def bound(posed: Posed, dual: Dual, goal: float, room: int) -> float:
         least = np.empty((most + 1, 2))
         least_times(alike, np.ascontiguousarray(begun), room, least)
         table[rank] = least[:, 0]
-    return min(goal, _shared(table, b - a, objective.sum, objective.peak, goal)) * (1 - 1e-12)
+    left = goal - objective.cross * sent
+    least = _shared(table, b - a, objective.sum, objective.peak, left, busiest)
+    return min(goal, least + objective.cross * sent) * (1 - 1e-12)
+
+
+def least_transfers(posed: Posed) -> tuple[float, float]:
+    """Seconds that every plan of a chain spends on transfers, and those of the busiest link.
+
+    No chunk is empty, so behind chunk j of J lies one of the layers ``j .. L - J + j``: its transfer takes no less than
+    the cheapest one of them.
+    """
+    flow = posed.flow
+    count, depth = len(flow.time), len(flow.rank)
+    if not flow.linked or not posed.links:
+        return 0.0, 0.0
+    possible = np.isfinite(flow.time).any(axis=1)
+    both = possible[1:, :, None] & possible[:-1, None, :]
+    edge = np.where(both, flow.cross[:-1], math.inf).min(axis=(1, 2))
+    behind = np.lib.stride_tricks.sliding_window_view(edge, count - depth + 1).min(axis=1)
+    link = np.zeros(posed.links)
+    crossed = flow.link[:-1] >= 0
+    np.add.at(link, flow.link[:-1][crossed], behind[crossed])
+    return float(link.sum()), float(link.max())
 
 
 def _undominated(time: Array, memory: Array, group: Array) -> Array:
@@ -102,10 +125,13 @@ def _undominated(time: Array, memory: Array, group: Array) -> Array:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def _shared(table: Array, total: int, weight: float, peak: float, goal: float) -> float:
-    """The least of ``weight`` times all ranks' times plus ``peak`` times the longest, all layers shared out."""
+def _shared(table: Array, total: int, weight: float, peak: float, goal: float, busiest: float) -> float:
+    """The least of ``weight`` times all ranks' times plus ``peak`` times the longest, all layers shared out.
+
+    The longest takes no less than the ``busiest`` link.
+    """
     best = goal
-    for longest in np.unique(table[np.isfinite(table)]).tolist():
+    for longest in np.unique(np.maximum(table[np.isfinite(table)], busiest)).tolist():
         if peak * longest >= best:
             break
         least = np.full(total + 1, math.inf)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..jit import compiled, float64, int64, record, void
+from ..jit import boolean, compiled, float64, int64, record, void
 from ..objective import Objective
 from .arrays import FLOW
 
@@ -33,23 +33,39 @@ class Aim(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Chunk and strategy of each layer (L, 2), layers of each chunk (J,), seconds of ranks and links, bytes of rows."""
+    """A plan that moves change, and what it makes.
+
+    Attributes
+    ----------
+    path
+        Chunk and strategy of each layer (L, 2).
+    size
+        Layers of each chunk (J,).
+    seconds, bytes
+        Seconds of ranks, then of links (P + links,), and bytes of rows (M,).
+    rows
+        First row of each rank, and the end (P + 1,).
+    over
+        What the fullest moment of each rank is over its cap, as a part of it (P,).
+    """
 
     path: Array
     size: Array
     seconds: Array
     bytes: Array
+    rows: Array
+    over: Array
 
 
 OBJECTIVE = record(Objective, float64, float64, float64)
 AIM = record(Aim, OBJECTIVE, float64, float64)
-PLAN = record(Plan, int64[:, ::1], int64[::1], float64[::1], float64[::1])
+PLAN = record(Plan, int64[:, ::1], int64[::1], float64[::1], float64[::1], int64[::1], float64[::1])
 
 
 @compiled(void(FLOW, PLAN, int64, int64, float64))
 def charge(flow, plan, a, b, sign):
     """Add layers ``a .. b`` with the edges into them and out of the last, or take them away."""
-    path, size, seconds, bytes_ = plan
+    path, size, seconds, bytes_, rows, over = plan
     ranks = flow.time.shape[1]
     for u in range(a, min(b + 2, len(path))):
         j, k = path[u, 0], path[u, 1]
@@ -57,9 +73,11 @@ def charge(flow, plan, a, b, sign):
             i = flow.rank[j]
             size[j] += int(sign)
             seconds[i] += sign * flow.time[u, i, k]
-            for r in range(len(flow.row)):
-                if flow.row[r] == i:
-                    bytes_[r] += sign * (flow.state[u, k] + flow.flight[r, j] * flow.stash[u, k])
+            most = 0.0
+            for r in range(rows[i], rows[i + 1]):
+                bytes_[r] += sign * (flow.state[u, k] + flow.flight[r, j] * flow.stash[u, k])
+                most = max(most, bytes_[r] - flow.cap[r])
+            over[i] = most / max(flow.cap[rows[i]], 1.0)
         if u > 0:
             h, m = path[u - 1, 0], path[u - 1, 1]
             for c in range(h, max(j, h + 1)):
@@ -73,7 +91,7 @@ def charge(flow, plan, a, b, sign):
 @compiled(float64(FLOW, AIM, PLAN))
 def worth(flow, aim, plan):
     """What is made less."""
-    seconds, bytes_ = plan.seconds, plan.bytes
+    seconds = plan.seconds
     ranks = flow.time.shape[1]
     total, norm, longest = 0.0, 0.0, 0.0
     for s in range(len(seconds)):
@@ -86,13 +104,9 @@ def worth(flow, aim, plan):
         x = x * x
         x = x * x
         norm += x * x
-    over, row, most = 0.0, -1, 0.0
-    for r in range(len(bytes_)):
-        if flow.row[r] != row:
-            over += most
-            row, most = flow.row[r], 0.0
-        most = max(most, (bytes_[r] - flow.cap[r]) / max(flow.cap[r], 1.0))
-    over += most
+    over = 0.0
+    for i in range(ranks):
+        over += plan.over[i]
     return total + aim.objective.peak * (0.9 * longest + 0.1 * aim.unit * norm ** (1.0 / 64.0)) + aim.fine * over
 
 
@@ -169,9 +183,9 @@ def runs_of_cuts(flow, aim, plan, most):
     return most
 
 
-@compiled(int64(FLOW, AIM, PLAN, int64), inner=True)
-def two_at_once(flow, aim, plan, most):
-    """Other strategies of two layers of one rank; returns how many tries are left."""
+@compiled(int64(FLOW, AIM, PLAN, boolean[:, ::1], int64), inner=True)
+def two_at_once(flow, aim, plan, useful, most):
+    """Other ``useful`` strategies of two layers of one rank; returns how many tries are left."""
     path, best = plan.path, worth(flow, aim, plan)
     count, _, widest = flow.time.shape
     for u in range(count):
@@ -181,13 +195,13 @@ def two_at_once(flow, aim, plan, most):
                 continue
             for k in range(widest):
                 old = path[u, 1]
-                if k == old or flow.time[u, i, k] == INF:
+                if k == old or not useful[u, k] or flow.time[u, i, k] == INF:
                     continue
                 switch(flow, plan, u, k)
                 kept = False
                 for m in range(widest):
                     before = path[v, 1]
-                    if m == before or flow.time[v, i, m] == INF:
+                    if m == before or not useful[v, m] or flow.time[v, i, m] == INF:
                         continue
                     most -= 1
                     switch(flow, plan, v, m)
@@ -201,16 +215,19 @@ def two_at_once(flow, aim, plan, most):
     return most
 
 
-@compiled(int64(FLOW, AIM, PLAN, int64))
-def improve(flow, aim, plan, most):
-    """Take better moves while there are any, up to ``most`` tries; returns how many tries are left."""
+@compiled(int64(FLOW, AIM, PLAN, boolean[:, ::1], int64))
+def improve(flow, aim, plan, useful, most):
+    """Take better moves while there are any, up to ``most`` tries; returns how many tries are left.
+
+    ``useful`` says which strategies of a layer are tried in pairs (L, K).
+    """
     while most > 0:
         before = worth(flow, aim, plan)
         most = one_by_one(flow, aim, plan, most)
         most = runs_of_cuts(flow, aim, plan, most)
         if worth(flow, aim, plan) < before * STILL:
             continue
-        most = two_at_once(flow, aim, plan, most)
+        most = two_at_once(flow, aim, plan, useful, most)
         if not worth(flow, aim, plan) < before * STILL:
             break
     return most

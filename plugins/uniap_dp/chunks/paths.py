@@ -25,49 +25,52 @@ def cheapest(flow, prices, to_go, path, used):
     used
         Set to what that plan uses: seconds of each rank, seconds of each link, bytes of each row.
     """
-    rank, link, row, flight, _, time, state, stash, reshard, cross, low, high, linked = flow
+    rank, link, row, time, state, stash = flow.rank, flow.link, flow.row, flow.time, flow.state, flow.stash
+    reshard, cross, low, high, linked = flow.reshard, flow.cross, flow.low, flow.high, flow.linked
     count, depth, widest = to_go.shape
+    classes = flow.by_class.shape[2]
     to_go[:] = INF
-    best, beyond = np.empty(widest), 0.0
+    # What is behind: the least of each class that enters it, and of each class that leaves this layer.
+    near, out, beyond = np.empty((depth, classes)), np.empty(classes), 0.0
     for u in range(count - 1, -1, -1):
         least = INF
         for j in range(low[u], high[u] + 1):
-            best[:] = INF
+            out[:] = INF
             if u == count - 1:
                 if not linked or j == depth - 1:
-                    best[:] = 0.0
+                    out[:] = 0.0
             elif not linked:
-                best[:] = beyond
+                out[:] = beyond
             else:
                 for i in range(j, min(j + 2, depth)):
                     if i < low[u + 1] or i > high[u + 1]:
                         continue
                     inside = i == j or link[j] < 0
                     price = prices.rank[rank[j]] if inside else prices.link[link[j]]
-                    for m in range(widest):
-                        after = to_go[u + 1, i, m]
-                        if after == INF:
-                            continue
-                        if inside:
-                            for k in range(widest):
-                                best[k] = min(best[k], after + price * reshard[u, m, k])
-                        else:
-                            for k in range(widest):
-                                best[k] = min(best[k], after + price * cross[u, m, k])
+                    table = flow.by_class[0 if inside else 1, u]
+                    for q in range(classes):
+                        after = near[i, q]
+                        if after < INF:
+                            for p in range(classes):
+                                out[p] = min(out[p], after + price * table[q, p])
             i = rank[j]
+            near[j] = INF
             for k in range(widest):
                 if time[u, i, k] < INF:
-                    to_go[u, j, k] = (
-                        best[k]
+                    value = (
+                        out[flow.leave[u, k]]
                         + prices.rank[i] * time[u, i, k]
                         + prices.state[j] * state[u, k]
                         + prices.stash[j] * stash[u, k]
                     )
-                    least = min(least, to_go[u, j, k])
+                    to_go[u, j, k] = value
+                    least = min(least, value)
+                    near[j, flow.enter[u, k]] = min(near[j, flow.enter[u, k]], value)
         beyond = least
     if beyond == INF:
         return INF
     used[:] = 0.0
+    flight = flow.flight
     ranks = time.shape[1]
     links = len(prices.link)
     a, b = 0, 0

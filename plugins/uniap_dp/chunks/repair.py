@@ -112,11 +112,16 @@ def polish(posed: Posed, path: Array, most: int) -> Array:
     if np.isinf(flow.time[np.arange(count), flow.rank[chunk], strategy]).any():
         return path
     plan = Plan(
-        path.copy(), np.zeros(len(flow.rank), dtype=np.int64), np.zeros(ranks + posed.links), np.zeros(len(flow.row))
+        path.copy(),
+        np.zeros(len(flow.rank), dtype=np.int64),
+        np.zeros(ranks + posed.links),
+        np.zeros(len(flow.row)),
+        np.searchsorted(flow.row, np.arange(ranks + 1)),
+        np.zeros(ranks),
     )
     charge(flow, plan, 0, count - 1, 1.0)
     unit = max(float(plan.seconds.max()), 1e-300)
     total = (posed.objective.sum * ranks + posed.objective.peak) * unit
     for fine in (2.0, 100.0):
-        most = improve(flow, Aim(posed.objective, unit, fine * max(total, 1e-300)), plan, most)
+        most = improve(flow, Aim(posed.objective, unit, fine * max(total, 1e-300)), plan, posed.useful, most)
     return plan.path

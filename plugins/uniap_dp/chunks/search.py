@@ -58,15 +58,16 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
     climb = Climb(posed)
     if _met(ledger, climb) or _counted(ledger, posed, climb.best.dual, FEW_LABELS):
         return 0
-    dual = _repair(ledger, posed, climb.best, even(posed))
-    climb = max(climb, Climb(posed, start=dual), key=lambda c: c.best.bound)
+    if ledger.cutoff == math.inf:  # below a cutoff there may be no plan at all: bounds first
+        dual = _repair(ledger, posed, climb.best, even(posed))
+        climb = max(climb, Climb(posed, start=dual), key=lambda c: c.best.bound)
     small, searchable = (len(posed.flow.time) <= most for most in (SMALL, MEDIUM))
     nodes, budget, room = 0, min(FIRST_NODES, most_nodes), FEW_LABELS
     fitting: Climb | None = None
     while not _met(ledger, climb):
         ledger.check()
         _climb(ledger, climb, EARLY)
-        if _met(ledger, climb):
+        if _met(ledger, climb) or (climb.rounds == EARLY and _counted(ledger, posed, climb.best.dual, room)):
             break
         _repair(ledger, posed, climb.best, spread(climb.cuts(), len(posed.flow.time)))
         if ledger.assignment is None:
@@ -91,8 +92,12 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
 
 
 def _last(ledger: Ledger, posed: Posed, climb: Climb) -> None:
-    """What more moves give; raises OutOfNodes if bound and plan do not meet."""
-    for start in (even(posed), spread(climb.cuts(), len(posed.flow.time))):
+    """What more moves give; raises OutOfNodes if bound and plan do not meet.
+
+    Under a cutoff somebody has a plan already, and the moves made so far did not come below it: more hardly ever do.
+    """
+    starts = (even(posed), spread(climb.cuts(), len(posed.flow.time))) if ledger.cutoff == math.inf else ()
+    for start in starts:
         ledger.check()
         _repair(ledger, posed, climb.best, start, 10 * MOVES)
     if not _met(ledger, climb) and not _counted(ledger, posed, climb.best.dual, MOST_LABELS):

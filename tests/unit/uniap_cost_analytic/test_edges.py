@@ -26,15 +26,19 @@ def tables(a: Strategy, b: Strategy, cluster: str = "2x8xA100-80G", pp: int = 2,
 
 
 def held(rank: int, layout: tuple[int, int, int, bool], samples: int, positions: int) -> set[tuple[int, int]]:
-    """The (sample, position) cells of a rank, counted out: tensor parallel innermost, then context, then data."""
+    """The (sample, position) cells of a rank, counted out: tensor parallel innermost, then context, then data.
+
+    Context-parallel ranks have two pieces of a sequence, one from either end, and slices are cut of what a rank has.
+    """
     tp, dp, cp, spread = layout
     t, k, d = rank % tp, rank // tp % cp, rank // (tp * cp)
     cells = samples // dp
     mine = set(range(d * cells, (d + 1) * cells))
-    parts = cp * tp if spread else cp
-    part = k * tp + t if spread else k
-    width = positions // parts
-    return set(itertools.product(mine, range(part * width, (part + 1) * width)))
+    half = positions // (2 * cp)
+    ends = (k, 2 * cp - 1 - k) if cp > 1 else (0, 1)
+    own = [position for end in ends for position in range(end * half, (end + 1) * half)]
+    width = len(own) // (tp if spread else 1)
+    return set(itertools.product(mine, own[t * width :][:width] if spread else own))
 
 
 def laid(tp: int, dp: int, cp: int, spread: bool) -> Layout:

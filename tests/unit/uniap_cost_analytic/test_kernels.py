@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,27 @@ def test_fused_attention_reaches_what_its_authors_measured(kind, version, forwar
     spent = work(op, Cut(2, 8192, 1, 1, 1, False), engine(device, training, constants), training, constants)
     low, high = forward_tflops
     assert low < 2 * 4 * 8192**2 * 4096 * 0.5 / spent.forward_s / 1e12 < high
+
+
+@pytest.mark.parametrize(("fused", "faster"), [(True, (7.5, 8.5)), (False, (1, 1))])
+def test_a_window_saves_work_where_the_kernel_knows_of_it(fused, faster):
+    device, training = clusters.kinds()["H100-80G"].device, Training(global_batch=2, flash_attention=fused)
+    constants = constants_of(device.generation)
+    op = next(op for op in gpt(layers=1, hidden=4096, heads=32).layers[1].operators if op.kind == "attention")
+    # A window of w sees w - w^2 / 2s keys on average of the s / 2 without it.
+    whole, near = (
+        work(
+            msgspec.structs.replace(op, window=window),
+            Cut(2, 32768, 1, 1, 1, False),
+            engine(device, training, constants),
+            training,
+            constants,
+        )
+        for window in (0, 2114)
+    )
+    low, high = faster
+    assert low <= whole.forward_s / near.forward_s <= high
+    assert low <= whole.backward_s / near.backward_s <= high
 
 
 def test_the_last_part_of_a_vocabulary_counts_if_it_is_the_slower_one():

@@ -57,7 +57,8 @@ def test_ranks(core, plan):
 
 def test_expert_ranks(core, plan):
     s = plan.layers[0].strategy
-    experts = core[0].RankGenerator(tp=s.tp, ep=s.ep, dp=s.dp * s.cp // s.ep, pp=plan.pp, cp=1, order="tp-cp-ep-dp-pp")
+    etp, ep, edp = s.grids.expert.sizes
+    experts = core[0].RankGenerator(tp=etp, ep=ep, dp=edp, pp=plan.pp, cp=1, order="tp-cp-ep-dp-pp")
     first = {layer.stage: rank_layout(plan).groups[layer.name] for layer in plan.layers}
     mine = sorted(group for groups in first.values() for group in groups["ep"])
     assert mine == sorted(tuple(group) for group in experts.get_ranks("ep"))

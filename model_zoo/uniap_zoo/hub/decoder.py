@@ -1,0 +1,218 @@
+"""From blocks to a graph: embedding, layers, head, and what the architecture records of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from uniap_core.graph import TOKENS, Layer, ModelGraph, Operator, Saved
+
+from .. import operators as op
+from .blocks import Style, norm, pointwise
+from .config import Config, Unread
+
+Fact = int | float | str | bool
+
+Operators = tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A causal decoder as its configuration describes it.
+
+    Attributes
+    ----------
+    blocks
+        The operators of each layer; equal layers share one tuple.
+    facts
+        Its architecture (:data:`uniap_core.architecture.ENTRIES`).
+    longest
+        Positions that it is made for.
+    scaled
+        Whether embeddings are multiplied by a factor.
+    capped
+        Whether logits are.
+    embedding, layers, final_norm, head
+        Paths of modules.
+    predicts
+        Operators of one layer that predicts a token further (multi-token prediction), empty if the model has none.
+    remark
+        What is counted otherwise than the torch code of the model runs it.
+    """
+
+    style: Style
+    vocab: int
+    tied: bool
+    blocks: tuple[Operators, ...]
+    facts: dict[str, Fact]
+    longest: int
+    scaled: bool = False
+    capped: bool = False
+    embedding: str = "model.embed_tokens"
+    layers: str = "model.layers"
+    final_norm: str = "model.norm"
+    head: str = "lm_head"
+    predicts: Operators = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a graph is read for.
+
+    Attributes
+    ----------
+    sequence
+        Positions per sample, known before the blocks are built: windows and picked keys depend on it.
+    style
+        Gets the configuration's width and kind of norm.
+    """
+
+    sequence: int
+    style: Style = field(default_factory=lambda: Style(0))
+
+    def styled(self, **more: object) -> Style:
+        """The style with what the configuration says."""
+        return replace(self.style, **more)  # type: ignore[arg-type]
+
+
+def prenorm(style: Style, mixer: Operators, mlp: Operators) -> Operators:
+    """Llama's layer: a norm before the mixer and one before the MLP."""
+    return (
+        norm(style, "input_layernorm"),
+        *mixer,
+        op.residual("add", style.hidden),
+        norm(style, "post_attention_layernorm"),
+        *mlp,
+        op.residual("add_2", style.hidden),
+    )
+
+
+def postnorm(style: Style, mixer: Operators, mlp: Operators) -> Operators:
+    """OLMo 2's layer: norms of what the mixer and the MLP add."""
+    return (
+        *mixer,
+        norm(style, "post_attention_layernorm"),
+        op.residual("add", style.hidden),
+        *mlp,
+        norm(style, "post_feedforward_layernorm"),
+        op.residual("add_2", style.hidden),
+    )
+
+
+def sandwich(style: Style, mixer: Operators, mlp: Operators) -> Operators:
+    """Gemma 2's layer: norms before and behind both."""
+    return (
+        norm(style, "input_layernorm"),
+        *mixer,
+        norm(style, "post_attention_layernorm"),
+        op.residual("add", style.hidden),
+        norm(style, "pre_feedforward_layernorm"),
+        *mlp,
+        norm(style, "post_feedforward_layernorm"),
+        op.residual("add_2", style.hidden),
+    )
+
+
+def alone(style: Style, mixer: Operators) -> Operators:
+    """A layer of one norm and one mixer or MLP (Nemotron-H, Mamba)."""
+    return (norm(style, "norm"), *mixer, op.residual("add", style.hidden))
+
+
+def graph(decoder: Decoder, name: str, sequence: int, source: str, *, mtp: int = 0) -> ModelGraph:
+    """The graph of a decoder, with ``mtp`` layers of multi-token prediction behind its last.
+
+    Raises
+    ------
+    Unread
+        If it has none to predict with.
+    """
+    style = decoder.style
+    stack = [_embedding(decoder)]
+    stack += [
+        Layer(f"layers.{i}", "decoder", operators, f"{decoder.layers}.{i}")
+        for i, operators in enumerate(decoder.blocks)
+    ]
+    if mtp and not decoder.predicts:
+        raise Unread("it has no layers of multi-token prediction")
+    for k in range(mtp):
+        stack.append(Layer(f"mtp.{k}", "decoder", _predicting(decoder), f"{decoder.layers}.{len(decoder.blocks) + k}"))
+    stack.append(_head(decoder, mtp))
+    return ModelGraph(
+        name=name,
+        family=str(decoder.facts["family"]),
+        sequence=sequence,
+        layers=tuple(stack),
+        edges=op.chain(stack, TOKENS, style.hidden),
+        architecture=dict(decoder.facts),
+        source=source,
+    )
+
+
+def _embedding(decoder: Decoder) -> Layer:
+    hidden = decoder.style.hidden
+    table = op.lookup(decoder.embedding, decoder.vocab, hidden, split="vocab")
+    scale = (pointwise(f"{decoder.embedding}.mul", hidden, 2.0),) if decoder.scaled else ()
+    return Layer("embedding", "embedding", (table, *scale), decoder.embedding)
+
+
+def _predicting(decoder: Decoder) -> Operators:
+    """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm; then the shared
+    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2)."""
+    style = decoder.style
+    hidden = style.hidden
+    return (
+        norm(style, "enorm"),
+        norm(style, "hnorm"),
+        op.linear("eh_proj", 2 * hidden, hidden),
+        *decoder.predicts,
+        norm(style, "shared_head.norm"),
+    )
+
+
+def _head(decoder: Decoder, mtp: int) -> Layer:
+    """Final norm, output projection and loss; a prediction further ahead takes the same product and loss again."""
+    style, weight = decoder.style, f"embedding/{decoder.embedding}" if decoder.tied else ""
+    product = op.linear(decoder.head, style.hidden, decoder.vocab, split="vocab", entry=True, tied=weight)
+    cap = (pointwise("softcap", decoder.vocab, 6.0, split="vocab", saved=(Saved(decoder.vocab, split=True),)),) if decoder.capped else ()
+    operators = [norm(style, decoder.final_norm), product, *cap, op.cross_entropy(decoder.vocab)]
+    for k in range(mtp):
+        again = op.linear(
+            f"mtp.{k}.{decoder.head}", style.hidden, decoder.vocab, split="vocab", tied=weight or f"head/{decoder.head}"
+        )
+        loss = op.cross_entropy(decoder.vocab)
+        operators += [again, Operator(**{**_fields(loss), "name": f"mtp.{k}.loss"})]
+    return Layer("head", "head", tuple(operators), f"{decoder.final_norm},{decoder.head}")
+
+
+def _fields(operator: Operator) -> dict[str, object]:
+    return {name: getattr(operator, name) for name in operator.__struct_fields__}
+
+
+def repeated(kinds: Sequence[object], build: dict[object, Operators]) -> tuple[Operators, ...]:
+    """The layers of a pattern, equal ones sharing their operators.
+
+    Raises
+    ------
+    Unread
+        For a kind of layer that is not known.
+    """
+    for kind in kinds:
+        if kind not in build:
+            raise Unread(f"layers of the kind {kind!r}")
+    return tuple(build[kind] for kind in kinds)
+
+
+def shapes(c: Config, kind: str, *, tied: bool, heads: int, kv_heads: int, size: int, ffn: int) -> dict[str, Fact]:
+    """The sizes of an architecture."""
+    return {
+        "family": kind,
+        "layers": c.integer("num_hidden_layers"),
+        "hidden": c.integer("hidden_size"),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_size": size,
+        **({"ffn": ffn} if ffn else {}),
+        "vocab": c.integer("vocab_size"),
+        "tied": tied,
+    }

@@ -1,0 +1,42 @@
+"""What of each layer of a model the axes of strategies can cut: the menu of a layer holds only what makes sense for it.
+
+Layers without experts lie on the dense grid alone, and what has no positions has no context to be parallel in.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+from .graph import Layer, ModelGraph
+from .strategy import Extent, StrategySpace
+
+CUT = frozenset({"gemm", "grouped_gemm", "attention", "norm", "pointwise", "embedding", "loss"})
+"""Kinds of operators that work on any part of a sequence, or, as attention does, pass on what other parts need."""
+
+
+def extents(graph: ModelGraph, space: StrategySpace) -> tuple[Extent, ...]:
+    """The extent of each layer.
+
+    Where a plan may have so many different strategies only, all layers choose from one menu: what a strategy says of
+    experts means nothing to layers that have none.
+    """
+    known: dict[int, Extent] = {}
+    for layer in graph.layers:
+        if id(layer.operators) not in known:
+            known[id(layer.operators)] = extent_of(layer, graph.sequence)
+    found = tuple(known[id(layer.operators)] for layer in graph.layers)
+    if space.max_strategies is None:
+        return found
+    return (Extent(gcd(*(e.experts for e in found)), min(e.positions for e in found)),) * len(found)
+
+
+def extent_of(layer: Layer, sequence: int) -> Extent:
+    """The extent of a layer for a sequence of so many positions."""
+    cut = all(op.kind in CUT and op.rows.per_position for op in layer.operators)
+    return Extent(gcd(*(op.experts for op in layer.operators)), sequence if cut else 0)
+
+
+def without_experts(found: tuple[Extent, ...]) -> frozenset[int]:
+    """The layers (indices) that what is said of experts does not mean: those without any, beside some that have."""
+    lacking = frozenset(u for u, extent in enumerate(found) if not extent.experts)
+    return lacking if len(lacking) < len(found) else frozenset()
