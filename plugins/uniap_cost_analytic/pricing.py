@@ -132,10 +132,11 @@ class Pricing:
     ) -> None:
         check_candidate(cluster, candidate)
         self.graph, self.cluster, self.candidate = graph, cluster, candidate
+        self.fabric = cluster.fabric
         self.training = candidate.training
         self.recipe = recipe(self.training, adapters=graph.adapted)
         self.override = constants or {}
-        self.sites = _sites(cluster, candidate.pipeline, self._slowest)
+        self.sites = _sites(self.fabric, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
         self.extents = dict(zip((layer.name for layer in graph.layers), extents(graph, space), strict=True))
         self.options = {e: space.strategies(self.ranks, cluster.node_size, e) for e in self.extents.values()}
@@ -146,7 +147,7 @@ class Pricing:
             )
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
-        self.wires = cluster
+        self.wires = self.fabric
         self.places: dict[tuple[int, Grids], Place] = {}
 
     # --- what a device of a stage is -------------------------------------------------------------------------
@@ -183,7 +184,7 @@ class Pricing:
     def group(self, site: int, span: Span) -> Group:
         """The group that a span forms on a stage."""
         first, ranks, device = self.sites[site]
-        return stage_group(self.cluster, first, ranks, span, self.constants(device))
+        return stage_group(self.fabric, first, ranks, span, self.constants(device))
 
     def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
         """One pass of a layer in each direction on one device of a stage."""
