@@ -112,7 +112,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         whole, rest = divmod(len(self.nodes), hosts)
         host = self.nodes[0]
         nodes = tuple(
-            msgspec.structs.replace(host, devices=host.devices * count) for count in [hosts] * whole + [rest] * (rest > 0)
+            msgspec.structs.replace(host, devices=host.devices * count)
+            for count in [hosts] * whole + [rest] * (rest > 0)
         )
         inter = msgspec.structs.replace(self.inter, bandwidth_Bps=self.inter.bandwidth_Bps * hosts)
         return msgspec.structs.replace(self, nodes=nodes, inter=inter, nvlink_nodes=UNSET)
@@ -350,13 +351,11 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
         raise BadFile(f"{origin} lists no nodes", "add a [[nodes]] table with kind and devices")
     # What joins unequal nodes is as fast as the slowest of them.
     inter = _changed(_slowest(inters), table.inter_GBps, table.inter_latency_us)
-    joined: int | UnsetType = UNSET if table.nvlink_nodes in (None, 1) else table.nvlink_nodes  # type: ignore[assignment]
+    joined: int | UnsetType = UNSET if table.nvlink_nodes in (None, 1) else table.nvlink_nodes
     if table.nvlink_nodes is None and len(table.nodes) == 1 and table.nodes[0].kind is not None:
         joined = _joined(named(table.nodes[0].kind, known, origin), len(nodes), nodes[0].devices)
     price = table.price_per_device_hour
-    return Cluster(
-        name=table.name, nodes=tuple(nodes), inter=inter, price_per_device_hour=price, nvlink_nodes=joined
-    )
+    return Cluster(name=table.name, nodes=tuple(nodes), inter=inter, price_per_device_hour=price, nvlink_nodes=joined)
 
 
 def _node(row: NodeTable, known: dict[str, Kind], origin: str) -> tuple[Node, list[Link]]:

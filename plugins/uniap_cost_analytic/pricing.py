@@ -54,8 +54,12 @@ from .memory import (
 )
 from .vocabulary import padded
 
-CONTEXT_BYTES = 1.5 * 2**30
-"""CUDA context, cuBLAS workspaces and NCCL buffers: outside the allocator (nvidia-smi minus reserved)."""
+CONTEXT_BYTES = 0.5 * 2**30
+"""CUDA context with its loaded kernels and cuBLAS workspaces: outside the allocator."""
+
+NCCL_BYTES = 1.0 * 2**30
+"""Buffers of NCCL's communicators (channels of 4 MiB, ``NCCL_BUFFSIZE``, for every group that a device is in). With the
+context this is what nvidia-smi shows beyond what the allocator has reserved."""
 
 WORKSPACE_SHARE = 0.1
 """Most of a device's memory that is set aside for what layers need while they run; strategies that need more are
@@ -63,9 +67,6 @@ charged the rest as if all layers needed it at once (an upper bound that keeps t
 
 FRAGMENTED = 0.25
 """What large blocks that come and go leave unusable, as a share of them."""
-
-MARGIN_SHARE = 0.06
-"""Share of a device's memory kept free for fragmentation and for what the estimate misses."""
 
 STATE_PARTS = MEMORY_PARTS[:3]
 
@@ -369,15 +370,17 @@ class Pricing:
     def _reserves(self, transients: list[tuple[np.ndarray, str]]) -> tuple[list[float], dict[str, tuple[float, ...]]]:
         """Reserve of each stage and its parts."""
         depth = self.candidate.pp
-        parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
+        names = ("context", "nccl", "workspace", "fragmentation", "margin")
+        parts: dict[str, list[float]] = {name: [] for name in names}
         for i in range(depth):
             memory = min(device.memory_bytes for device in self.devices(i))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
+            parts["nccl"].append(NCCL_BYTES)
             parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
             parts["fragmentation"].append(FRAGMENTED * parts["workspace"][-1])
-            parts["margin"].append(MARGIN_SHARE * memory)
+            parts["margin"].append(self.training.margin * memory)
         if self.training.buckets_bytes:  # some strategies need them, and the reserve is that of all
             parts["buckets"] = [self.training.buckets_bytes] * depth
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 
-OUTSIDE = ("context", "fragmentation", "margin")
+BESIDE = ("context", "nccl")
+"""Parts of the reserve that lie outside the allocator's memory."""
+
+OUTSIDE = (*BESIDE, "fragmentation", "margin")
 """Parts of the reserve that the allocator does not see."""
 
 BY_WORKSPACE = ("workspace", "fragmentation")
@@ -261,7 +264,9 @@ def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
     fits = all(m <= rank.memory_bytes for m, rank in zip(bound, tables.ranks, strict=True))
-    context = max(reserves["context"]) if "context" in reserves else 0.0
+    context = max(
+        (sum(sizes) for sizes in zip(*(reserves[n] for n in BESIDE if n in reserves), strict=True)), default=0.0
+    )
     likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
     return Prediction(total, max(seen), context, fits, likely)
 
