@@ -375,7 +375,8 @@ class CostModelPlugin:
         says in the file where they come from.
     by_ends
         Whether times and bytes of layers and what is reserved depend on a pipeline by its ranks and those of its first
-        and its last chunk alone (what crosses may depend on more): then one candidate bounds all those that are alike.
+        and its last chunk alone, and what crosses besides on which ranks are neighbours, of which more make nothing
+        cheaper: then one candidate bounds all those that are alike.
     """
 
     name: str

@@ -140,7 +140,7 @@ class Pricing:
         self.sites = _sites(self.fabric, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
         self.extents = dict(zip((layer.name for layer in graph.layers), extents(graph, space), strict=True))
-        self.options = {e: space.strategies(self.ranks, cluster.node_size, e) for e in self.extents.values()}
+        self.options = {e: space.strategies(self.ranks, cluster.node_size, e) for e in set(self.extents.values())}
         if not all(self.options.values()):
             raise BadValue(
                 f"no strategy of the space uses {self.ranks} devices ({candidate.name} on {cluster.name})",

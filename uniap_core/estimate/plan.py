@@ -15,7 +15,7 @@ from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters
 from ..posing import pose
 from ..problem import Assignment
-from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
+from ..strategy import RECOMPUTES, Recompute, Sharding, Strategy, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
 from ..tuning import RANK, tuned
@@ -75,6 +75,8 @@ class Prediction:
         Peak of the fullest device as its allocator sees it; ``context_bytes`` come on top.
     fits, likely
         Whether the upper bound fits, and whether the run may have (:data:`LENIENCE`).
+    strategies
+        Of each layer.
     """
 
     iteration_s: float
@@ -82,6 +84,7 @@ class Prediction:
     context_bytes: float
     fits: bool
     likely: bool
+    strategies: tuple[Strategy, ...]
 
 
 def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
@@ -110,15 +113,13 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
         shape = shape._replace(kv_heads=tp)
-    ep = _number(row, "ep") or 1
-    if dp * cp % ep:
-        # Megatron-Core folds tensor-parallel ranks into the experts' (arXiv 2504.14960), which no strategy here does.
-        ep = math.gcd(ep, dp * cp)
-        notes.append(f"ep {ep}")
     stack = Stack(row.get("system") or "")
     if not stack.name:
         notes.append(f"software {DEFAULT}")
     graph = tuned(from_hyperparameters(model, shape, notes, kernels=stack.kernels), train, freeze)
+    ep, etp = 1, tp
+    if any(op.experts for layer in graph.layers for op in layer.operators):
+        ep, etp = _expert_grid(row, tp, tp * cp * dp, notes)
     if graph.architecture.get("experts"):
         notes.append("tokens spread evenly over experts that run as grouped products, their dispatch at full bandwidth")
     batch = _number(row, "global_batch")
@@ -152,9 +153,10 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         dp=(dp,),
         cp=(cp,),
         ep=(ep,),
+        etp=(etp,),
         shardings=(sharding,) if sharding else ("none", "zero1", "zero3") if dp * cp > 1 else ("none",),
         recomputes=(recompute,) if recompute else RECOMPUTES,
-        sequence_parallel=fused,
+        sequence_parallel=fused or etp != tp,
     )
     pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
     return Plan(graph, cluster, Candidate(pipeline, count, training), space)
@@ -268,7 +270,7 @@ def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
         (sum(sizes) for sizes in zip(*(reserves[n] for n in BESIDE if n in reserves), strict=True)), default=0.0
     )
     likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
-    return Prediction(total, max(seen), context, fits, likely)
+    return Prediction(total, max(seen), context, fits, likely, tuple(layer.strategies[k] for layer in tables.layers))
 
 
 def _memory(tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
@@ -384,6 +386,28 @@ def _degrees(row: Mapping[str, str], devices: int, node: int, notes: list[str]) 
     elif dp != rest:
         raise BadValue(f"tp {tp} * pp {pp} * cp {cp} * dp {dp} is not {devices} devices", "correct the degrees")
     return tp, pp, cp, rest
+
+
+def _expert_grid(row: Mapping[str, str], tp: int, ranks: int, notes: list[str]) -> tuple[int, int]:
+    """Degrees ep and etp on the ranks of a stage; etp is tp where a row does not say (Megatron-Core).
+
+    Experts that are spread over more ranks than a stage has are spread over those that it has.
+
+    Raises
+    ------
+    BadValue
+        If etp does not divide the ranks.
+    """
+    ep, etp = _number(row, "ep") or 1, _number(row, "etp")
+    if etp is None:
+        etp = tp if ranks % (tp * ep) == 0 else 1
+        if tp > 1 and ep > 1:
+            notes.append(f"etp {etp}")
+    if ranks % etp:
+        raise BadValue(f"etp {etp} does not divide the {ranks} devices of a stage", "correct the degrees")
+    if ranks // etp % ep:
+        notes.append(f"ep {math.gcd(ep, ranks // etp)} in place of {ep}")
+    return math.gcd(ep, ranks // etp), etp
 
 
 def _micro_batches(row: Mapping[str, str], batch: int, dp: int, pp: int, notes: list[str]) -> tuple[int, int]:

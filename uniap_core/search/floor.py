@@ -13,13 +13,18 @@ and with it, since the slowest rank takes no less than the average and no less t
 
     time per iteration >= sum * S + peak * max(S / P, longest layer)
 
+Every boundary between two ranks is crossed by some tensor, if the layers hang together: ``cross`` and the links cost no
+less than the cheapest edge at each.
+
 Once a candidate's moments are known, :mod:`.spread` says what it costs to spread the layers over the chunks.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,6 +53,8 @@ class Floor:
     ends
         Kind of the only layer that nothing feeds, which lies in the first chunk, and of the only one that feeds
         nothing, in the last; ``None`` where there are several.
+    crossing_s
+        What crosses a boundary takes no less, where the neighbours of ``hops`` are neighbours.
     longest_s
         The least time of the layer that takes longest.
     states_s
@@ -61,6 +68,8 @@ class Floor:
     counts: Array
     ranks: tuple[Rank, ...]
     ends: tuple[int | None, int | None]
+    hops: frozenset[tuple[int, int]]
+    crossing_s: float
     longest_s: float
     states_s: float
 
@@ -83,8 +92,12 @@ class Floor:
         if math.isinf(total_s):
             return math.inf
         weights = candidate.pipeline.weights(candidate.micro_batches)
-        slowest = max(total_s / candidate.pp, self.longest_s, slowest_s)
-        return (weights.sum * total_s + weights.peak * slowest) * (1 - ROUNDING)
+        links = Counter(pair for pair in pairwise(candidate.pipeline.chunks) if pair[0] != pair[1])
+        crossing_s = self.crossing_s if self.hops <= links.keys() else 0.0
+        crossed = crossing_s * max(links.values(), default=0)
+        slowest = max(total_s / candidate.pp, self.longest_s, slowest_s, crossed)
+        seconds = weights.sum * total_s + weights.cross * crossing_s * links.total() + weights.peak * slowest
+        return seconds * (1 - ROUNDING)
 
 
 def floor_of(tables: CostTables, turns: float | None = None) -> Floor:
@@ -112,7 +125,30 @@ def floor_of(tables: CostTables, turns: float | None = None) -> Floor:
     longest = float(least_time_s.min(axis=1).max())
     number = dict(zip(first, range(len(first)), strict=True))
     first_kind, last_kind = (None if u is None else number[tables.kinds.layers[u]] for u in _ends(tables))
-    return Floor(time_s, once_s, state, stash, counts, tables.ranks, (first_kind, last_kind), longest, least)
+    return Floor(
+        time_s,
+        once_s,
+        state,
+        stash,
+        counts,
+        tables.ranks,
+        (first_kind, last_kind),
+        frozenset(tables.candidate.pipeline.hops),
+        _crossing_s(tables),
+        longest,
+        least,
+    )
+
+
+def _crossing_s(tables: CostTables) -> float:
+    """The least that any edge takes across a boundary; 0 if not all layers hang together."""
+    part = list(range(len(tables.layers)))
+    for edge in tables.edges:
+        mine, other = part[edge.source], part[edge.target]
+        part = [mine if one == other else one for one in part]
+    if len(set(part)) > 1:
+        return 0.0
+    return min((float(edge.cross_s.min()) for edge in tables.edges), default=0.0)
 
 
 def _ends(tables: CostTables) -> tuple[int | None, int | None]:

@@ -60,8 +60,8 @@ class PricedCandidate:
     bound_s
         The least bound of the variants; ``inf`` if the candidate is out.
     raw
-        Of a candidate with chunks that is not priced yet: its family's floor, by regime. Its bound is a coarse one
-        then, and it has no variants (:func:`sharpened`).
+        Of a candidate that is not priced yet: its family's floor, by regime. Its bound is a coarse one then, and it
+        has no variants (:func:`sharpened`).
     coarse_s
         The bounds that it had before it was sharpened, the coarsest first.
     shortage
@@ -207,23 +207,22 @@ def families(search: Search, todo: Sequence[Candidate]) -> list[Family]:
 def bounded(search: Search, family: Family) -> list[PricedCandidate]:
     """Price a family and bound its members; what cannot be priced or fit is told apart here, without a solve.
 
-    Plain pipelines are priced, posed and get the solver's own bound; those with chunks, of which there are many, the
-    floor of the family, from one of them that was priced, until somebody asks for more (:func:`sharpened`).
+    A plain pipeline alone is priced, posed and gets the solver's own bound. Where chunks make many of a family, each
+    gets the floor of all, from one of them that was priced, until somebody asks for more (:func:`sharpened`).
     """
     found = []
-    floors: list[tuple[Pins, Floor]] | None = None
+    many = any(candidate.vpp > 1 for candidate in family)
+    floors: list[tuple[Pins, Floor]] = []
     for candidate in sorted(family, key=lambda member: member.vpp > 1):
         started = time.perf_counter()
         try:
             if reason := candidate.pipeline.legal(candidate.micro_batches):
                 raise BadValue(reason, "choose other micro-batches or another schedule")
-            if candidate.vpp > 1:
+            if many:
                 floors = floors or _floors(search, family, price(search, candidate))
                 one = _by_floor(candidate, floors)
-            else:
-                tables = price(search, candidate)
-                floors = floors or _floors(search, family, tables)
-                one = _posed(search, candidate, _regimes(search, candidate, tables))
+            if not many or (math.isinf(one.bound_s) and candidate.vpp == 1):  # posed, it says what memory it lacks
+                one = _posed(search, candidate, _regimes(search, candidate, price(search, candidate)))
         except BadValue as error:
             one = PricedCandidate(candidate, impossible=error.cause)
         found.append(replace(one, seconds=time.perf_counter() - started))
@@ -231,9 +230,7 @@ def bounded(search: Search, family: Family) -> list[PricedCandidate]:
 
 
 def _floors(search: Search, family: Family, tables: CostTables) -> list[tuple[Pins, Floor]]:
-    """The floor of a family under each regime that leaves every layer a strategy; none where nothing has chunks."""
-    if all(candidate.vpp == 1 for candidate in family):
-        return []
+    """The floor of a family under each regime that leaves every layer a strategy."""
     turns = max(candidate.turns for candidate in family)
     found = []
     for regime in search.regimes:
