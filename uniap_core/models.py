@@ -171,20 +171,20 @@ def load(model: str, sequence: int | None = None, *, emit: Emit = silent) -> Mod
     for plugin, listed in plugins:
         if meant is not None and meant[0] in listed:
             return _built(plugin, meant[0], sequence, emit)
-    close = _close(model, plugins)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+    close = suggested(model)
+    hint = f"did you mean {' or '.join(close)}?" if close else "uniap models lists them."
     hint = " ".join([hint, *(f"(Not asked: {error.cause}.)" for error in broken)])
     raise UnknownName(
         f"there is no model named {model!r}", f"{hint} Or give graph.json, hf:config.json or package.module:factory"
     )
 
 
-def _close(model: str, plugins: list[tuple[ModelPlugin, tuple[str, ...]]]) -> list[str]:
-    """Names, short and of the hub, that look like what was typed, whatever its case."""
+def suggested(model: str) -> list[str]:
+    """Up to three names, short or of the hub, that look like what was typed, whatever its case."""
     import difflib
 
     known: dict[str, str] = {}
-    for plugin, listed in plugins:
+    for plugin, listed in _listed()[0]:
         for name in listed:
             others = registry.call(plugin, "aliases", name, returns=tuple[str, ...]) if plugin.aliases else ()
             known |= {spelled.lower(): spelled for spelled in (name, *others)}

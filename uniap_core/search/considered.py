@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from .. import menus
 from ..costs import Candidate
 from ..errors import UsageError
@@ -113,6 +115,8 @@ class Considered:
             able = {key: all(self.strategies(*key, extent) for extent in extents) for key in keys}
             found = {s.value(pin.key) for s in self.candidates if able[s.pp, s.micro_batches]}
             return sorted(found, key=lambda value: (str(type(value)), value))
+        if pin.key == "etp" and not any(extent.experts for extent in self.extents):
+            return []  # how experts are cut is tp by name alone where there are none
         common = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
         return sorted(common, key=lambda value: (str(type(value)), value))
 
@@ -332,6 +336,9 @@ def outside(search: Search, candidate: Candidate, strategies: Iterable[Strategy]
                 value = strategy[odd[0].name]
                 reason = _reason(search, Pins.of([f"{odd[0].name}={value}"]).pins[0])
                 return f"{odd[0].name} {value}: {reason or 'no strategy of a layer has it'}"
+            other = msgspec.structs.replace(strategy, sequence_parallel=not strategy.sequence_parallel)
+            if not found and other in menu:
+                return f"{strategy.name} {'with' if strategy.sequence_parallel else 'without'} sequence parallelism"
             if not found:
                 named = f"{odd[0].title} {strategy[odd[0].name]}" if odd else strategy.name
                 return f"{named} is not searched"

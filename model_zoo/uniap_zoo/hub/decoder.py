@@ -170,7 +170,8 @@ def _embedding(decoder: Decoder) -> Layer:
 
 def _predicting(decoder: Decoder) -> Operators:
     """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm; then the shared
-    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2)."""
+    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2).
+    """
     style = decoder.style
     hidden = style.hidden
     return (

@@ -100,7 +100,6 @@ KINDS = {
         "gpt_neox.embed_in",
         "gpt_neox.layers",
         "gpt_neox.final_layer_norm",
-        "embed_out",
         tied=False,
         turned=True,
     ),

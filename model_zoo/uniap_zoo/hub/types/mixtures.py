@@ -129,7 +129,7 @@ def _dense(kind: str, c: Config, layers: int) -> tuple[bool, ...]:
 
 def _experts(kind: str, c: Config, ffn: int) -> Experts:
     count = c.integer("num_local_experts", "num_experts", "n_routed_experts")
-    top_k = c.integer("num_experts_per_tok")
+    top_k = c.integer("num_experts_per_tok", default=2 if kind == "mixtral" else None)
     if not 1 <= top_k <= count:
         raise Unread(f"{top_k} of {count} experts")
     if kind in ("mixtral", "olmoe", "minimax_m2", "grok-1"):
