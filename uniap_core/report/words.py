@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from ..costs import Training
+from ..costs import MARGIN, Training
 from ..graph import ModelGraph
 from ..menus import extents
 from ..proposal import CandidateProof, Proposal
 from ..strategy import AXES
 
-USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole"}
+USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole", "imbalance": "1", "margin": f"{MARGIN:g}"}
 """What a training keeps where nothing is said."""
 
 
 def unusual(training: Training) -> dict[str, str]:
     """What of a training differs from :data:`USUAL`, by option of ``uniap plan``."""
-    return {name: value for name, usual in USUAL.items() if (value := getattr(training, name)) != usual}
+    return {name: value for name, usual in USUAL.items() if (value := said(training, name)) != usual}
+
+
+def said(training: Training, name: str) -> str:
+    """A field of a training as its option takes it."""
+    value = getattr(training, name)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def chosen(graph: ModelGraph) -> tuple[tuple[str, str], ...]:
