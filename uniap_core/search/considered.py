@@ -333,9 +333,9 @@ def outside(search: Search, candidate: Candidate, strategies: Iterable[Strategy]
             found = strategy in menu
             odd = [axis for axis in AXES if strategy[axis.name] not in {s[axis.name] for s in menu}]
             if not found and odd and odd[0].kind == "degree":
-                value = strategy[odd[0].name]
-                reason = _reason(search, Pins.of([f"{odd[0].name}={value}"]).pins[0])
-                return f"{odd[0].name} {value}: {reason or 'no strategy of a layer has it'}"
+                degree = strategy[odd[0].name]
+                reason = _reason(search, Pins.of([f"{odd[0].name}={degree}"]).pins[0])
+                return f"{odd[0].name} {degree}: {reason or 'no strategy of a layer has it'}"
             other = msgspec.structs.replace(strategy, sequence_parallel=not strategy.sequence_parallel)
             if not found and other in menu:
                 return f"{strategy.name} {'with' if strategy.sequence_parallel else 'without'} sequence parallelism"
