@@ -18,7 +18,7 @@ from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, Strategy, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
-from ..tuning import tuned
+from ..tuning import RANK, tuned
 from .hardware import cluster_of
 from .published import filled
 from .schedule import stated
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 
-OUTSIDE = ("context", "fragmentation", "margin")
+BESIDE = ("context", "nccl")
+"""Parts of the reserve that lie outside the allocator's memory."""
+
+OUTSIDE = (*BESIDE, "fragmentation", "margin")
 """Parts of the reserve that the allocator does not see."""
 
 BY_WORKSPACE = ("workspace", "fragmentation")
@@ -102,7 +105,9 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     model = row.get("model") or "model"
     columns = shape_of(row)
     shape = filled(model, columns, notes)
-    train, freeze = (row.get("train") or "").strip(), (row.get("freeze") or "").split()
+    train, freeze = (row.get("train") or row.get("peft") or "").strip(), (row.get("freeze") or "").split()
+    if train in ("lora", "qlora"):
+        notes.append(f"adapters of rank {RANK} beside all products of the blocks")
     if not train and re.search(r"\bq?lora\b", model, re.IGNORECASE):
         notes.append("all weights trained: adapters are not priced without the column train (lora:r=16)")
     tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
@@ -279,7 +284,9 @@ def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
     fits = all(m <= rank.memory_bytes for m, rank in zip(bound, tables.ranks, strict=True))
-    context = max(reserves["context"]) if "context" in reserves else 0.0
+    context = max(
+        (sum(sizes) for sizes in zip(*(reserves[n] for n in BESIDE if n in reserves), strict=True)), default=0.0
+    )
     likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
     return Prediction(total, max(seen), context, fits, likely, tuple(layer.strategies[k] for layer in tables.layers))
 
@@ -476,13 +483,21 @@ def _precision_of(row: Mapping[str, str], cluster: Cluster, notes: list[str]) ->
     return precision
 
 
+_NARROW = {
+    "nvfp4": r"fp4",
+    "mxfp8": r"mx-?_?fp8|fp8-?_?\s?mx|microscal",
+    "fp8-blockwise": r"block|fp8-?_?\s?sc\b|subchannel",
+    "fp8-tensorwise": r"tensor-?\s?wise|per-?\s?tensor|current|rowwise|fp8-?_?\s?cs\b",
+    "fp8-delayed": r"delayed|fp8-?_?\s?ds\b",
+}
+"""How sources write the recipes of less than 16 bits (Megatron Bridge: fp8ds, fp8cs, fp8sc, fp8mx)."""
+
+
 def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
     low = text.lower()
     bare = re.sub(r"\(.*?\)", "", low)
     if "fp8" in bare or "float8" in bare or "fp4" in bare:
-        found = "fp8"
-        if "fp4" in bare:
-            notes.append("fp8 in place of fp4")
+        found = next((name for name, pattern in _NARROW.items() if re.search(pattern, bare)), "fp8")
     elif "bf16" in bare or "bfloat16" in bare:
         found = "bf16"
     elif "fp16" in bare or "float16" in bare or "half" in bare:
@@ -494,11 +509,11 @@ def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
     else:
         found = cluster.best_precision
         notes.append(found)
-    have = [set(node.device.peak_flops) for node in cluster.nodes]
-    if all(found in flops for flops in have):
+    devices = cluster.device_kinds
+    if all(device.runs(found) for device in devices):
         return found
-    for other in ("bf16", "fp16", "fp32"):
-        if all(other in flops for flops in have):
+    for other in ("fp8", "bf16", "fp16", "fp32") if found in _NARROW else ("bf16", "fp16", "fp32"):
+        if all(device.runs(other) for device in devices):
             notes.append(f"{other} in place of {found}")
             return other
     return "fp32"

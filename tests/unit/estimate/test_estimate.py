@@ -95,10 +95,28 @@ def test_spellings_of_nothing_and_of_numbers(column: str, written: str, plain: s
     assert seconds(**{column: written}) == seconds(**{column: plain})
 
 
-def test_fp4_is_priced_as_fp8_and_says_so() -> None:
-    row = predicted(gpu="B200", precision="NVFP4")
-    assert "fp8 in place of fp4" in row["pred_note"]
-    assert row["pred_iter_time_s"] == predicted(gpu="B200", precision="fp8")["pred_iter_time_s"]
+def test_fp4_is_priced_where_there_is_any_and_elsewhere_as_the_nearest_that_is_said() -> None:
+    assert seconds(gpu="B200", precision="NVFP4") < seconds(gpu="B200", precision="fp8")
+    row = predicted(gpu="H100", precision="NVFP4")
+    assert "fp8 in place of nvfp4" in row["pred_note"]
+    assert row["pred_iter_time_s"] == predicted(gpu="H100", precision="fp8")["pred_iter_time_s"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("FP8-MX", "mxfp8"),
+        ("MXFP8", "mxfp8"),
+        ("fp8 tensorwise", "fp8-tensorwise"),
+        ("fp8cs", "fp8-tensorwise"),
+        ("fp8 blockwise", "fp8-blockwise"),
+        ("fp8 delayed", "fp8-delayed"),
+        ("bf16 (fp8 was tried)", "bf16"),
+        ("float8", "fp8"),
+    ],
+)
+def test_recipes_are_known_as_sources_write_them(written: str, meant: str) -> None:
+    assert parse(ROW | {"gpu": "B200", "precision": written}, []).candidate.training.precision == meant
 
 
 def test_a_run_that_ran_out_of_memory_is_not_said_to_fit() -> None:
