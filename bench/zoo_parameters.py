@@ -21,8 +21,11 @@ def counted(config: dict[str, object]) -> int | None:
     """Parameters of the model that transformers builds, or ``None`` if it knows no such type."""
     if config["model_type"] not in transformers.CONFIG_MAPPING:
         return None
+    made = transformers.AutoConfig.for_model(**config)
+    if type(made) not in transformers.AutoModelForCausalLM._model_mapping:
+        return None
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**config))
+        model = transformers.AutoModelForCausalLM.from_config(made)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

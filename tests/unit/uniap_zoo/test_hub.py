@@ -27,7 +27,8 @@ def read(fields, sequence=64):
 
 
 def test_every_type_that_is_read_has_a_small_configuration():
-    assert set(hub.readers()) - {"kimi_k2", "grok-1"} == set(KINDS)
+    foreign = {"kimi_k2", "grok-1", "step3p5"}  # transformers has no decoder of these
+    assert set(hub.readers()) - foreign == set(KINDS)
 
 
 ODD = [None, True, -1, 0, 1, 3, 10**12, 1.5, "x", [], ["full_attention"], [1], {}, {"rope_type": "odd"}]

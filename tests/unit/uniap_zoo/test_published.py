@@ -45,7 +45,7 @@ def test_known_mixtures_have_their_published_size(name: str, billions: float) ->
         ("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", "nemotron3-super-120b-a12b"),
         ("zai-org/GLM-5.1", "glm-5"),
         ("deepseek-ai/DeepSeek-R1", "deepseek-v3"),
-        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", None),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "r1-distill-qwen-7b"),
         ("llama3_70B.yaml", "llama3-70b"),
         ("GPT2-52B", None),
         ("GPT", None),

@@ -162,7 +162,13 @@ MODELS = (
     ),
     Model(
         "kimi-k2",
-        ("moonshotai/Kimi-K2-Instruct", "moonshotai/Kimi-K2-Base", "moonshotai/Kimi-K2-Thinking"),
+        (
+            "moonshotai/Kimi-K2-Instruct",
+            "moonshotai/Kimi-K2-Base",
+            "moonshotai/Kimi-K2-Thinking",
+            "moonshotai/Kimi-K2.5",
+            "moonshotai/Kimi-K2.6",
+        ),
         trunk(61, 7168, 64, 64, 18432, 163840, n_routed_experts=384)
         | _V3
         | {"first_k_dense_replace": 1, "num_nextn_predict_layers": 0},
@@ -172,7 +178,7 @@ MODELS = (
     ),
     Model(
         "moonlight-16b-a3b",
-        ("moonshotai/Moonlight-16B-A3B",),
+        ("moonshotai/Moonlight-16B-A3B", "moonshotai/Kimi-VL-A3B"),
         trunk(27, 2048, 16, 16, 11264, 163840)
         | _V3
         | _LITE

@@ -119,7 +119,13 @@ def _qwen(name: str, hub: str, sizes: tuple[int, ...], config: dict[str, object]
 
 
 MODELS = (
-    Model("llama3.1-8b", ("meta-llama/Llama-3.1-8B", "meta-llama/Meta-Llama-3.1-8B"), _L31_8B, "8.03 B", sequence=8192),
+    Model(
+        "llama3.1-8b",
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Meta-Llama-3.1-8B", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+        _L31_8B,
+        "8.03 B",
+        sequence=8192,
+    ),
     Model(
         "llama3.1-70b", ("meta-llama/Llama-3.1-70B", "meta-llama/Meta-Llama-3.1-70B"), _L31_70B, "70.6 B", sequence=8192
     ),
@@ -130,7 +136,13 @@ MODELS = (
         "406 B",
         sequence=8192,
     ),
-    Model("llama3.3-70b", ("meta-llama/Llama-3.3-70B-Instruct",), _L31_70B, "70.6 B", sequence=8192),
+    Model(
+        "llama3.3-70b",
+        ("meta-llama/Llama-3.3-70B-Instruct", "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"),
+        _L31_70B,
+        "70.6 B",
+        sequence=8192,
+    ),
     Model(
         "llama3.2-1b",
         ("meta-llama/Llama-3.2-1B",),
@@ -200,7 +212,13 @@ MODELS = (
     _qwen("qwen2-72b", "Qwen2-72B", (80, 8192, 64, 8, 29568, 152064), _QWEN2, "72.7 B"),
     _qwen("qwen2.5-0.5b", "Qwen2.5-0.5B", (24, 896, 14, 2, 4864, 151936), _QWEN2 | _TIED, "0.49 B"),
     _qwen(
-        "qwen2.5-1.5b", "Qwen2.5-1.5B", (28, 1536, 12, 2, 8960, 151936), _QWEN2 | _TIED, "1.54 B", "Qwen2.5-Math-1.5B"
+        "qwen2.5-1.5b",
+        "Qwen2.5-1.5B",
+        (28, 1536, 12, 2, 8960, 151936),
+        _QWEN2 | _TIED,
+        "1.54 B",
+        "Qwen2.5-Math-1.5B",
+        "Qwen2.5-Coder-1.5B",
     ),
     _qwen("qwen2.5-3b", "Qwen2.5-3B", (36, 2048, 16, 2, 11008, 151936), _QWEN2 | _TIED, "3.09 B", "Qwen2.5-VL-3B"),
     _qwen(
@@ -212,15 +230,56 @@ MODELS = (
         "Qwen2.5-VL-7B",
         "Qwen2.5-Omni-7B",
     ),
-    _qwen("qwen2.5-14b", "Qwen2.5-14B", (48, 5120, 40, 8, 13824, 152064), _QWEN2, "14.8 B"),
-    _qwen("qwen2.5-32b", "Qwen2.5-32B", (64, 5120, 40, 8, 27648, 152064), _QWEN2, "32.8 B"),
-    _qwen("qwen2.5-72b", "Qwen2.5-72B", (80, 8192, 64, 8, 29568, 152064), _QWEN2, "72.7 B"),
+    _qwen("qwen2.5-14b", "Qwen2.5-14B", (48, 5120, 40, 8, 13824, 152064), _QWEN2, "14.8 B", "Qwen2.5-Coder-14B"),
+    _qwen(
+        "qwen2.5-32b",
+        "Qwen2.5-32B",
+        (64, 5120, 40, 8, 27648, 152064),
+        _QWEN2,
+        "32.8 B",
+        "Qwen2.5-VL-32B",
+        "Qwen2.5-Coder-32B",
+        "QwQ-32B",
+    ),
+    _qwen(
+        "qwen2.5-72b",
+        "Qwen2.5-72B",
+        (80, 8192, 64, 8, 29568, 152064),
+        _QWEN2,
+        "72.7 B",
+        "Qwen2.5-VL-72B",
+        "Qwen2.5-Math-72B",
+    ),
+    Model(
+        "r1-distill-qwen-1.5b",
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",),
+        trunk(28, 1536, 12, 2, 8960, 151936) | _QWEN2,
+        "1.78 B",
+    ),
+    Model(
+        "r1-distill-qwen-7b",
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",),
+        trunk(28, 3584, 28, 4, 18944, 152064) | _QWEN2,
+        "7.62 B",
+    ),
+    Model(
+        "r1-distill-qwen-14b",
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",),
+        trunk(48, 5120, 40, 8, 13824, 152064) | _QWEN2,
+        "14.8 B",
+    ),
+    Model(
+        "r1-distill-qwen-32b",
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",),
+        trunk(64, 5120, 40, 8, 27648, 152064) | _QWEN2,
+        "32.8 B",
+    ),
     _qwen("qwen3-0.6b", "Qwen3-0.6B", (28, 1024, 16, 8, 3072, 151936), _QWEN3 | _TIED, "0.6 B"),
-    _qwen("qwen3-1.7b", "Qwen3-1.7B", (28, 2048, 16, 8, 6144, 151936), _QWEN3 | _TIED, "1.72 B"),
-    _qwen("qwen3-4b", "Qwen3-4B", (36, 2560, 32, 8, 9728, 151936), _QWEN3 | _TIED, "4.02 B"),
-    _qwen("qwen3-8b", "Qwen3-8B", (36, 4096, 32, 8, 12288, 151936), _QWEN3, "8.19 B"),
+    _qwen("qwen3-1.7b", "Qwen3-1.7B", (28, 2048, 16, 8, 6144, 151936), _QWEN3 | _TIED, "1.72 B", "Qwen3-VL-2B"),
+    _qwen("qwen3-4b", "Qwen3-4B", (36, 2560, 32, 8, 9728, 151936), _QWEN3 | _TIED, "4.02 B", "Qwen3-VL-4B"),
+    _qwen("qwen3-8b", "Qwen3-8B", (36, 4096, 32, 8, 12288, 151936), _QWEN3, "8.19 B", "Qwen3-VL-8B"),
     _qwen("qwen3-14b", "Qwen3-14B", (40, 5120, 40, 8, 17408, 151936), _QWEN3, "14.8 B"),
-    _qwen("qwen3-32b", "Qwen3-32B", (64, 5120, 64, 8, 25600, 151936), _QWEN3, "32.8 B"),
+    _qwen("qwen3-32b", "Qwen3-32B", (64, 5120, 64, 8, 25600, 151936), _QWEN3, "32.8 B", "Qwen3-VL-32B"),
     Model(
         "mistral-7b",
         ("mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-Instruct-v0.2"),
@@ -232,6 +291,12 @@ MODELS = (
         ("mistralai/Mistral-Nemo-Base-2407",),
         trunk(40, 5120, 32, 8, 14336, 131072) | _NEMO,
         "12.2 B",
+    ),
+    Model(
+        "mistral-large-123b",
+        ("mistralai/Mistral-Large-Instruct-2407", "mistralai/Mistral-Large-Instruct-2411"),
+        trunk(88, 12288, 96, 8, 28672, 32768) | _MISTRAL | {"head_dim": 128, "rope_theta": 1000000.0},
+        "123 B",
     ),
     Model(
         "mistral-small-24b",

@@ -218,6 +218,32 @@ MODELS = (
         "22 B",
     ),
     Model(
+        "qwen3-coder-480b-a35b",
+        ("Qwen/Qwen3-Coder-480B-A35B",),
+        trunk(62, 6144, 96, 8, 8192, 151936, moe_intermediate_size=2560) | _QWEN3 | {"num_experts": 160},
+        "480 B",
+        "35 B",
+    ),
+    Model(
+        "qwen2-57b-a14b",
+        ("Qwen/Qwen2-57B-A14B",),
+        trunk(
+            28,
+            3584,
+            28,
+            4,
+            18944,
+            151936,
+            model_type="qwen2_moe",
+            num_experts=64,
+            num_experts_per_tok=8,
+            moe_intermediate_size=2560,
+            shared_expert_intermediate_size=20480,
+        ),
+        "57.4 B",
+        "14 B",
+    ),
+    Model(
         "qwen1.5-moe-a2.7b",
         ("Qwen/Qwen1.5-MoE-A2.7B",),
         trunk(
@@ -244,7 +270,7 @@ MODELS = (
         "1.3 B",
     ),
     Model("glm-4.5", ("zai-org/GLM-4.5", "zai-org/GLM-4.6", "zai-org/GLM-4.7"), _GLM_FULL, "355 B", "32 B"),
-    Model("glm-4.5-air", ("zai-org/GLM-4.5-Air",), _GLM_AIR, "106 B", "12 B"),
+    Model("glm-4.5-air", ("zai-org/GLM-4.5-Air", "zai-org/GLM-4.5V", "zai-org/GLM-4.6V"), _GLM_AIR, "106 B", "12 B"),
     Model(
         "k-exaone-236b-a23b",
         ("LGAI-EXAONE/K-EXAONE-236B-A23B",),

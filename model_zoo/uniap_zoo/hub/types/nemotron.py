@@ -138,6 +138,8 @@ SUPER = "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*E
 ULTRA = "MEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 NANO = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 NANO_V2_12B = "M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M-"
+NANO_V2_9B = "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"
+H_56B = "M-M-M-M" + "*-M-M-M-M-M" * 10 + "-"
 H_8B = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-"
 
 
@@ -176,6 +178,22 @@ MODELS = (
         (4096, 32, 8, 21504, 131072),
         _M8 | {"mamba_num_heads": 128},
         "8.1 B",
+    ),
+    _hybrid_model(
+        "nemotron-h-56b",
+        ("nvidia/Nemotron-H-56B-Base-8K",),
+        H_56B,
+        (8192, 64, 8, 32768, 131072),
+        _M8 | {"mamba_num_heads": 256, "ssm_state_size": 256},
+        "56 B",
+    ),
+    _hybrid_model(
+        "nemotron-nano-9b-v2",
+        ("nvidia/NVIDIA-Nemotron-Nano-9B-v2",),
+        NANO_V2_9B,
+        (4480, 40, 8, 15680, 131072),
+        _M8 | {"mamba_num_heads": 128, "mamba_head_dim": 80},
+        "8.89 B",
     ),
     _hybrid_model(
         "nemotron-nano-12b-v2",
