@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .cluster import Cluster
 from .costs import Candidate, CostTables, LayerCosts, Training
@@ -420,10 +421,16 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class CandidateProof(Known, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is known of one candidate: (schedule, pp, vpp, micro_batches)."""
+    """What is known of one candidate: (schedule, pp, vpp, micro_batches).
+
+    Of the ``strategies`` of all its layers so many were ``dominated``: left out, as another one of the layer is nowhere
+    worse. Not said where none were looked for.
+    """
 
     schedule: str = DEFAULT
     vpp: int = 1
+    strategies: int | UnsetType = UNSET
+    dominated: int | UnsetType = UNSET
 
     @property
     def name(self) -> str:

@@ -115,7 +115,7 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.etp == self.tp:
             msgspec.structs.force_setattr(self, "etp", UNSET)
         try:
-            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=self["etp"])  # type: ignore[arg-type]
+            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=self["etp"])
         except ValueError as error:
             raise BadValue(str(error), "choose a divisor") from None
 

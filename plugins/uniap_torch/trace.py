@@ -231,11 +231,13 @@ def single_bytes(
             if constant(mine, runs):
                 continue
             sizes = {context.elements_kept(k)[0]: context.elements_kept(k) for k in reversed([*mine, *everywhere])}
+            held = [(k.nbytes // k.dtype.itemsize, k.dtype.itemsize) for k in single[part.name].get(index, ())]
+            if runs.alike and any(elements not in sizes for elements, _ in held):
+                continue  # how it grows was not seen, and half a correction is none
             total = [0.0] * len(runs.lengths)
-            for kept in single[part.name].get(index, ()):
-                elements = kept.nbytes // kept.dtype.itemsize
-                seen = sizes.get(elements, [elements] * len(total))
-                total = [t + n * kept.dtype.itemsize / runs.base.batch for t, n in zip(total, seen, strict=True)]
+            for elements, size in held:
+                seen = sizes.get(elements, [elements])
+                total = [t + n * size / runs.base.batch for t, n in zip(total, seen, strict=True)]
             table[part.name, index] = total
     return table
 

@@ -12,7 +12,7 @@ import msgspec
 
 from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
-from ..models import Hyperparameters, from_hyperparameters
+from ..models import Hyperparameters, from_hyperparameters, named
 from ..posing import pose
 from ..problem import Assignment
 from ..strategy import RECOMPUTES, Recompute, Sharding, Strategy, StrategySpace
@@ -103,7 +103,8 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
     )
     model = row.get("model") or "model"
-    shape = filled(model, shape_of(row), notes)
+    columns = shape_of(row)
+    shape = filled(model, columns, notes)
     train, freeze = (row.get("train") or row.get("peft") or "").strip(), (row.get("freeze") or "").split()
     if train in ("lora", "qlora"):
         notes.append(f"adapters of rank {RANK} beside all products of the blocks")
@@ -116,7 +117,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     stack = Stack(row.get("system") or "")
     if not stack.name:
         notes.append(f"software {DEFAULT}")
-    graph = tuned(from_hyperparameters(model, shape, notes, kernels=stack.kernels), train, freeze)
+    graph = tuned(_modelled(model, columns, shape, stack, _count(row, "mtp") or 0, notes), train, freeze)
     ep, etp = 1, tp
     if any(op.experts for layer in graph.layers for op in layer.operators):
         ep, etp = _expert_grid(row, tp, tp * cp * dp, notes)
@@ -160,6 +161,23 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     )
     pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
     return Plan(graph, cluster, Candidate(pipeline, count, training), space)
+
+
+def _modelled(
+    model: str, columns: Hyperparameters, shape: Hyperparameters, stack: Stack, mtp: int, notes: list[str]
+) -> ModelGraph:
+    """The model by its name where no column says anything of it, else what the columns describe."""
+    if columns._replace(sequence=0) == Hyperparameters():
+        graph = named(model, columns.sequence or None, stack.kernels, mtp=mtp)
+        if graph is not None:
+            if not columns.sequence:
+                notes.append(f"sequence {graph.sequence}")
+            if mtp and not any(layer.name.startswith("mtp.") for layer in graph.layers):
+                notes.append("no layers of multi-token prediction")
+            if re.search(r"(?<![a-z])(vl|omni|vision)(?![a-z])", model, re.IGNORECASE):
+                notes.append("the language part alone")
+            return graph
+    return from_hyperparameters(model, shape, notes, kernels=stack.kernels)
 
 
 def shape_of(row: Mapping[str, str]) -> Hyperparameters:

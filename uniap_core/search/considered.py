@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from .. import menus
 from ..costs import Candidate
 from ..errors import UsageError
@@ -114,6 +116,8 @@ class Considered:
             able = {key: all(self.strategies(*key, extent) for extent in extents) for key in keys}
             found = {s.value(pin.key) for s in self.candidates if able[s.pp, s.micro_batches]}
             return sorted(found, key=lambda value: (str(type(value)), value))
+        if pin.key == "etp" and not any(extent.experts for extent in self.extents):
+            return []  # how experts are cut is tp by name alone where there are none
         common = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
         return sorted(common, key=lambda value: (str(type(value)), value))
 
@@ -330,9 +334,12 @@ def outside(search: Search, candidate: Candidate, strategies: Iterable[Strategy]
             found = strategy in menu
             odd = [axis for axis in AXES if strategy[axis.name] not in {s[axis.name] for s in menu}]
             if not found and odd and odd[0].kind == "degree":
-                value = strategy[odd[0].name]
-                reason = _reason(search, Pins.of([f"{odd[0].name}={value}"]).pins[0])
-                return f"{odd[0].name} {value}: {reason or 'no strategy of a layer has it'}"
+                degree = strategy[odd[0].name]
+                reason = _reason(search, Pins.of([f"{odd[0].name}={degree}"]).pins[0])
+                return f"{odd[0].name} {degree}: {reason or 'no strategy of a layer has it'}"
+            other = msgspec.structs.replace(strategy, sequence_parallel=not strategy.sequence_parallel)
+            if not found and other in menu:
+                return f"{strategy.name} {'with' if strategy.sequence_parallel else 'without'} sequence parallelism"
             if not found:
                 named = f"{odd[0].title} {strategy[odd[0].name]}" if odd else strategy.name
                 return f"{named} is not searched"

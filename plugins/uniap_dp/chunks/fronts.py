@@ -174,9 +174,9 @@ def trace(alike, begun, fronts, n, out):
                     last, t, c, p = k, done[v, n - 1, x, 0], done[v, n - 1, x, 1], -1
             for r in range(groups):
                 for x in range(here_size[v, n - 1, r]):
-                    if here[v, n - 1, r, x, 0] + reshard[q, r] + time[k] == s:
-                        if here[v, n - 1, r, x, 1] + memory[v, k] == b:
-                            last, t, c, p = k, here[v, n - 1, r, x, 0], here[v, n - 1, r, x, 1], r
+                    met = here[v, n - 1, r, x, 0] + reshard[q, r] + time[k] == s
+                    if met and here[v, n - 1, r, x, 1] + memory[v, k] == b:
+                        last, t, c, p = k, here[v, n - 1, r, x, 0], here[v, n - 1, r, x, 1], r
         if last < 0:
             return -1
         n -= 1

@@ -74,7 +74,7 @@ def prices(posed: Posed, dual: Dual, share: float = 1.0) -> Prices:
 
 
 def mean_moments(posed: Posed, dual: Dual) -> tuple[Array, Array]:
-    """Micro-batches in flight on each chunk (J,) and bytes of each rank (P,) in the mean of its moments by their prices.
+    """In flight on each chunk (J,), and bytes of each rank (P,), in the mean of its moments by their prices.
 
     What fits at every moment fits in any mean of them.
     """
