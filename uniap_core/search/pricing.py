@@ -197,7 +197,7 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
     devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
     extents = dict.fromkeys(menus.extents(search.graph, search.space))
     strategies = [s for e in extents for s in search.space.strategies(devices, search.cluster.node_size, e)]
-    if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
+    if not any(candidate.divides(s.dp) for s in strategies):
         least = min((s.dp for s in strategies), default=devices)
         raise BadValue(
             f"a micro-batch of {candidate.micro_batch} does not divide over dp of {least} or more",
