@@ -52,6 +52,7 @@ from .plan import Plan, check_seal
 from .plan import read as read_plan
 from .plan import write as write_plan
 from .posing import pose
+from .precisions import PRECISIONS, Precision, precision
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -149,7 +150,10 @@ __all__ = [
     "NotEnoughTime",
     "Note",
     "Operator",
+    "PRECISIONS",
     "PluginError",
+    "Precision",
+    "precision",
     "Price",
     "Problem",
     "Profile",

@@ -176,6 +176,12 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         return sum(layer.own_parameters for layer in self.layers)
 
     @property
+    def active_parameters(self) -> int:
+        """Those of them that one token visits: of experts the share that it is sent to."""
+        operators = (op for layer in self.layers for op in layer.operators if not op.tied)
+        return sum(op.parameters * op.top_k // op.experts if op.experts else op.parameters for op in operators)
+
+    @property
     def trained(self) -> int:
         """Those of them that are trained."""
         return sum(layer.trained for layer in self.layers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from math import gcd
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -114,7 +115,7 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.etp == self.tp:
             msgspec.structs.force_setattr(self, "etp", UNSET)
         try:
-            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=self["etp"])  # type: ignore[arg-type]
+            arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=self["etp"])
         except ValueError as error:
             raise BadValue(str(error), "choose a divisor") from None
 
@@ -259,7 +260,7 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         extent
             What of the layer can be cut; of free degrees there is only 1 where nothing can.
         """
-        return tuple(dict.fromkeys(self._generate(devices, node, extent)))
+        return _menu(self, devices, node, extent)
 
     def _generate(self, devices: int, node: int, extent: Extent) -> Iterator[Strategy]:
         for tp in divisors(devices):
@@ -308,6 +309,12 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 continue
             wanted = divisors(gcd(extent.experts, left)) if self.ep is None else self.ep
             yield from ((ep, etp) for ep in wanted if left % ep == 0)
+
+
+@lru_cache(maxsize=4096)
+def _menu(space: StrategySpace, devices: int, node: int, extent: Extent) -> tuple[Strategy, ...]:
+    """Sweeps ask for the same menus at every candidate, and each strategy checks its grids."""
+    return tuple(dict.fromkeys(space._generate(devices, node, extent)))
 
 
 def divisors(number: int) -> tuple[int, ...]:

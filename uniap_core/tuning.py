@@ -301,7 +301,8 @@ def _adapted_layer(
         operators.append(msgspec.structs.replace(held, saved=()) if parts else held)
         kept = op.saved
         for name, width in parts:
-            operators += _adapter(op, f"{op.name}.{name}", asked.rank, width, kept)
+            home = op.name if op.name.rpartition(".")[2] == name else f"{op.name}.{name}"
+            operators += _adapter(op, home, asked.rank, width, kept)
             kept = ()
     return msgspec.structs.replace(layer, operators=_with_shared_inputs(layer, tuple(operators)))
 
@@ -341,7 +342,8 @@ def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved
     partial input gradients are reduced with the base's; beside one divided by rows A is divided and reduces its narrow
     output, and B is whole (Megatron Bridge, ``ParallelLinearAdapter``).
     """
-    common = {"rows": base.rows, "count": base.count, "adapter": True}
+    growth = tuple(g for g in base.growth if g.field == "rows")
+    common = {"rows": base.rows, "count": base.count, "adapter": True, "growth": growth}
     divided = base.split in ("column", "heads")
     yield Operator(
         name=f"{name}.lora_A",
@@ -369,6 +371,7 @@ def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved
         rows=base.rows,
         inner=width,
         count=base.count,
+        growth=growth,
         split="column" if divided else "none",
         passes=5.0,
     )

@@ -41,6 +41,7 @@ def plan(
     batch: int,
     *,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -48,6 +49,7 @@ def plan(
     train: str | None = None,
     freeze: Sequence[str] = (),
     imbalance: float = 1.0,
+    margin: float = 0.06,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -74,8 +76,12 @@ def plan(
         Samples per iteration over all devices.
     seq
         Positions per sample (default: the model's own).
+    tokens_per_device
+        Tokens that every device packs documents of ``seq`` positions to, a pack in every micro-batch; ``batch`` counts
+        documents then.
     precision
-        bf16, fp16, fp32, tf32 or fp8 (default: the best that the devices have).
+        bf16, fp16, fp32, tf32, fp8, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8 or nvfp4 (default: the best of
+        16 bits and more that the devices have).
     optimizer
         adamw, adam, sgd, adamw-8bit or adam-8bit.
     states
@@ -88,6 +94,8 @@ def plan(
         Patterns of layers or modules that are left as they are: ``"vision_tower.*"``.
     imbalance
         Rows of the expert-parallel rank that is sent most of them, over the mean (1: routing is even).
+    margin
+        Share of a device's memory that is left free.
     schedule
         By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
         line's).
@@ -135,6 +143,7 @@ def plan(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,
@@ -142,6 +151,7 @@ def plan(
         train=train,
         freeze=freeze,
         imbalance=imbalance,
+        margin=margin,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -168,6 +178,7 @@ def problem(
     micro_batches: int,
     vpp: int = 1,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -175,6 +186,7 @@ def problem(
     train: str | None = None,
     freeze: Sequence[str] = (),
     imbalance: float = 1.0,
+    margin: float = 0.06,
     schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -194,6 +206,7 @@ def problem(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,
@@ -201,6 +214,7 @@ def problem(
         train=train,
         freeze=freeze,
         imbalance=imbalance,
+        margin=margin,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

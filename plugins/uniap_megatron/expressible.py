@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, SHAPES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
+from uniap_core.api import (
+    AXES,
+    SHAPES,
+    Cluster,
+    Inexpressible,
+    LayerPlan,
+    ModelGraph,
+    Plan,
+    Training,
+    divisors,
+    precision,
+)
 
 from . import FAMILIES, MEGATRON, PRECISIONS
 from .recompute import attention_shortage, method, selective_shortage
@@ -70,7 +81,7 @@ def flashes(plan: Plan) -> bool:
 
 def _flashes(cluster: Cluster, training: Training) -> bool:
     made = {node.device.generation for node in cluster.nodes}
-    return training.flash_attention and training.precision in ("bf16", "fp16", "fp8") and not made & set(UNFUSED)
+    return training.flash_attention and precision(training.precision).element_bytes == 2 and not made & set(UNFUSED)
 
 
 def _context(graph: ModelGraph, cluster: Cluster, training: Training) -> Iterator[str]:

@@ -13,6 +13,7 @@ from .planning import (
     Executor,
     FreezeList,
     LossOption,
+    MarginOption,
     Model,
     Optimizer,
     PinList,
@@ -94,6 +95,7 @@ def sweep(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    margin: MarginOption = 0.06,
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -127,6 +129,7 @@ def sweep(
             loss=loss,  # type: ignore[arg-type]
             train=train,
             freeze=freeze,
+            margin=margin,
             schedule=schedule,
             cost_model=cost_model,
             profile=profile,

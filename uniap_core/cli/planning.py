@@ -55,14 +55,29 @@ ClusterOption = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
 Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-device",
+        min=1,
+        help="Pack documents of --seq positions to so many tokens, a pack per micro-batch.",
+    ),
+]
 Precision = Annotated[
-    str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 (default: the best the devices have).")
+    str | None,
+    typer.Option(
+        help="bf16, fp16, fp32, tf32, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8, nvfp4 "
+        "(default: the best of 16 bits and more that the devices have)."
+    ),
 ]
 Optimizer = Annotated[str, typer.Option(help="adamw, adam, sgd, adamw-8bit or adam-8bit.")]
 StatesOption = Annotated[
     str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
 ]
 LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
+MarginOption = Annotated[
+    float, typer.Option("--margin", min=0, max=0.99, help="Share of a device's memory that is left free.")
+]
 TrainOption = Annotated[
     str | None,
     typer.Option("--train", help="lora:r=16[,targets=q_proj+v_proj] or qlora: adapters beside frozen weights."),
@@ -104,6 +119,7 @@ def plan(
     cluster: ClusterOption,
     batch: Batch,
     seq: Sequence = None,
+    tokens_per_device: TokensOption = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
@@ -111,6 +127,7 @@ def plan(
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
+    margin: MarginOption = 0.06,
     schedule: Schedule = SEARCHED,
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -147,6 +164,7 @@ def plan(
             ordered(cluster, node_order),
             batch,
             seq=seq,
+            tokens_per_device=tokens_per_device,
             precision=precision,
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
@@ -154,6 +172,7 @@ def plan(
             train=train,
             freeze=freeze,
             imbalance=imbalance,
+            margin=margin,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -269,6 +288,7 @@ def candidate(
     micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
     vpp: Annotated[int, typer.Option("--vpp", min=1, help="Chunks per pipeline rank.")] = 1,
     seq: Sequence = None,
+    tokens_per_device: TokensOption = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
@@ -276,6 +296,7 @@ def candidate(
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
+    margin: MarginOption = 0.06,
     schedule: Schedule = SEARCHED,
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -300,6 +321,7 @@ def candidate(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,  # type: ignore[arg-type]
@@ -307,6 +329,7 @@ def candidate(
         train=train,
         freeze=freeze,
         imbalance=imbalance,
+        margin=margin,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

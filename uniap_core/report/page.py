@@ -12,7 +12,7 @@ from ..quoting import html as escape
 from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
-from .words import chosen, proof_line, time_shares, unusual
+from .words import axes_searched, chosen, proof_line, time_shares, unusual
 
 
 def page(
@@ -133,7 +133,8 @@ def _list(sentences: Sequence[str]) -> str:
 
 
 def _proof(plan: Plan) -> str:
-    return proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s).capitalize() + "."
+    axes = axes_searched(plan.proposal)
+    return proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s, axes).capitalize() + "."
 
 
 def _candidates(plan: Plan) -> str:
@@ -171,9 +172,11 @@ def _reproduce(plan: Plan) -> str:
     options = (*unusual(plan.training).items(), *chosen(plan.model))
     kept = "".join(f" --{name} {shell(value)}" for name, value in options)
     model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
-    sequence = f"--seq {plan.sequence} " if plan.model.counts_positions else ""
+    sequence, batch = f"--seq {plan.sequence} " if plan.model.counts_positions else "", plan.global_batch
+    if documents := plan.training.documents:
+        sequence, batch = f"--seq {documents} --tokens-per-device {plan.sequence} ", batch * plan.sequence // documents
     command = (
-        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} {sequence}"
+        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {batch} {sequence}"
         f"--precision {shell(plan.precision)}{kept} --schedule {shell(words_of(plan.schedules))}{pins} -o plan.json"
     )
     rows = [

@@ -37,13 +37,13 @@ def best_precision(executor: ExecutorPlugin, cluster: Cluster) -> str:
             f"have figures for {_either(tuple(have) or ('no precision in common',))}",
             "choose other devices or another executor",
         )
-    return max(able, key=lambda p: (min(device.peak_flops[p] for device in cluster.device_kinds), -able.index(p)))
+    return max(able, key=lambda p: (min(device.peak(p) for device in cluster.device_kinds), -able.index(p)))
 
 
 def _common(capability: Capability, cluster: Cluster) -> list[str]:
     """The usual precisions, then the others, that an executor and all devices have."""
     ordered = sorted(capability.precisions, key=lambda p: USUAL.index(p) if p in USUAL else len(USUAL))
-    shared = [p for p in ordered if all(p in device.peak_flops for device in cluster.device_kinds)]
+    shared = [p for p in ordered if all(device.runs(p) for device in cluster.device_kinds)]
     return [p for p in shared if p in USUAL] or shared
 
 
@@ -102,6 +102,8 @@ def lacks(executor: ExecutorPlugin, graph: ModelGraph, training: Training) -> It
         yield f"{name} does not keep states in {training.states}", f"it has --states {_either(able.states)}"
     if training.loss not in able.losses:
         yield f"{name} does not compute a {training.loss} loss", f"it has --loss {_either(able.losses)}"
+    if training.documents and not able.packed:
+        yield f"{name} gives every device samples of one length, not packs of documents", "leave out tokens per device"
     if graph.tuning is not msgspec.UNSET and not able.tuning:
         chosen = " ".join(f"--{option} {value}" for option, value in graph.tuning.options)
         yield (

@@ -21,10 +21,12 @@ from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
 from ..posing import pose
-from ..problem import Problem
+from ..problem import Assignment, Problem
 from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
 from ..strategy import DEGREES, Strategy
+from ..tables import Array
+from .dominance import undominated
 from .floor import Floor, floor_of
 from .request import Search
 
@@ -37,17 +39,31 @@ class Variant:
 
     A candidate has one, its whole tables; with ``max_strategies`` it has one per set of so many strategies
     (``chosen``), whose restricted tables are built when they are asked for; and all that per ``regime`` of the
-    executor that it is planned for.
+    executor that it is planned for. ``kept`` are the strategies of each layer that no other one dominates, where
+    they may differ freely.
     """
 
     whole: CostTables
     bound_s: float
     chosen: tuple[Strategy, ...] | None = None
     regime: Pins = FREE
+    kept: tuple[Array, ...] | None = None
+
+    @cached_property
+    def lean(self) -> CostTables:
+        """The tables to solve, without dominated strategies."""
+        return self.tables if self.kept is None else select(self.whole, list(self.kept))
+
+    def assignment(self, lean: Assignment) -> Assignment:
+        """An assignment of the lean tables as one of :attr:`tables`."""
+        if self.kept is None:
+            return lean
+        chosen = (int(kept[k]) for kept, k in zip(self.kept, lean.strategy, strict=True))
+        return msgspec.structs.replace(lean, strategy=tuple(chosen))
 
     @cached_property
     def tables(self) -> CostTables:
-        """The tables to solve."""
+        """The tables that the answer is of."""
         return self.whole if self.chosen is None else restrict(self.whole, self.chosen)
 
 
@@ -181,7 +197,7 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
     devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
     extents = dict.fromkeys(menus.extents(search.graph, search.space))
     strategies = [s for e in extents for s in search.space.strategies(devices, search.cluster.node_size, e)]
-    if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
+    if not any(candidate.divides(s.dp) for s in strategies):
         least = min((s.dp for s in strategies), default=devices)
         raise BadValue(
             f"a micro-batch of {candidate.micro_batch} does not divide over dp of {least} or more",
@@ -269,14 +285,18 @@ def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
 
 def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
     started = time.perf_counter()
+    # A baseline looks at some strategies alone (the same for all layers, plain data parallelism): it keeps all.
+    exact = search.space.max_strategies is None and registry.load("solver", search.solver).exact
     variants: list[Variant] = []
     shortages = []
     for regime, tables in priced:
-        short = diagnose.shortage(pose(tables))
+        kept = undominated(tables) if exact else None
+        whole = Variant(tables, 0.0, regime=regime, kept=kept)
+        short = diagnose.shortage(pose(whole.lean))
         if short is not None:
             shortages.append(short)
         if short is None or not short.certain:
-            variants += _variants(search, regime, tables)
+            variants += _variants(search, whole)
     if all(math.isinf(variant.bound_s) for variant in variants) and shortages:
         closest = min(shortages, key=lambda short: short.factor)
         return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
@@ -315,11 +335,12 @@ def _none_for(candidate: Candidate, why: str = "") -> BadValue:
     return BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
 
 
-def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:
-    bound = lower_bound(search, pose(tables))
+def _variants(search: Search, whole: Variant) -> list[Variant]:
+    tables, regime = whole.whole, whole.regime
+    bound = lower_bound(search, pose(whole.lean))
     sets = strategy_sets(tables, search.space.max_strategies)
     if sets is None:
-        return [Variant(tables, bound, regime=regime)]
+        return [replace(whole, bound_s=bound)]
     bounds = _set_bounds(tables, sets)
     return [Variant(tables, max(bound, b), chosen, regime) for chosen, b in zip(sets, bounds, strict=True)]
 

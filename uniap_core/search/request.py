@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,12 @@ import msgspec
 from .. import artifact, limits, models, registry
 from .. import cluster as clusters
 from ..cluster import Cluster
-from ..costs import CostModelPlugin, Loss, States, Training
+from ..costs import MARGIN, CostModelPlugin, Loss, States, Training
 from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
+from ..packing import packed
 from ..pins import Pins
 from ..pipeline import searched
 from ..plan import Plan
@@ -164,6 +166,7 @@ def make(
     batch: int,
     *,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -171,6 +174,7 @@ def make(
     train: str | None = None,
     freeze: Sequence[str] = (),
     imbalance: float = 1.0,
+    margin: float = MARGIN,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -192,6 +196,9 @@ def make(
 
     Parameters
     ----------
+    tokens_per_device
+        Tokens that every device packs documents of ``seq`` positions to in each micro-batch, which is one pack then;
+        ``batch`` counts documents.
     train, freeze
         What of the model is trained (:func:`uniap_core.tuning.tuned`); all that its source trains, where nothing is
         said.
@@ -204,7 +211,9 @@ def make(
     UniapError
         If a name is unknown or a value makes no sense.
     """
-    limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
+    limits.check_options(
+        {"batch": batch, "seq": seq, "tokens_per_device": tokens_per_device, "top": top, "gap": gap, "workers": workers}
+    )
     names = searched(schedule or SEARCHED)
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
@@ -216,9 +225,19 @@ def make(
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
+    document = graph.sequence
+    if tokens_per_device is not None:
+        graph = packed(graph, tokens_per_device)
+        batch = _packs(document, batch, tokens_per_device, emit)
     software = trained(graph, machine, stack, attention, batch, precision)
-    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance)
+    training = msgspec.structs.replace(
+        software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
+    )
+    if tokens_per_device is not None:
+        training = msgspec.structs.replace(training, documents=document)
     space = space_of(graph, machine, stack, precision)
+    if tokens_per_device is not None:  # a pack is of one device: nothing divides its positions
+        space = msgspec.structs.replace(space, cp=(1,))
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
@@ -240,6 +259,25 @@ def make(
         workers=workers,
         top=top,
     )
+
+
+def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
+    """Samples of an iteration: packs of so many tokens that documents of one length fill.
+
+    Raises
+    ------
+    UsageError
+        If packs of that size do not divide the documents of an iteration.
+    """
+    packs, rest = divmod(batch * document, tokens)
+    if rest or not packs:
+        least = tokens // math.gcd(tokens, document)
+        raise UsageError(
+            f"{batch} documents of {document} positions do not fill packs of {tokens} tokens",
+            f"let --batch be a multiple of {least}, or choose other tokens per device",
+        )
+    emit(Note(0.0, f"{batch} documents of {document} positions are {packs} packs of {tokens} tokens"))
+    return packs
 
 
 def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:

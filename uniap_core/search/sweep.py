@@ -15,21 +15,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from .. import interrupts
-from ..costs import Candidate, CostTables
+from ..costs import Candidate
 from ..errors import NotEnoughTime, SolverCrashed, Stopped, UniapError
-from ..events import Emit, Note, Progress, silent
-from ..plan import Plan, seal
-from ..proposal import CandidateProof, Proposal, propose
-from ..verify import verify
+from ..events import Emit, Progress, silent
+from ..plan import Plan
+from ..proposal import CandidateProof
+from .answer import plans_of
 from .attempt import NO_FASTER, Attempt, attempt
 from .considered import candidates
 from .crew import Crew
 from .pricing import Family, PricedCandidate, bounded, families
 from .queue import Queue
-from .ranking import COMPARED, mixed, ranked
 from .reasons import refusal
 from .request import TIE, Search
 from .turns import in_turn, near
@@ -99,7 +96,7 @@ def sweep(search: Search, emit: Emit = silent) -> Sweep:
     done = {tried.priced.candidate for tried in attempts}
     attempts += [_unsolved(p) for p in priced if p.candidate not in done]
     attempts.sort(key=lambda tried: place[tried.priced.candidate])
-    plans, proof = _plans(search, attempts, emit, started)
+    plans, proof = plans_of(search, attempts, emit, started)
     if not plans:
         raise _no_plan(search, attempts, interrupted)
     return Sweep(plans, proof, since(started), interrupted)
@@ -241,68 +238,6 @@ def _unsolved(priced: PricedCandidate) -> Attempt:
     if math.isinf(priced.bound_s):
         return Attempt(priced, "infeasible", None, note=NO_ROOM if priced.candidate.vpp > 1 else NO_TIME)
     return Attempt(priced, "limit", priced.bound_s, note="interrupted")
-
-
-def _record(tried: Attempt) -> CandidateProof:
-    candidate = tried.priced.candidate
-    return CandidateProof(
-        schedule=candidate.schedule,
-        pp=candidate.pp,
-        vpp=candidate.vpp,
-        micro_batches=candidate.micro_batches,
-        outcome=tried.outcome,
-        bound_s=tried.bound_s,
-        objective_s=tried.objective_s,
-        seconds=tried.priced.seconds + tried.seconds,
-        solver=tried.solver,
-        note=tried.note,
-    )
-
-
-def _plans(
-    search: Search, attempts: list[Attempt], emit: Emit, started: float
-) -> tuple[tuple[Plan, ...], tuple[CandidateProof, ...]]:
-    """The best assignments as proposals, judged and sealed, and the proof that they share.
-
-    Best by the closed form, or by simulation where that is in doubt (:mod:`.ranking`); then the proof's notes say so.
-    """
-    best = sorted((a for a in attempts if a.assignment is not None), key=lambda a: a.objective_s or 0.0)
-    best = best[: max(search.top, COMPARED if mixed(a.priced.candidate for a in best[:COMPARED]) else 1)]
-    records = {tried.priced.candidate: _record(tried) for tried in attempts}
-    bounds = [record.bound_s for record in records.values() if record.bound_s is not None]
-    unbounded = any(record.outcome == "limit" and record.bound_s is None for record in records.values())
-    bound_s = None if unbounded or not bounds else min(bounds)
-    found = [made for tried in best if (made := _proposal(search, tried, bound_s)) is not None]
-    ranking = ranked([proposal for proposal, _ in found])
-    for (proposal, _), seconds in zip(found, ranking.simulated_s, strict=False):
-        record = records[proposal.candidate]
-        noted = "; ".join(filter(None, (record.note, f"takes {seconds:.6g} s by simulation")))
-        records[proposal.candidate] = msgspec.structs.replace(record, note=noted)
-    if ranking.changed:
-        first, chosen = found[0][0].candidate.name, found[ranking.order[0]][0].candidate.name
-        emit(Note(since(started), f"the formula of {first} is in doubt; by simulation {chosen} is faster"))
-    proof = tuple(records[tried.priced.candidate] for tried in attempts)
-    chosen_ones = [found[number] for number in ranking.order[: search.top]]
-    return tuple(seal(one, proof, verify(one, tables, proof)) for one, tables in chosen_ones), proof
-
-
-def _proposal(search: Search, tried: Attempt, bound_s: float | None) -> tuple[Proposal, CostTables] | None:
-    """What an attempt found, and its tables; the bound is over the whole sweep, if all have one."""
-    if tried.variant is None or tried.assignment is None or tried.objective_s is None:
-        return None
-    proposal = propose(
-        search.graph,
-        search.cluster,
-        search.space,
-        tried.variant.tables,
-        tried.assignment,
-        solver=tried.solver,
-        bound_s=None if bound_s is None else min(bound_s, tried.objective_s),
-        pins=search.pins.texts,
-        regime=tried.variant.regime.texts,
-        searched=search.schedules,
-    )
-    return proposal, tried.variant.tables
 
 
 def _no_plan(search: Search, attempts: list[Attempt], interrupted: bool) -> UniapError:

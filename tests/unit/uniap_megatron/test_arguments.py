@@ -1,7 +1,9 @@
 """What a plan decides, as Megatron-LM is told it."""
 
 import re
+from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,8 +16,13 @@ from uniap_megatron.ranks import layout as rank_layout
 from uniap_megatron.shape import padded_vocabulary
 
 from tests.planned import SMALL, planned
+from uniap_core.cluster import preset
+from uniap_core.costs import Training
 from uniap_core.errors import Inexpressible
+from uniap_core.models import load
 from uniap_core.pins import Pins
+from uniap_core.precisions import PRECISIONS
+from uniap_core.strategy import StrategySpace
 from uniap_zoo import build
 
 
@@ -79,10 +86,51 @@ def test_precision(precision, switch):
     assert switch in spoken(planned("gpt", "tp1-dp8", precision=precision))
 
 
+@pytest.mark.parametrize("precision", [name for name, known in PRECISIONS.items() if known.narrow])
+def test_narrow_precisions_are_recipes_that_megatron_core_has(precision):
+    said = spoken(planned("gpt", "tp1-dp8", cluster="8xB200", precision=precision))
+    assert "bf16" in said
+    found = {name: value for name, value in said.items() if name.startswith("fp")}
+    assert found.pop("fp8-format", None) in ("hybrid", "e4m3") or found.pop("fp4-format") == "e2m1"
+    for recipe in found.values():
+        assert precision.endswith(recipe)
+        if (
+            spec := find_spec("megatron")
+        ) and spec.submodule_search_locations:  # read: importing it takes half a minute
+            enums = Path(next(iter(spec.submodule_search_locations))) / "core" / "enums.py"
+            assert f'{recipe} = "{recipe}"' in enums.read_text()
+
+
 def test_experts():
     said = spoken(planned("mixtral", "tp2-dp4-ep2-zero1-sp", micro_batches=2))
     assert (said["num-experts"], said["moe-router-topk"], said["expert-model-parallel-size"]) == ("4", "2", "2")
     assert "moe-grouped-gemm" in said
+
+
+def test_experts_that_are_cut_otherwise_than_all_else():
+    def folded(name):
+        return "tp2-dp4-ep4-etp1-zero1-sp" if name.startswith("layers") else "tp2-dp4-zero1-sp"
+
+    space = StrategySpace(tp=(2,), cp=(1,), sequence_parallel=True)
+    said = spoken(planned("mixtral", folded, space=space))
+    assert (said["tensor-model-parallel-size"], said["expert-model-parallel-size"]) == ("2", "4")
+    assert said["expert-tensor-parallel-size"] == "1"
+    assert "expert-tensor-parallel-size" not in spoken(planned("mixtral", "tp2-dp4-ep2-sp"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "reason"),
+    [
+        ("llama", {"precision": "fp32"}, "unfused attention has no context parallelism"),
+        ("llama", {"cluster": "8xV100-32G", "precision": "fp16"}, "unfused attention has no context parallelism"),
+    ],
+)
+def test_context_parallelism_that_megatron_lacks(model, changes, reason):
+    plan = planned(model, "tp1-dp2-cp4-zero1", **changes)
+    assert any(reason in cause for cause in express(plan))
+    pins = [pin for regime in fit(plan.model, plan.cluster, plan.training, "1f1b") for pin in regime]
+    assert "cp=1" in pins
+    assert "cp=1" not in str(fit(load(SMALL["llama"]), preset("8xA100-80G"), Training(global_batch=8), "1f1b"))
 
 
 def test_context_parallelism():
