@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..graph import ModelGraph
 
 
+DESCRIBED = ("bert", "t5", "vit", "swin", "gpt")
+"""Families whose named models columns describe whole."""
+
 DECODERS = ("gpt", "llama", "mixtral")
 """Families whose attention may be a fused kernel or not."""
 
@@ -123,8 +126,9 @@ def _modelled(
 ) -> ModelGraph:
     """The model by its name where no column says anything of it, else what the columns describe."""
     if columns._replace(sequence=0) == Hyperparameters():
-        graph = named(model, columns.sequence or None, stack.kernels, mtp=mtp)
-        if graph is not None:
+        own = named(model, None, stack.kernels)
+        if own is not None and own.family not in DESCRIBED:
+            graph = named(model, columns.sequence or min(2048, own.sequence), stack.kernels, mtp=mtp) or own
             if not columns.sequence:
                 notes.append(f"sequence {graph.sequence}")
             if mtp and not any(layer.name.startswith("mtp.") for layer in graph.layers):
