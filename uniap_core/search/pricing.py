@@ -285,10 +285,12 @@ def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
 
 def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
     started = time.perf_counter()
+    # A baseline looks at some strategies alone (the same for all layers, plain data parallelism): it keeps all.
+    exact = search.space.max_strategies is None and registry.load("solver", search.solver).exact
     variants: list[Variant] = []
     shortages = []
     for regime, tables in priced:
-        kept = undominated(tables) if search.space.max_strategies is None else None
+        kept = undominated(tables) if exact else None
         whole = Variant(tables, 0.0, regime=regime, kept=kept)
         short = diagnose.shortage(pose(whole.lean))
         if short is not None:

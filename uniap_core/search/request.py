@@ -17,6 +17,7 @@ from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
+from ..modules import MODULES, words_of
 from ..packing import packed
 from ..pins import Pins
 from ..pipeline import searched
@@ -24,7 +25,7 @@ from ..plan import Plan
 from ..profile import Profile
 from ..searched import SEARCHED
 from ..solve.plugin import SolverPlugin
-from ..strategy import StrategySpace
+from ..strategy import FREE, StrategySpace
 from ..system import Attention
 from ..tuning import tuned
 from .ability import able_schedules, best_precision, narrow, regimes_of
@@ -68,8 +69,8 @@ class Search:
     cluster: Cluster
     training: Training
     schedules: tuple[str, ...] = searched(SEARCHED)
-    space: StrategySpace = field(default_factory=StrategySpace)
-    free_space: StrategySpace = field(default_factory=StrategySpace)
+    space: StrategySpace = FREE
+    free_space: StrategySpace = FREE
     pins: Pins = field(default_factory=Pins)
     regimes: tuple[Pins, ...] = (Pins(),)
     executor: ExecutorPlugin | None = None
@@ -241,6 +242,7 @@ def make(
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
+    space = _with_sets(space, parsed, plugin)
     return Search(
         graph=graph,
         cluster=machine,
@@ -278,6 +280,13 @@ def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
         )
     emit(Note(0.0, f"{batch} documents of {document} positions are {packs} packs of {tokens} tokens"))
     return packs
+
+
+def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
+    """The space with the sets of modules that pins name, so far as the executor has them: others need no pin."""
+    able = set(MODULES if executor is None else executor.capability.modules)
+    asked = (name for name in pins.named_sets() if able.issuperset(words_of(name)))
+    return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
 
 
 def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
