@@ -151,7 +151,6 @@ def plan(
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
     import time
 
-    from .. import plan as plans
     from ..search import make
 
     began = time.perf_counter()
@@ -188,11 +187,17 @@ def plan(
     if found.interrupted:
         say_interrupted("this is the best plan so far")
     if json:
-        # A plan file has no place for what is true of the request and not of the plan.
-        for word, text in remarks:
-            print(f"{word}: {terminal(text)}", file=sys.stderr)
-        return print_json(plans.to_file(found.plan) if top == 1 else [plans.to_file(each) for each in found.plans])
+        return _print_files(found, remarks, single=top == 1)
     return _print_plans(found, [*remarks, *([("written", output)] if output else [])])
+
+
+def _print_files(found: Sweep, remarks: list[tuple[str, str]], *, single: bool) -> None:
+    from .. import plan as plans
+
+    # A plan file has no place for what is true of the request and not of the plan.
+    for word, text in remarks:
+        print(f"{word}: {terminal(text)}", file=sys.stderr)
+    print_json(plans.to_file(found.plan) if single else [plans.to_file(each) for each in found.plans])
 
 
 def _answered(
