@@ -228,17 +228,16 @@ def make(
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     document = graph.sequence
     if tokens_per_device is not None:
-        graph = packed(graph, tokens_per_device)
         batch = _packs(document, batch, tokens_per_device, emit)
+        graph = packed(graph, tokens_per_device)
     software = trained(graph, machine, stack, attention, batch, precision)
     training = msgspec.structs.replace(
         software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
     )
+    space = space_of(graph, machine, stack, precision)
     if tokens_per_device is not None:
         training = msgspec.structs.replace(training, documents=document)
-    space = space_of(graph, machine, stack, precision)
-    if tokens_per_device is not None:  # a pack is of one device: nothing divides its positions
-        space = msgspec.structs.replace(space, cp=(1,))
+        space = msgspec.structs.replace(space, cp=(1,))  # a pack is of one device: nothing divides its positions
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
