@@ -53,6 +53,8 @@ class Capability:
         Whether it trains part of a model's parameters and leaves the others as they are, as the model's source says.
     tuning
         Whether it trains what was chosen apart from the source: adapters that it adds, patterns that it freezes.
+    packed
+        Whether it packs documents of several lengths into samples.
     families
         Model families it can build, or ``None`` for any traced model.
     generations
@@ -79,6 +81,7 @@ class Capability:
     losses: tuple[Loss, ...] = ("whole",)
     frozen: bool = False
     tuning: bool = False
+    packed: bool = False
     families: tuple[str, ...] | None = None
     generations: tuple[str, ...] | None = None
     equal_nodes: bool = False

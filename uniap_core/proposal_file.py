@@ -41,6 +41,7 @@ class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     vocabulary_multiple: int | UnsetType = UNSET
     imbalance: float | UnsetType = UNSET
     buckets_bytes: float | UnsetType = UNSET
+    documents: int | UnsetType = UNSET
     margin: float | UnsetType = UNSET
 
 
@@ -51,6 +52,7 @@ LATER = {
     "vocabulary_multiple": 1,
     "imbalance": 1.0,
     "buckets_bytes": 0.0,
+    "documents": 0,
     "margin": MARGIN,
 }
 """Fields of a training that came later, and what they mean where they are left out."""

@@ -103,6 +103,8 @@ def lacks(executor: ExecutorPlugin, graph: ModelGraph, training: Training) -> It
         yield f"{name} does not keep states in {training.states}", f"it has --states {_either(able.states)}"
     if training.loss not in able.losses:
         yield f"{name} does not compute a {training.loss} loss", f"it has --loss {_either(able.losses)}"
+    if training.documents and not able.packed:
+        yield f"{name} gives every device samples of one length, not packs of documents", "leave out tokens per device"
     if graph.tuning is not msgspec.UNSET and not able.tuning:
         chosen = " ".join(f"--{option} {value}" for option, value in graph.tuning.options)
         yield (

@@ -88,7 +88,8 @@ class Considered:
         cluster = self.search.cluster
         every = self.search.free_space.strategies(devices_per_rank(cluster.devices, pp), cluster.node_size, extent)
         batch = self.search.training.global_batch // micro_batches
-        return [s for s in every if batch % s.dp == 0]
+        packed = self.search.training.documents  # one pack to a data-parallel rank
+        return [s for s in every if (batch == s.dp if packed else batch % s.dp == 0)]
 
     @cached_property
     def _offered(self) -> dict[Kind, dict[Strategy, None]]:

@@ -109,6 +109,12 @@ def batch(proposal: Proposal) -> Check:
         for layer in proposal.layers
         if micro_batch % layer.strategy.dp
     ]
+    if proposal.training.documents:
+        faults += [
+            f"{layer.name}: {micro_batch} packs of a micro-batch on dp {layer.strategy.dp}, which takes one each"
+            for layer in proposal.layers
+            if micro_batch != layer.strategy.dp
+        ]
     evidence = f"batch {total} = {c} micro-batches of {micro_batch}, divided evenly by every layer's dp"
     return conclude("batch", faults, evidence, "use fewer micro-batches or less data parallelism")
 

@@ -29,7 +29,7 @@ FEW_LABELS, MOST_LABELS = 24, 1600
 EARLY, MOST_ROUNDS = 40, 3000
 """Steps of the dual before a small problem is searched, and in all."""
 
-FIRST_STEP = 0.005
+FIRST_STEP = 0.01
 """How much the first goal is above the bound when a chain is cut in every way."""
 
 FIRST_NODES = 400_000
