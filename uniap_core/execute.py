@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from . import artifact, fence, registry
-from .axes import Grids, Groups
+from .axes import Groups
 from .costs import Loss, States, identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .precisions import PRECISIONS
 from .proposal import Proposal
-from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
+from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding, Strategy
 from .verify import layout
 from .verify.verdict import VERIFIER, Check
 
@@ -41,6 +41,10 @@ class Capability:
         One strategy for all layers of the model.
     sequence_parallel
         Whether tensor parallelism runs with sequence parallelism only (True), without only (False), or either way.
+    modules
+        Modules of :data:`uniap_core.modules.MODULES` of which it recomputes any set.
+    replicas
+        Whether it shards states within groups of the ranks that hold the same parameters, with copies beside (HSDP).
     cp, ep
         Context and expert parallel degrees that it can run, or ``None`` for any.
     schedules, precisions, optimizers, states, losses
@@ -66,6 +70,8 @@ class Capability:
     sequence_parallel: bool | None = None
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    modules: tuple[str, ...] = ()
+    replicas: bool = False
     cp: tuple[int, ...] | None = None
     ep: tuple[int, ...] | None = None
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
@@ -224,13 +230,13 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def rank_layout(plan: Plan | Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
-    known: dict[tuple[int, Grids], dict[str, Groups]] = {}
+    known: dict[tuple[int, Strategy], dict[str, Groups]] = {}
     groups = {}
     for layer in plan.layers:
-        grids = layer.strategy.grids
-        if (layer.stage, grids) not in known:
-            known[layer.stage, grids] = grids.groups(stages[layer.stage])
-        groups[layer.name] = known[layer.stage, grids]
+        key = layer.stage, layer.strategy
+        if key not in known:
+            known[key] = layer.strategy.groups(stages[layer.stage])
+        groups[layer.name] = known[key]
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,

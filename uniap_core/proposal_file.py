@@ -70,6 +70,7 @@ class LayerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     sharding: Sharding
     recompute: Recompute
     sequence_parallel: bool
+    replicate: int | UnsetType = UNSET
     etp: int | UnsetType = UNSET
     kind: int | UnsetType = UNSET
 
@@ -190,6 +191,7 @@ def _layer_to_file(layer: LayerPlan) -> LayerFile:
         sharding=s.sharding,
         recompute=s.recompute,
         sequence_parallel=s.sequence_parallel,
+        replicate=s.replicate if s.replicate > 1 else UNSET,
         etp=s.etp,
         kind=UNSET if layer.kind is None else layer.kind,
     )
@@ -206,6 +208,7 @@ def _layer_from_file(layer: LayerFile) -> LayerPlan:
             sharding=layer.sharding,
             recompute=layer.recompute,
             sequence_parallel=layer.sequence_parallel,
+            replicate=1 if layer.replicate is UNSET else layer.replicate,
         )
     except UniapError as error:
         raise Unverified(f"the plan was edited: layer {layer.name}: {error.cause}", AGAIN) from None

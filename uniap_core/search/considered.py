@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
 from ..pipeline import devices_per_rank, placements
 from ..schedules import names
-from ..strategy import AXES, DEGREES, LEAST, LONG, Extent, Strategy, StrategySpace, divisors
+from ..strategy import AXES, DEGREES, FREE, LEAST, LONG, Extent, Strategy, divisors
 from .request import Search
 
 Value = int | str
@@ -220,7 +220,7 @@ def _refusal(known: Considered, pin: Pin) -> UsageError:
     listed = f"{pin.key} {_list(values)}" if values else f"no {pin.key}"
     cause = f"pin {pin.text!r}: the search considers {listed}"
     if search.executor is not None:
-        free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
+        free = Considered(replace(search, free_space=FREE, regimes=(Pins(),)))
         if any(pin.holds(value) for value in free.values(pin)):
             name = search.executor.name
             shapes = _undivided(search, pin)

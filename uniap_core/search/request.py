@@ -17,6 +17,7 @@ from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
+from ..modules import MODULES, words_of
 from ..packing import packed
 from ..pins import Pins
 from ..pipeline import searched
@@ -24,7 +25,7 @@ from ..plan import Plan
 from ..profile import Profile
 from ..searched import SEARCHED
 from ..solve.plugin import SolverPlugin
-from ..strategy import StrategySpace
+from ..strategy import FREE, StrategySpace
 from ..system import Attention
 from ..tuning import tuned
 from .ability import able_schedules, best_precision, narrow, regimes_of
@@ -68,8 +69,8 @@ class Search:
     cluster: Cluster
     training: Training
     schedules: tuple[str, ...] = searched(SEARCHED)
-    space: StrategySpace = field(default_factory=StrategySpace)
-    free_space: StrategySpace = field(default_factory=StrategySpace)
+    space: StrategySpace = FREE
+    free_space: StrategySpace = FREE
     pins: Pins = field(default_factory=Pins)
     regimes: tuple[Pins, ...] = (Pins(),)
     executor: ExecutorPlugin | None = None
@@ -218,29 +219,27 @@ def make(
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
-    precision = precision or _chosen_precision(machine, plugin, emit)
-    for device in machine.device_kinds:
-        device.peak(precision)
+    precision = _chosen_precision(precision, machine, plugin, emit)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     document = graph.sequence
     if tokens_per_device is not None:
-        graph = packed(graph, tokens_per_device)
         batch = _packs(document, batch, tokens_per_device, emit)
+        graph = packed(graph, tokens_per_device)
     software = trained(graph, machine, stack, attention, batch, precision)
     training = msgspec.structs.replace(
         software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
     )
+    space = space_of(graph, machine, stack, precision)
     if tokens_per_device is not None:
         training = msgspec.structs.replace(training, documents=document)
-    space = space_of(graph, machine, stack, precision)
-    if tokens_per_device is not None:  # a pack is of one device: nothing divides its positions
-        space = msgspec.structs.replace(space, cp=(1,))
+        space = msgspec.structs.replace(space, cp=(1,))  # a pack is of one device: nothing divides its positions
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
+    space = _with_sets(space, parsed, plugin)
     return Search(
         graph=graph,
         cluster=machine,
@@ -280,8 +279,19 @@ def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
     return packs
 
 
-def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
-    """The precision that is meant where none is named."""
+def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
+    """The space with the sets of modules that pins name, so far as the executor has them: others need no pin."""
+    able = set(MODULES if executor is None else executor.capability.modules)
+    asked = (name for name in pins.named_sets() if able.issuperset(words_of(name)))
+    return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
+
+
+def _chosen_precision(named: str | None, cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
+    """The precision that is named, which every device has, or the one that is meant where none is."""
+    if named:
+        for device in cluster.device_kinds:
+            device.peak(named)
+        return named
     usual = cluster.best_precision
     if executor is None:
         return usual
