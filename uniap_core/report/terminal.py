@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -25,6 +26,9 @@ MANY_CHUNKS = 4
 
 MANY_STAGES = 8
 """Past this many stages only the first, the last and those that differ are shown in full."""
+
+WIDTH = 68
+"""Columns beside the words on the left."""
 
 
 def print_plan(plan: Plan, console: Console, seconds: float | None = None) -> None:
@@ -52,7 +56,8 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
     yield Text("  time      ", style="bold") + Text(", ".join(shown))
     proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s, axes_searched(plan.proposal))
-    yield Text("  proof     ", style="bold") + Text(proof)
+    for number, piece in enumerate(textwrap.wrap(proof, WIDTH, break_long_words=False)):
+        yield Text(f"  {'' if number else 'proof':<10}", style="bold") + Text(piece)
     checks = f"{len(plan.verdict.checks)} checks passed"
     yield Text("  verified  ", style="bold") + Text(checks if seconds is None else f"{checks}, {seconds:.2f} s in all")
 
