@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..errors import Infeasible
     from ..events import Emit
+    from ..problem import Problem
     from ..search import Search, Sweep
 
 
@@ -363,13 +364,14 @@ def candidate(
         files.write(write_mps, posed)
     if json:
         return print_json(problems.to_file(posed))
-    kept = " and ".join(filter(None, (output, write_mps)))
+    where = f" on {pp} ranks" if vpp > 1 else ""
+    return _print_posed(f"{model} {posed.name}", posed, where, " and ".join(filter(None, (output, write_mps))))
+
+
+def _print_posed(name: str, posed: Problem, where: str, kept: str) -> None:
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
-        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages"
-        + (f" on {pp} ranks" if vpp > 1 else "")
-        + f", {count} strategies per layer, "
+        f"{name}: {len(posed.layers)} layers, {posed.depth} stages{where}, {count} strategies per layer, "
         f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
-    return None

@@ -219,9 +219,7 @@ def make(
     registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
-    precision = precision or _chosen_precision(machine, plugin, emit)
-    for device in machine.device_kinds:
-        device.peak(precision)
+    precision = _chosen_precision(precision, machine, plugin, emit)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
@@ -288,8 +286,12 @@ def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None
     return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
 
 
-def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
-    """The precision that is meant where none is named."""
+def _chosen_precision(named: str | None, cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
+    """The precision that is named, which every device has, or the one that is meant where none is."""
+    if named:
+        for device in cluster.device_kinds:
+            device.peak(named)
+        return named
     usual = cluster.best_precision
     if executor is None:
         return usual
