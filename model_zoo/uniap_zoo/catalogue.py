@@ -204,7 +204,8 @@ ENTRIES = _all_entries()
 """The named models in the order in which they are listed."""
 
 _SUFFIX = re.compile(
-    r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|bf16|fp8|nvfp4|thinking|reasoning|sft|2507|2512|float8)$"
+    r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|thinking|reasoning|sft|2[45]\d\d|bf16|fp16|fp8|float8|nvfp4|nf4|bnb|gptq"
+    r"|dequantized|deduped)$"
 )
 
 

@@ -266,7 +266,7 @@ MODELS = (
     ),
     Model(
         "r1-distill-qwen-14b",
-        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "agentica-org/DeepCoder-14B-Preview"),
         trunk(48, 5120, 40, 8, 13824, 152064) | _QWEN2,
         "14.8 B",
     ),

@@ -66,6 +66,20 @@ def _sizes(experts: int, step: int) -> dict[str, object]:
 
 
 MODELS = (
-    Model("llama4-scout", ("meta-llama/Llama-4-Scout-17B-16E",), _sizes(16, 1), "108 B", "17 B", sequence=8192),
-    Model("llama4-maverick", ("meta-llama/Llama-4-Maverick-17B-128E",), _sizes(128, 2), "400 B", "17 B", sequence=8192),
+    Model(
+        "llama4-scout",
+        ("meta-llama/Llama-4-Scout-17B-16E", "llama4-17b16e"),
+        _sizes(16, 1),
+        "108 B",
+        "17 B",
+        sequence=8192,
+    ),
+    Model(
+        "llama4-maverick",
+        ("meta-llama/Llama-4-Maverick-17B-128E", "llama4-17b128e"),
+        _sizes(128, 2),
+        "400 B",
+        "17 B",
+        sequence=8192,
+    ),
 )
