@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .planning import (
     CostModel,
@@ -94,7 +93,7 @@ def sweep(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
-    schedule: Schedule = SEARCHED,
+    schedule: Schedule = "",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,

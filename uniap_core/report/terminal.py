@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from ..quoting import line
 from .runs import gathered, runs
 from .words import chosen, proof_line, time_shares, unusual
 
+WIDTH = 80
 BAR = 16
 TITLE = 30
 """Columns for the names of layers."""
@@ -52,7 +54,9 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
     yield Text("  time      ", style="bold") + Text(", ".join(shown))
     proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s)
-    yield Text("  proof     ", style="bold") + Text(proof)
+    first, *rest = textwrap.wrap(proof, WIDTH - 12)
+    yield Text("  proof     ", style="bold") + Text(first)
+    yield from (Text(" " * 12 + part) for part in rest)
     checks = f"{len(plan.verdict.checks)} checks passed"
     yield Text("  verified  ", style="bold") + Text(checks if seconds is None else f"{checks}, {seconds:.2f} s in all")
 

@@ -20,7 +20,7 @@ from ..pins import Pins
 from ..pipeline import searched
 from ..plan import Plan
 from ..profile import Profile
-from ..searched import SEARCHED
+from ..searched import AUTO, PLAIN, SEARCHED
 from ..solve.plugin import SolverPlugin
 from ..strategy import StrategySpace
 from ..system import Attention
@@ -197,7 +197,7 @@ def make(
         said.
     schedule
         A name; ``auto`` for :data:`~uniap_core.searched.AUTO`, ``any`` for all that there are; empty for
-        :data:`~uniap_core.searched.SEARCHED`.
+        :data:`~uniap_core.searched.SEARCHED`, and for plain pipelines with a solver that has no bounds of its own.
 
     Raises
     ------
@@ -205,8 +205,9 @@ def make(
         If a name is unknown or a value makes no sense.
     """
     limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
-    names = searched(schedule or SEARCHED)
-    registry.load("solver", solver)
+    engine: SolverPlugin = registry.load("solver", solver)
+    # Without bounds of its own a solver would have to take many large problems with chunks to their ends.
+    names = searched(schedule or (SEARCHED if engine.bound else PLAIN))
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = precision or _chosen_precision(machine, plugin, emit)
@@ -263,7 +264,8 @@ def _chosen_schedules(
 ) -> tuple[str, ...]:
     """The schedules that an executor can run; ``emit`` is told of those that are not searched for it."""
     able = able_schedules(executor, graph, cluster, training, names)
-    if left := [name for name in names if name not in able]:
+    # auto is what each runtime has.
+    if (left := [name for name in names if name not in able]) and names != AUTO:
         emit(Note(0.0, f"{executor.name} does not run {', '.join(left)}; searching {', '.join(able)}"))
     return able
 
