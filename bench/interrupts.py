@@ -38,7 +38,7 @@ COMMANDS: dict[str, list[str]] = {
     "plan --workers 2": [*PLAN, "--workers", "2"],
     "plan --solver highs": ["plan", "bert-huge", "-c", "8xV100-32G", "-b", "32", "--solver", "highs"],
     "plan --schedule auto": [*PLAN, "--schedule", "auto"],
-    "plan infeasible": ["plan", "llama-70b", "-c", "4xRTX3090", "-b", "32"],
+    "plan infeasible": ["plan", "llama2-70b", "-c", "4xRTX3090", "-b", "32"],
     "plan pinned": ["plan", "llama-7b", "-c", "8xA100-40G", "-b", "32", "--pin", "tp=2", "--pin", "pp=4"],
     "solve dp": ["solve", "{problem}", "-o", "{out}/result.json"],
     "solve cbc": ["solve", "{hard}", "--solver", "cbc", "-o", "{out}/result.json"],

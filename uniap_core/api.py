@@ -42,15 +42,17 @@ from .errors import (
 )
 from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
-from .graph import TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
+from .graph import LONGEST, TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .growth import Growth, GrowthField, value_at
 from .menus import extent_of, extents
 from .models import Hyperparameters, Kernels, ModelPlugin
+from .operators import per_row
 from .pipeline import Pipeline
 from .plan import Plan, check_seal
 from .plan import read as read_plan
 from .plan import write as write_plan
 from .posing import pose
+from .precisions import PRECISIONS, Precision, precision
 from .problem import (
     MEMORY_TOLERANCE,
     Assignment,
@@ -70,6 +72,7 @@ from .trust import allow as allow_source
 from .trust import check as check_source
 
 __all__ = [
+    "LONGEST",
     "ANY",
     "ENTRIES",
     "SHAPES",
@@ -147,7 +150,10 @@ __all__ = [
     "NotEnoughTime",
     "Note",
     "Operator",
+    "PRECISIONS",
     "PluginError",
+    "Precision",
+    "precision",
     "Price",
     "Problem",
     "Profile",
@@ -183,6 +189,7 @@ __all__ = [
     "read_plan",
     "silent",
     "numbered",
+    "per_row",
     "pose",
     "pipeline_ranks",
     "value_at",

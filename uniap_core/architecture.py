@@ -123,6 +123,9 @@ ENTRIES: dict[str, Entry] = {
 }
 """All entries; the values of a family are those of the zoo's builder and of transformers' default config."""
 
+MOST = 1e30
+"""No number is larger."""
+
 ANY: tuple[Value, ...] = ()
 """Whatever value an entry has."""
 
@@ -138,10 +141,10 @@ def complete(architecture: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def mistyped(facts: Mapping[str, Value]) -> Iterator[str]:
-    """Entries whose value is of another type than theirs, or a number that is negative or none."""
+    """Entries whose value is of another type than theirs, or a number that is negative, none or beyond any model's."""
     for name, value in facts.items():
         kind = type(ENTRIES[name].neutral) if name in ENTRIES else type(value)
-        numeric = kind in (int, float) and type(value) in (int, kind) and 0 <= float(value) < float("inf")
+        numeric = kind in (int, float) and type(value) in (int, kind) and 0 <= value <= MOST
         if not numeric and (kind in (int, float) or type(value) is not kind):
             yield f"{name} is {value!r}"
 

@@ -54,16 +54,17 @@ def _fused(operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
     for i, j in _pairs(operators):
         a, b = operators[i], operators[j]
         size = 2 * a.inner
-        # The scores are as wide as there are keys, the operands as all heads together.
-        operands = tuple(s for s in (*a.saved, *b.saved) if s.width <= a.heads * size and not s.bytes)
-        between = tuple(op.parameters for op in operators[i + 1 : j] if op.parameters)
+        # The scores are as wide as there are keys and grow with them, the operands as all heads together.
+        kept = (s for s in (*a.saved, *b.saved) if s.width <= a.heads * size and not s.growth and not s.bytes)
+        joined = operators[i : j + 1]
         made += operators[done:i]
         made.append(
             msgspec.structs.replace(
                 a,
                 inner=size,
-                saved=(*operands, Saved(a.heads, bytes=4, split=True, selective=True)),
-                parameters=a.parameters + b.parameters + sum(between),
+                saved=(*kept, Saved(a.heads, bytes=4, split=True, selective=True)),
+                parameters=sum(op.parameters for op in joined),
+                frozen=sum(op.frozen for op in joined),
             )
         )
         done = j + 1

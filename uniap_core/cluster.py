@@ -57,7 +57,8 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, kw_only=True):
     """The document ``uniap.cluster/1``: nodes in rank order and the link between them.
 
-    ``price_per_device_hour`` is in the user's currency, for sweeps over what to rent.
+    ``price_per_device_hour`` is in the user's currency, for sweeps over what to rent. ``nvlink_nodes`` is how many
+    neighbouring nodes, which are equal then, one NVLink joins (18 in NVL72); one, where it is not given.
     """
 
     schema: Literal["uniap.cluster/1"] = "uniap.cluster/1"
@@ -65,6 +66,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     nodes: tuple[Node, ...]
     inter: Link
     price_per_device_hour: Amount | None = None
+    nvlink_nodes: Degree | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -81,6 +83,10 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         _positive(self.inter.bandwidth_Bps, f"cluster {self.name}: inter")
         check(self.inter.latency_s, Seconds, f"the latency between nodes of {self.name}")
         check(self.price_per_device_hour, Amount | None, f"the price of {self.name}")
+        if self.nvlink_nodes is not UNSET:
+            check(self.nvlink_nodes, Degree, f"nvlink_nodes of {self.name}")
+            if not self.homogeneous:
+                raise BadValue(f"NVLink joins nodes of {self.name} that are unlike", "leave nvlink_nodes out")
         if self.devices > MOST_DEVICES:
             raise BadValue(f"cluster {self.name} has {self.devices} devices", f"give at most {MOST_DEVICES}")
 
@@ -93,6 +99,24 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     def homogeneous(self) -> bool:
         """True if all devices and all nodes are alike."""
         return not self.nodes[0].others and all(node == self.nodes[0] for node in self.nodes)
+
+    @cached_property
+    def fabric(self) -> Cluster:
+        """The same devices as their links see them: hosts that one NVLink joins are one node.
+
+        Their network cards are all used at once by what leaves them.
+        """
+        hosts = min(self.nvlink_nodes or 1, len(self.nodes))
+        if hosts == 1:
+            return self
+        whole, rest = divmod(len(self.nodes), hosts)
+        host = self.nodes[0]
+        nodes = tuple(
+            msgspec.structs.replace(host, devices=host.devices * count)
+            for count in [hosts] * whole + [rest] * (rest > 0)
+        )
+        inter = msgspec.structs.replace(self.inter, bandwidth_Bps=self.inter.bandwidth_Bps * hosts)
+        return msgspec.structs.replace(self, nodes=nodes, inter=inter, nvlink_nodes=UNSET)
 
     @cached_property
     def node_size(self) -> int:
@@ -207,7 +231,20 @@ def preset(name: str) -> Cluster:
         raise BadValue(f"cluster {name!r} has no device", "give at least one node and one device")
     node = Node(kind.device, devices, kind.link)
     inter, price = kind.between(devices), kind.price_per_device_hour
-    return Cluster(name=name, nodes=(node,) * nodes, inter=inter, price_per_device_hour=price)
+    return Cluster(
+        name=name,
+        nodes=(node,) * nodes,
+        inter=inter,
+        price_per_device_hour=price,
+        nvlink_nodes=_joined(kind, nodes, devices),
+    )
+
+
+def _joined(kind: Kind, nodes: int, devices: int) -> int | UnsetType:
+    """How many nodes of so many devices NVLink joins: the most that it reaches and that all of them divide by."""
+    reach = max(1, kind.domain // devices)
+    hosts = max(count for count in range(1, min(reach, nodes) + 1) if nodes % count == 0)
+    return hosts if hosts > 1 else UNSET
 
 
 def load(name: str) -> Cluster:
@@ -271,6 +308,7 @@ class ClusterTable(msgspec.Struct, forbid_unknown_fields=True):
     inter_GBps: Positive | None = None
     inter_latency_us: Amount | None = None
     price_per_device_hour: Amount | None = None
+    nvlink_nodes: Degree | None = None
 
 
 MOST_TOML = 1_000_000
@@ -313,7 +351,11 @@ def from_toml(text: str, origin: str = "cluster file") -> Cluster:
         raise BadFile(f"{origin} lists no nodes", "add a [[nodes]] table with kind and devices")
     # What joins unequal nodes is as fast as the slowest of them.
     inter = _changed(_slowest(inters), table.inter_GBps, table.inter_latency_us)
-    return Cluster(name=table.name, nodes=tuple(nodes), inter=inter, price_per_device_hour=table.price_per_device_hour)
+    joined: int | UnsetType = UNSET if table.nvlink_nodes in (None, 1) else table.nvlink_nodes
+    if table.nvlink_nodes is None and len(table.nodes) == 1 and table.nodes[0].kind is not None:
+        joined = _joined(named(table.nodes[0].kind, known, origin), len(nodes), nodes[0].devices)
+    price = table.price_per_device_hour
+    return Cluster(name=table.name, nodes=tuple(nodes), inter=inter, price_per_device_hour=price, nvlink_nodes=joined)
 
 
 def _node(row: NodeTable, known: dict[str, Kind], origin: str) -> tuple[Node, list[Link]]:

@@ -17,6 +17,7 @@ import msgspec
 from . import registry
 from .errors import BadValue
 from .pipeline import Pipeline
+from .precisions import precision
 from .schedules import DEFAULT
 from .strategy import Strategy
 from .tables import Array, Contents, EdgeTable, Kinds, Rank, numbered
@@ -45,6 +46,10 @@ Loss = Literal["whole", "chunked"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
+MARGIN = 0.06
+"""Share of a device's memory that is left free where nothing is said."""
+
+
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is trained how, apart from parallelism.
 
@@ -53,7 +58,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     global_batch
         Samples per iteration, B.
     precision
-        bf16, fp16 (mixed precision with fp32 master weights), fp32, tf32 or fp8.
+        A recipe of :data:`uniap_core.precisions.PRECISIONS`: bf16, fp16 (mixed precision with fp32 master weights),
+        fp32, tf32, fp8, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8 or nvfp4.
     optimizer
         One of :data:`OPTIMIZERS`: decides state bytes and update time. With ``-8bit`` moments take a byte each
         (bitsandbytes; Dettmers et al. 2022, arXiv 2110.02861).
@@ -85,6 +91,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Rows of the expert-parallel rank that is sent most of them, over the mean: 1 where routing is even.
     buckets_bytes
         Bytes that the software keeps for reducing gradients under zero1 and zero2.
+    margin
+        Share of a device's memory that a plan leaves free, for what the estimate misses and for fragmentation that is
+        not counted.
     """
 
     global_batch: int
@@ -101,6 +110,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     vocabulary_multiple: int = 1
     imbalance: float = 1.0
     buckets_bytes: float = 0.0
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         for word, given, known in (
@@ -114,7 +124,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise BadValue(
                 f"imbalance is {self.imbalance}", "give the fullest expert rank's rows over the mean, 1 or more"
             )
-        if self.states != "mixed" and self.precision not in ("bf16", "fp8"):
+        if not 0 <= self.margin < 1:
+            raise BadValue(f"margin is {self.margin}", "give a share of the memory, at least 0 and below 1")
+        if self.states != "mixed" and precision(self.precision).others != "bf16":
             raise BadValue(
                 f"states in {self.states} are kept by trainings in bf16, not in {self.precision}",
                 "plan with --precision bf16, or --states mixed",

@@ -14,6 +14,7 @@ import msgspec
 from . import kind_tables
 from .errors import BadValue
 from .limits import Degree, Positive, Seconds
+from .precisions import PRECISIONS, precision
 
 GIB = 2**30
 
@@ -44,7 +45,8 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     memory_bytes
         Capacity of one device.
     peak_flops
-        Dense peak, FLOP/s, by precision (fp32, tf32, fp16, bf16, fp8).
+        Dense peak, FLOP/s, by what its units multiply (:data:`uniap_core.precisions.FIGURES`); what it has none of, its
+        units do not.
     matmul_ceiling
         Share of the peak that large matrix products reach.
     memory_Bps
@@ -70,19 +72,31 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     generation: str = ""
     source: str = ""
 
-    def peak(self, precision: str) -> float:
-        """FLOP/s of the datasheet in a precision.
+    def runs(self, name: str) -> bool:
+        """Whether the device has what a precision recipe needs: units with a figure, and kernels for its generation."""
+        known = PRECISIONS.get(name)
+        if known is None or known.figure not in self.peak_flops:
+            return False
+        return not known.made or not self.generation or self.generation in known.made
+
+    def peak(self, name: str) -> float:
+        """FLOP/s of the datasheet in linear layers under a precision recipe.
 
         Raises
         ------
         BadValue
-            If the device has no figure for that precision.
+            If there is no such recipe, or the device has no units or no kernels for it.
         """
-        if precision not in self.peak_flops:
+        known = precision(name)
+        if not self.runs(name):
+            why = f"no {known.figure} figure"
+            if known.figure in self.peak_flops:
+                made = " or ".join(known.made)
+                why = f"no kernels for {name}: it is of generation {self.generation}, and they are of {made}"
             raise BadValue(
-                f"{self.name} has no {precision} figure", f"choose one of {', '.join(sorted(self.peak_flops))}"
+                f"{self.name} has {why}", f"choose one of {', '.join(name for name in PRECISIONS if self.runs(name))}"
             )
-        return self.peak_flops[precision]
+        return self.peak_flops[known.figure]
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -13,6 +13,7 @@ from .axes import Grids, Groups
 from .costs import Loss, States, identity
 from .errors import Unverified
 from .plan import Plan, check_seal
+from .precisions import PRECISIONS
 from .proposal import Proposal
 from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
 from .verify import layout
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from .costs import CostTables
     from .graph import ModelGraph
 
-
-PRECISIONS = ("bf16", "fp16", "tf32", "fp32", "fp8")
-"""Precisions that a plan may be priced in (:class:`uniap_core.costs.Training`)."""
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 """Optimizers of an executor that names none."""
@@ -69,7 +67,7 @@ class Capability:
     cp: tuple[int, ...] | None = None
     ep: tuple[int, ...] | None = None
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
     optimizers: tuple[str, ...] = OPTIMIZERS
     states: tuple[States, ...] = ("mixed",)
     losses: tuple[Loss, ...] = ("whole",)

@@ -13,14 +13,13 @@ import msgspec
 
 from .errors import BadFile, UnknownName
 from .limits import Amount, Degree, Positive
+from .precisions import FIGURES
 
 Row = dict[str, Any]
 """A kind as ``catalogue/devices.toml`` has it."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 """Of a peak, and some of it."""
-
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 
 NEEDED = ("memory_gib", "peak_tflops", "memory_GBps", "generation", "link", "inter")
 """What a kind that is like no other must say."""
@@ -58,7 +57,7 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     name: str
     like: str | None = None
     memory_gib: Positive | None = None
-    peak_tflops: dict[Literal["fp32", "tf32", "fp16", "bf16", "fp8"], Positive] | None = None
+    peak_tflops: dict[Literal["fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"], Positive] | None = None
     memory_GBps: Positive | None = None
     matmul_ceiling: Share | None = None
     launch_us: Amount | None = None
@@ -118,7 +117,7 @@ def _row(table: KindTable, known: dict[str, Row], title: str) -> Row:
 
 def _check(row: Row, title: str) -> None:
     if not row["peak_tflops"]:
-        raise BadFile(f"{title} has no peak_tflops", f"give one of {', '.join(PRECISIONS)}")
+        raise BadFile(f"{title} has no peak_tflops", f"give one of {', '.join(FIGURES)}")
     generations = dict.fromkeys(other["generation"] for other in catalogue().values())
     if row["generation"] not in generations:
         raise BadFile(f"{title} is of generation {row['generation']!r}", f"choose of {', '.join(generations)}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from . import graph as graphs
 from . import registry
-from .errors import BadFile, PluginError, UnknownName
+from .errors import BadFile, BadValue, PluginError, UnknownName
 from .events import Emit, Note, silent
 from .graph import ModelGraph
 
@@ -52,13 +54,18 @@ class ModelPlugin:
     ----------
     handles
         Regular expression of the names it builds besides the listed ones.
-    names, describe
-        ``() -> tuple[str, ...]`` and ``(name) -> str``, or empty if it lists nothing.
+    names, describe, group, aliases
+        ``() -> tuple[str, ...]``, ``(name) -> str``, ``(name) -> str`` (what it is listed under) and
+        ``(name) -> tuple[str, ...]`` (its other names), or empty if it lists nothing.
     build
         ``(name, sequence or None) -> ModelGraph``; it is given ``emit`` by name if it takes it.
     trace
         ``(source, sequence or None, layers or None) -> ModelGraph`` for what it handles, if it traces torch models;
         it is given ``emit`` and ``time_limit_s`` by name if it takes them.
+    configured
+        ``(fields, name, source, sequence or None, remarks) -> ModelGraph`` of what a Hugging Face ``config.json``
+        describes, without building it; ``None`` for what it does not read. ``remarks`` gets what is counted otherwise
+        than a trace would.
     published
         ``(name) -> (name, Hyperparameters)`` of the published model that a name means, in any spelling, or ``None``.
     from_hyperparameters
@@ -75,6 +82,9 @@ class ModelPlugin:
     build: str
     names: str = ""
     describe: str = ""
+    group: str = ""
+    aliases: str = ""
+    configured: str = ""
     handles: str = ""
     trace: str = ""
     published: str = ""
@@ -87,13 +97,19 @@ class ModelPlugin:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One line of ``uniap models``."""
+    """One line of ``uniap models``: a model, what it is listed under, and its other names.
+
+    ``active`` are the parameters that a token visits.
+    """
 
     name: str
     layers: int
     sequence: int
     parameters: int
     summary: str
+    group: str = ""
+    aliases: tuple[str, ...] = ()
+    active: int = 0
 
 
 def rows(emit: Emit = silent) -> tuple[ModelRow, ...]:
@@ -146,18 +162,54 @@ def load(model: str, sequence: int | None = None, *, emit: Emit = silent) -> Mod
                 return trace(graph.source, sequence, emit=emit)
         return graphs.at_sequence(graph, sequence)
     plugins, broken = _listed()
+    if model.startswith("hf:") and (graph := _configured(model, sequence, emit)) is not None:
+        return graph
     for plugin, listed in plugins:
         if model in listed or _handles(plugin, model):
             return _built(plugin, model, sequence, emit)
-    import difflib
-
-    known = [name for _, listed in plugins for name in listed]
-    close = difflib.get_close_matches(model, known, 3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+    meant = published(model)
+    for plugin, listed in plugins:
+        if meant is not None and meant[0] in listed:
+            return _built(plugin, meant[0], sequence, emit)
+    close = suggested(model)
+    hint = f"did you mean {' or '.join(close)}?" if close else "uniap models lists them."
     hint = " ".join([hint, *(f"(Not asked: {error.cause}.)" for error in broken)])
     raise UnknownName(
         f"there is no model named {model!r}", f"{hint} Or give graph.json, hf:config.json or package.module:factory"
     )
+
+
+def suggested(model: str) -> list[str]:
+    """Up to three names, short or of the hub, that look like what was typed, whatever its case."""
+    import difflib
+
+    known: dict[str, str] = {}
+    for plugin, listed in _listed()[0]:
+        for name in listed:
+            others = registry.call(plugin, "aliases", name, returns=tuple[str, ...]) if plugin.aliases else ()
+            known |= {spelled.lower(): spelled for spelled in (name, *others)}
+    return [known[name] for name in difflib.get_close_matches(model.lower(), known, 3)]
+
+
+def _configured(model: str, sequence: int | None, emit: Emit) -> ModelGraph | None:
+    """What ``hf:DIR_OR_JSON`` describes, if a plugin reads it without building it; a tracer is asked for the rest."""
+    path = Path(model.removeprefix("hf:"))
+    try:
+        fields = json.loads((path / "config.json" if path.is_dir() else path).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None  # what is wrong with the file says who traces it
+    if not isinstance(fields, dict):
+        return None
+    name = path.stem if path.suffix == ".json" else path.name
+    name = str(fields.get("model_type")) if name in ("config", "") else name
+    for read in _declared("configured"):
+        remarks: list[str] = []
+        graph: ModelGraph | None = read(fields, name, model, sequence, remarks)
+        if graph is not None:
+            for remark in remarks:
+                emit(Note(0.0, f"{remark}; uniap trace {model} counts transformers' own code"))
+            return graph
+    return None
 
 
 def trace(
@@ -212,6 +264,24 @@ def published(name: str) -> tuple[str, Hyperparameters] | None:
         if found is not None:
             return found
     return None
+
+
+def named(model: str, sequence: int | None, kernels: Kernels, *, mtp: int = 0) -> ModelGraph | None:
+    """The listed model that a name means, in any spelling, with these kernels; ``None`` if none is meant.
+
+    Parameters
+    ----------
+    mtp
+        Layers of multi-token prediction behind its last, where it has such layers.
+    """
+    meant = published(model)
+    if meant is None or meant[0] not in names():
+        return None
+    try:
+        graph = load(f"{meant[0]}:mtp={mtp}" if mtp else meant[0], sequence)
+    except (BadValue, UnknownName):
+        graph = load(meant[0], sequence)
+    return with_kernels(graph, kernels)
 
 
 def from_hyperparameters(
@@ -292,7 +362,11 @@ def _handles(plugin: ModelPlugin, source: str) -> bool:
 def _row(plugin: ModelPlugin, name: str) -> ModelRow:
     graph = registry.call(plugin, "build", name, None, returns=ModelGraph)
     text = registry.call(plugin, "describe", name, returns=str) if plugin.describe else plugin.summary
-    return ModelRow(name, len(graph.layers), graph.sequence, graph.parameters, text)
+    group = registry.call(plugin, "group", name, returns=str) if plugin.group else plugin.name
+    aliases = registry.call(plugin, "aliases", name, returns=tuple[str, ...]) if plugin.aliases else ()
+    return ModelRow(
+        name, len(graph.layers), graph.sequence, graph.parameters, text, group, aliases, graph.active_parameters
+    )
 
 
 def _built(plugin: ModelPlugin, model: str, sequence: int | None, emit: Emit) -> ModelGraph:

@@ -192,6 +192,8 @@ class CandidateFile(Known, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     schedule: str | UnsetType = UNSET
     vpp: int | UnsetType = UNSET
+    strategies: int | UnsetType = UNSET
+    dominated: int | UnsetType = UNSET
 
 
 class PlanFile(ProposalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):

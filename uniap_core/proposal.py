@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .cluster import Cluster
 from .costs import Candidate, CostTables, LayerCosts, Training
@@ -58,6 +59,8 @@ class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         device has.
     memory_parts_bytes
         Parameters, gradients, optimizer, activations (at ``in_flight``), reserved.
+    reserved_parts_bytes
+        What ``reserved`` holds, by name, where the cost model says it.
     """
 
     ranks: tuple[int, ...]
@@ -72,6 +75,7 @@ class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     memory_bytes: float
     memory_limit_bytes: float
     memory_parts_bytes: dict[str, float]
+    reserved_parts_bytes: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -243,6 +247,7 @@ def _together(held: tuple[StagePlan, ...]) -> StagePlan:
         memory_bytes=total("memory_bytes"),
         memory_limit_bytes=held[0].memory_limit_bytes,
         memory_parts_bytes=parts("memory_parts_bytes"),
+        reserved_parts_bytes=held[0].reserved_parts_bytes,
     )
 
 
@@ -359,6 +364,7 @@ def _stage(
     stash = sum(float(layer.stash_bytes[k]) for layer, k in on_stage)
     state = sum(float(layer.state_bytes[k]) for layer, k in on_stage)
     reserved = rank.reserved_bytes if first else 0.0
+    held = {name: float(sizes[i]) for name, sizes in tables.reserved_parts_bytes.items()} if first else {}
     return StagePlan(
         ranks=tuple(tables.candidate.pipeline.block(i, cluster.devices)),
         layers=tuple(layer.name for layer, _ in on_stage),
@@ -372,6 +378,7 @@ def _stage(
         memory_bytes=reserved + state + in_flight * stash,
         memory_limit_bytes=rank.memory_bytes,
         memory_parts_bytes={**memory, "activations": in_flight * stash, **({"reserved": reserved} if first else {})},
+        reserved_parts_bytes=held or msgspec.UNSET,
     )
 
 
@@ -414,10 +421,16 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class CandidateProof(Known, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is known of one candidate: (schedule, pp, vpp, micro_batches)."""
+    """What is known of one candidate: (schedule, pp, vpp, micro_batches).
+
+    Of the ``strategies`` of all its layers so many were ``dominated``: left out, as another one of the layer is nowhere
+    worse. Not said where none were looked for.
+    """
 
     schedule: str = DEFAULT
     vpp: int = 1
+    strategies: int | UnsetType = UNSET
+    dominated: int | UnsetType = UNSET
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from . import artifact
 from .cluster import Cluster
-from .costs import Candidate, Loss, States, Training
+from .costs import MARGIN, Candidate, Loss, States, Training
 from .errors import UniapError, Unverified
 from .graph import ModelGraph
 from .proposal import Hashes, LayerPlan, Prediction, Proposal, StagePlan
@@ -41,6 +41,7 @@ class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     vocabulary_multiple: int | UnsetType = UNSET
     imbalance: float | UnsetType = UNSET
     buckets_bytes: float | UnsetType = UNSET
+    margin: float | UnsetType = UNSET
 
 
 LATER = {
@@ -50,6 +51,7 @@ LATER = {
     "vocabulary_multiple": 1,
     "imbalance": 1.0,
     "buckets_bytes": 0.0,
+    "margin": MARGIN,
 }
 """Fields of a training that came later, and what they mean where they are left out."""
 

@@ -301,7 +301,8 @@ def _adapted_layer(
         operators.append(msgspec.structs.replace(held, saved=()) if parts else held)
         kept = op.saved
         for name, width in parts:
-            operators += _adapter(op, f"{op.name}.{name}", asked.rank, width, kept)
+            home = op.name if op.name.rpartition(".")[2] == name else f"{op.name}.{name}"
+            operators += _adapter(op, home, asked.rank, width, kept)
             kept = ()
     return msgspec.structs.replace(layer, operators=_with_shared_inputs(layer, tuple(operators)))
 

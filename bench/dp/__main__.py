@@ -1,4 +1,4 @@
-"""The exact solver: ``python -m bench dp [CASE...] [--json FILE] [--picture SVG]``."""
+"""The exact solver: ``python -m bench dp [CASE...] [--rivals SECONDS] [--json FILE] [--picture SVG]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from . import cases, growth
+from . import cases, growth, targets
 
 
 def main() -> None:
@@ -18,11 +18,13 @@ def main() -> None:
         "one-stage": cases.one_stage_cases,
         "sweeps": cases.sweeps,
         "start": cases.start,
+        "chunks": lambda: targets.chunks(asked.rivals),
     }
     parser = argparse.ArgumentParser(prog="python -m bench dp", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(known)}, growth")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--picture", type=Path, help="draw the growth curves here")
+    parser.add_argument("--rivals", type=float, default=0.0, help="chunks: seconds for other solvers on each problem")
     asked = parser.parse_args()
     for name in asked.cases:
         if name not in {*known, "growth"}:

@@ -21,7 +21,10 @@ MODELS = ModelPlugin(
     published="uniap_zoo.published:published",
     kernels="uniap_zoo.catalogue:with_kernels",
     from_hyperparameters="uniap_zoo.tabulated:graph_of",
-    handles=f"({'|'.join(FAMILIES)}):.*",
+    group="uniap_zoo.catalogue:group",
+    aliases="uniap_zoo.catalogue:aliases",
+    configured="uniap_zoo.hub:graph_of",
+    handles=rf"({'|'.join(FAMILIES)}):.*|[\w./ -]+:(seq|mtp)=.*",
 )
 
 __all__ = ["MODELS", "build", "names", "summary"]

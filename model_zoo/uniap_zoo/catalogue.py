@@ -1,11 +1,15 @@
-"""The models known by name, and families with free parameters such as ``gpt:layers=24,hidden=2048,heads=16``."""
+"""The models known by name, and families with free parameters such as ``gpt:layers=24,hidden=2048,heads=16``.
+
+A model is a family with parameters, or a configuration as the Hugging Face hub has it (:mod:`uniap_zoo.hub`).
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -15,6 +19,8 @@ from uniap_core.errors import BadValue, UnknownName
 from uniap_core.graph import ModelGraph
 from uniap_core.models import Kernels
 
+from . import hub
+from .hub.config import Unread
 from .operators import KERNELS
 
 FAMILIES = ("bert", "t5", "vit", "swin", "llama", "gpt", "mixtral")
@@ -37,6 +43,14 @@ class Entry:
         Parameters as its authors (or the source named) give them.
     source
         Where its hyper-parameters come from.
+    hub
+        Its names on the Hugging Face hub.
+    group
+        What it is listed under.
+    config
+        Its ``config.json``, for models that are built from one; ``parameters`` are empty then, but for the sequence.
+    active
+        Parameters that a token visits, as its authors give them.
     """
 
     name: str
@@ -44,16 +58,40 @@ class Entry:
     parameters: dict[str, Any]
     published: str
     source: str
+    hub: tuple[str, ...] = ()
+    group: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    active: str = ""
 
     @property
     def summary(self) -> str:
         """One line: family, depth, width, parameters and where they are published."""
+        if self.config:
+            return self._of_config()
         p = self.parameters
         layers, width = p.get("layers", p.get("depths")), p.get("hidden", p.get("width"))
         depth = "/".join(map(str, layers)) if isinstance(layers, tuple) else str(layers)
         if "decoder_layers" in p:
             depth += f"+{p['decoder_layers']}"
         return f"{self.family}, {depth} layers, hidden {width}, {self.published} parameters ({self.source})"
+
+    def _of_config(self) -> str:
+        facts = build(self.name).architecture
+        active = f", {self.active} active" if self.active else ""
+        shape = f"{self.family}, {facts['layers']} layers, hidden {facts['hidden']}"
+        return f"{shape}, {self.published} parameters{active} ({self.hub[0]})"
+
+
+def _t5(blocks: int, hidden: int, heads: int, ffn: int, size: int) -> dict[str, Any]:
+    sizes = {"layers": blocks, "decoder_layers": blocks, "hidden": hidden, "heads": heads, "ffn": ffn}
+    return sizes | {"head_size": size}
+
+
+_T5 = (
+    ("base", _t5(12, 768, 12, 3072, 64), "223 M"),
+    ("3b", _t5(24, 1024, 32, 16384, 128), "2.85 B"),
+    ("11b", _t5(24, 1024, 128, 65536, 128), "11.3 B"),
+)
 
 
 def _entries() -> tuple[Entry, ...]:
@@ -85,6 +123,7 @@ def _entries() -> tuple[Entry, ...]:
             "737 M",
             uniap,
         ),
+        *(Entry(f"t5-{size}", "t5", sizes, figure, "Raffel et al. 2020") for size, sizes, figure in _T5),
         Entry("vit-huge", "vit", huge | {"image": 224, "patch": 16}, "632 M", uniap),
         Entry(
             "swin-huge",
@@ -120,8 +159,84 @@ def _entries() -> tuple[Entry, ...]:
     )
 
 
-ENTRIES = {entry.name: entry for entry in _entries()}
+HUB = {
+    "bert-base": ("google-bert/bert-base-uncased",),
+    "bert-large": ("google-bert/bert-large-uncased",),
+    "llama2-7b": ("meta-llama/Llama-2-7b-hf",),
+    "llama2-13b": ("meta-llama/Llama-2-13b-hf",),
+    "llama2-70b": ("meta-llama/Llama-2-70b-hf",),
+    "llama3-8b": ("meta-llama/Meta-Llama-3-8B",),
+    "llama3-70b": ("meta-llama/Meta-Llama-3-70B",),
+    "llama3-405b": ("meta-llama/Meta-Llama-3-405B",),
+    "mixtral-8x7b": ("mistralai/Mixtral-8x7B-v0.1",),
+    "gpt2": ("openai-community/gpt2",),
+    "gpt2-medium": ("openai-community/gpt2-medium",),
+    "gpt2-large": ("openai-community/gpt2-large",),
+    "gpt2-xl": ("openai-community/gpt2-xl",),
+}
+"""Names on the Hugging Face hub of models that families build."""
+
+GROUPS = {
+    "bert": "BERT, T5, ViT, Swin",
+    "t5": "BERT, T5, ViT, Swin",
+    "vit": "BERT, T5, ViT, Swin",
+    "swin": "BERT, T5, ViT, Swin",
+    "llama": "Llama 1 to 3",
+    "mixtral": "Mixtral",
+    "gpt": "GPT-2 and GPT-3",
+}
+"""What families are listed under."""
+
+
+def _all_entries() -> dict[str, Entry]:
+    from dataclasses import replace
+
+    found = {e.name: replace(e, hub=HUB.get(e.name, ()), group=GROUPS[e.family]) for e in _entries()}
+    for module in hub.families():
+        for m in module.MODELS:
+            kind, sizes = m.config["model_type"], {"sequence": m.sequence}
+            found[m.name] = Entry(
+                m.name, kind, sizes, m.published, m.source, m.hub, module.FAMILY, m.config, m.active
+            )
+    return found
+
+
+ENTRIES = _all_entries()
 """The named models in the order in which they are listed."""
+
+_SUFFIX = re.compile(r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|bf16|fp8|nvfp4|thinking|reasoning|sft|2507|2512|float8)$")
+
+
+def plain(name: str) -> str:
+    """A name without owner, without what was done after pre-training, and without punctuation."""
+    name = name.lower().split("/")[-1].removesuffix(".yaml")
+    while (shorter := _SUFFIX.sub("", name)) != name:
+        name = shorter
+    return re.sub(r"[^a-z0-9.]", "", name).removeprefix("meta").removeprefix("nvidia")
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    spelled: dict[str, str] = {}
+    for entry in ENTRIES.values():
+        for name in (entry.name, *entry.hub):
+            spelled.setdefault(plain(name), entry.name)
+    return spelled
+
+
+def meant(name: str) -> str | None:
+    """The listed name that a name means, in any spelling or as the hub has it; ``None`` if it is not known."""
+    return name if name in ENTRIES else _spellings().get(plain(name))
+
+
+def group(name: str) -> str:
+    """What a named model is listed under."""
+    return ENTRIES[name].group
+
+
+def aliases(name: str) -> tuple[str, ...]:
+    """Other names of a named model."""
+    return ENTRIES[name].hub
 
 
 def names() -> tuple[str, ...]:
@@ -141,7 +256,9 @@ def build(name: str, sequence: int | None = None) -> ModelGraph:
     Parameters
     ----------
     name
-        One of :func:`names`, or a family with parameters: ``gpt:layers=24,hidden=2048,heads=16,seq=2048``.
+        One of :func:`names` or another spelling of it; a family with parameters, as in
+        ``gpt:layers=24,hidden=2048,heads=16,seq=2048``; or a named model with layers of multi-token prediction, as in
+        ``deepseek-v3:mtp=1``.
     sequence
         Positions per sample (default: the model's own).
 
@@ -153,10 +270,13 @@ def build(name: str, sequence: int | None = None) -> ModelGraph:
         For a parameter that is missing, given twice, not a number, or makes no sense.
     """
     family, colon, text = name.partition(":")
+    known_as = meant(family) if not colon or family not in FAMILIES else None
+    if known_as and ENTRIES[known_as].config:
+        return _configured(ENTRIES[known_as], text, sequence)
     if colon:
         parameters = parse(family, text)
-    elif name in ENTRIES:
-        family, parameters = ENTRIES[name].family, dict(ENTRIES[name].parameters)
+    elif known_as:
+        name, family, parameters = known_as, ENTRIES[known_as].family, dict(ENTRIES[known_as].parameters)
     else:
         close = difflib.get_close_matches(name, ENTRIES, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
@@ -176,10 +296,36 @@ def build(name: str, sequence: int | None = None) -> ModelGraph:
     return structs.replace(graph, source=f"zoo:{name}")
 
 
+def _configured(entry: Entry, text: str, sequence: int | None, kernels: Kernels = "eager") -> ModelGraph:
+    """A named model by its configuration, with ``seq=`` and ``mtp=`` from behind its name."""
+    chosen: dict[str, int] = {}
+    for item in filter(None, text.split(",")):
+        key, _, value = (part.strip() for part in item.partition("="))
+        if key not in ("seq", "mtp"):
+            raise UnknownName(f"{entry.name} has no parameter {key!r}", "known: seq, mtp")
+        if not value.isdecimal():
+            raise BadValue(f"{entry.name}: {key}={value} is not a whole number", f"write {key} as a whole number")
+        chosen[key] = int(value)
+    length = sequence if sequence is not None else chosen.get("seq", entry.parameters["sequence"])
+    if not 1 <= length <= MOST:
+        raise BadValue(f"{entry.name}: sequence is {length}", "give at least 1 position")
+    mtp = _bounded(entry.name, "mtp layers", chosen.get("mtp", 0))
+    name = entry.name + (f":mtp={mtp}" if mtp else "")
+    try:
+        decoder, _ = hub.read(entry.config, length, kernels)
+        graph = hub.graph(decoder, name, length, f"zoo:{name}", mtp=mtp)
+    except Unread as error:
+        raise BadValue(f"{entry.name}: {error}", "leave mtp out") from None
+    return structs.replace(graph, architecture=graph.architecture | {"kernels": kernels})
+
+
 def with_kernels(graph: ModelGraph, kernels: Kernels) -> ModelGraph | None:
     """A graph of the zoo with other kernels, or ``None`` for others and for models whose name says the kernels."""
     if not graph.source.startswith("zoo:") or "kernels=" in graph.source:
         return None
+    head, _, text = graph.source.removeprefix("zoo:").partition(":")
+    if head in ENTRIES and ENTRIES[head].config:
+        return _configured(ENTRIES[head], text, graph.sequence, kernels)
     family = str(graph.architecture["family"])
     known = dict(graph.architecture) | {"kernels": kernels, "sequence": graph.sequence}
     known["positions_learned"] = known.get("positions", 0)

@@ -48,6 +48,7 @@ def plan(
     train: str | None = None,
     freeze: Sequence[str] = (),
     imbalance: float = 1.0,
+    margin: float = 0.06,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -75,7 +76,8 @@ def plan(
     seq
         Positions per sample (default: the model's own).
     precision
-        bf16, fp16, fp32, tf32 or fp8 (default: the best that the devices have).
+        bf16, fp16, fp32, tf32, fp8, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8 or nvfp4 (default: the best of
+        16 bits and more that the devices have).
     optimizer
         adamw, adam, sgd, adamw-8bit or adam-8bit.
     states
@@ -88,6 +90,8 @@ def plan(
         Patterns of layers or modules that are left as they are: ``"vision_tower.*"``.
     imbalance
         Rows of the expert-parallel rank that is sent most of them, over the mean (1: routing is even).
+    margin
+        Share of a device's memory that is left free.
     schedule
         By name; ``auto`` for 1f1b and interleaved with every number of chunks, ``any`` for all (default: as the command
         line's).
@@ -142,6 +146,7 @@ def plan(
         train=train,
         freeze=freeze,
         imbalance=imbalance,
+        margin=margin,
         schedule=schedule,
         solver=solver,
         cost_model=cost_model,
@@ -175,6 +180,7 @@ def problem(
     train: str | None = None,
     freeze: Sequence[str] = (),
     imbalance: float = 1.0,
+    margin: float = 0.06,
     schedule: str = "",
     cost_model: str = "analytic",
     profile: Profile | str | os.PathLike[str] | None = None,
@@ -201,6 +207,7 @@ def problem(
         train=train,
         freeze=freeze,
         imbalance=imbalance,
+        margin=margin,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from uniap_core.api import Operator, Training
+from uniap_core.api import Operator, Training, precision
 
 from .constants import Constants
-from .kernels import ELEMENT_BYTES, Cut, Engine
+from .kernels import Cut, Engine
 from .links import Group, collective_s, exposed_s
 
 Variant = Literal["ring", "ulysses", "gather"]
@@ -87,5 +87,5 @@ def context_bytes(op: Operator, cut: Cut, training: Training) -> float:
     """Bytes that context parallelism needs while an operator runs: two pieces of a ring, or what was gathered."""
     if op.kind != "attention" or cut.cp == 1:
         return 0.0
-    size = _keys_bytes(op, cut, ELEMENT_BYTES[training.precision])
+    size = _keys_bytes(op, cut, precision(training.precision).element_bytes)
     return {"ring": 2 * size / cut.cp, "ulysses": 0.0, "gather": size}[variant(op, cut, training)]

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uniap_core.api import Candidate, Cluster, Flow, Layout, Pipeline, Span, Strategy
+from uniap_core.api import Candidate, Cluster, Flow, Layout, Pipeline, Span, Strategy, precision
 
 from .constants import Constants
-from .kernels import ELEMENT_BYTES
 from .links import Group, collective_s, stage_group
 
 
@@ -35,7 +34,7 @@ def edge_tables(
     all stages and boundaries, the way from the last rank back to the first included where chunks take it, so they take
     the slowest.
     """
-    element = ELEMENT_BYTES[candidate.training.precision]
+    element = precision(candidate.training.precision).element_bytes
     size = flow.elements(candidate.micro_batch, sequence) * element
     leaving, source = _distinct(sources)
     arriving, target = _distinct(targets)

@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from uniap_core.api import Device, Operator, Training
+from uniap_core.api import Device, Operator, Training, precision
 
 from .constants import Constants
 
@@ -28,9 +28,6 @@ VECTOR_TILES = ((128, 128, 1.0), (128, 64, 0.95), (64, 64, 0.85))
 VECTOR_DEPTH = 12
 """Tiles of products outside tensor cores, where arithmetic hides more of everything else."""
 
-GRANULE = {"bf16": 8, "fp16": 8, "fp8": 8, "fp32": 1, "tf32": 4}
-"""Elements in the 16 bytes that tensor cores read at a time: dimensions that are no multiple take slower kernels."""
-
 UNALIGNED = {2: 0.8, 4: 0.6, 8: 0.4}
 """Share of the speed that remains where the largest common divisor falls short of the granule by that factor."""
 
@@ -46,15 +43,12 @@ then the weight (bitsandbytes, ``dequantize_4bit``, in ``MatMul4Bit`` forward an
 ROUTING = 10
 """Kernels of routing and permutation beside each grouped product, forward or backward."""
 
-ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 2, "fp32": 4, "tf32": 4}
-"""Bytes of an activation element by precision (fp8 trains with bf16 activations between its products)."""
-
 
 class Engine(NamedTuple):
     """A device as kernels see it."""
 
     flops: float
-    """FLOP/s of large matrix products outside fp8 (attention, embedding gradients)."""
+    """FLOP/s of large matrix products of 16 bits and more (attention, the output layer)."""
     linear_flops: float
     """FLOP/s of large matrix products of linear layers."""
     peak_flops: float
@@ -62,7 +56,8 @@ class Engine(NamedTuple):
     launch_s: float
     sms: int
     element_bytes: int
-    fp8: bool
+    cast_bytes: float
+    """Moved per element of the operands of a narrow product to cast them; 0: no product is narrow."""
     granule: int
 
     @property
@@ -111,11 +106,10 @@ def engine(device: Device, training: Training, constants: Constants) -> Engine:
     BadValue
         If the device has no figure for the precision.
     """
-    granule = GRANULE[training.precision]
-    share = VECTOR_SHARE if granule == 1 else device.matmul_ceiling * constants.matmul_share
+    known = precision(training.precision)
+    share = VECTOR_SHARE if known.granule == 1 else device.matmul_ceiling * constants.matmul_share
     linear = device.peak(training.precision) * share
-    plain = "bf16" if training.precision == "fp8" else training.precision
-    peak = device.peak_flops.get(plain, device.peak_flops[training.precision])
+    peak = device.peak_flops.get(known.others, device.peak_flops[known.figure])
     return Engine(
         peak * share,
         linear,
@@ -123,9 +117,9 @@ def engine(device: Device, training: Training, constants: Constants) -> Engine:
         device.memory_Bps * constants.memory_share,
         device.launch_s,
         device.sms,
-        ELEMENT_BYTES[training.precision],
-        training.precision == "fp8",
-        granule,
+        known.element_bytes,
+        known.cast_bytes,
+        known.granule,
     )
 
 
@@ -208,11 +202,11 @@ def _linear(op: Operator, rows: float, cut: Cut, e: Engine) -> Work:
         # Parts of a vocabulary are rounded up, so the last one is smaller, and may be the slower one for its shape.
         last = op.outer - (cut.tp - 1) * math.ceil(outer)
         forward, backward = max((forward, backward), _products(op, rows, inner, last, flops, e))
-    if e.fp8 and op.split != "vocab":
+    if e.cast_bytes and op.split != "vocab":
         # Casts of the input and of the output's gradient, each with its transpose for backward, partly fused into
         # the kernels before them (Transformer Engine).
-        forward += streamed_s(2 * rows * inner * op.count, e)
-        backward += streamed_s(2 * rows * outer * op.count, e)
+        forward += streamed_s(e.cast_bytes * rows * inner * op.count, e)
+        backward += streamed_s(e.cast_bytes * rows * outer * op.count, e)
     unpacked = UNPACKING if op.frozen_bytes else 0
     if unpacked:
         each = streamed_s(inner * outer * op.count * (op.frozen_bytes + e.element_bytes), e) + e.launch_s

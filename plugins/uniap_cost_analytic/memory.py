@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from uniap_core.api import Length, Operator, Strategy, Training
+from uniap_core.api import Length, Operator, Strategy, Training, precision
 
 from .context import context_bytes
-from .kernels import ELEMENT_BYTES, Cut
+from .kernels import Cut
 
 
 class Recipe(NamedTuple):
@@ -94,6 +94,17 @@ def frozen_bytes(
     return _local(operators, strategy, copies, lambda op: op.frozen * (op.frozen_bytes or recipe.frozen))
 
 
+def is_narrow(op: Operator) -> bool:
+    """Whether a recipe of less than 16 bits casts the operands of an operator: linear layers, but the output layer."""
+    return op.kind in ("gemm", "grouped_gemm") and op.split != "vocab"
+
+
+def narrow_bytes(operators: tuple[Operator, ...], strategy: Strategy, training: Training) -> tuple[float, float]:
+    """Bytes of narrow copies of the dense and the expert weights of a layer, on one device before sharding."""
+    each = precision(training.precision).weight_bytes
+    return _local(operators, strategy, True, lambda op: op.parameters * each if is_narrow(op) else 0.0)
+
+
 def _local(
     operators: tuple[Operator, ...], strategy: Strategy, copies: bool, amount: Callable[[Operator], float]
 ) -> tuple[float, float]:
@@ -153,7 +164,10 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
     Without fused attention the probabilities stay (with dropout also its mask and result): the ``5 a s / h`` term of
     Korthikanti et al. 2022 (arXiv 2205.05198), equation 1.
     """
-    element = ELEMENT_BYTES[training.precision]
+    known = precision(training.precision)
+    element = known.element_bytes
+    # An input that comes from attention or an activation is kept by these too, in 16 bits: an upper bound.
+    kept = known.input_bytes if is_narrow(op) and op.entry else element
     rows = cut.samples * op.rows.at(cut.sequence) / cut.cp * op.count
     rows *= cut.imbalance if op.split == "experts" else 1.0
     total = 0.0
@@ -161,7 +175,7 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
         if selective and saved.selective:
             continue
         share = cut.tp if saved.split or cut.sequence_parallel else 1
-        total += rows * saved.width * (saved.bytes or element) / share
+        total += rows * saved.width * (saved.bytes or kept) / share
     total += rows * repeated_width(op, cut.tp) * element / cut.tp
     if op.kind == "attention" and not training.flash_attention and not selective:
         heads = op.heads / (cut.tp if op.split == "heads" else 1)
@@ -203,7 +217,7 @@ def stash_bytes(
     if strategy.recompute == "selective":
         return sum(saved_bytes(op, cut, training, selective=True) for op in operators)
     share = strategy.layout.rows.size
-    element = ELEMENT_BYTES[training.precision]
+    element = precision(training.precision).element_bytes
     kept = sum(cut.samples * rows.at(cut.sequence) * width * element for rows, width in inputs) / share
     return min(everything, kept)
 
@@ -226,7 +240,7 @@ def transient_bytes(
     the prefetched) and whole gradients; under zero2 those. Without ``backward`` there are no gradients and nothing is
     recomputed. ``frozen`` are bytes, ``trained`` elements.
     """
-    element = ELEMENT_BYTES[training.precision]
+    element = precision(training.precision).element_bytes
     running, passes = 0.0, 2 if backward else 1
     for op in operators:
         rows = cut.samples * op.rows.at(cut.sequence) / cut.cp / pieces(op, operators, training)
@@ -254,5 +268,7 @@ def transient_bytes(
     if strategy.grids.data.size > 1 and strategy.sharding in ("zero2", "zero3"):
         running += sum(trained) * recipe.gathered
         if strategy.sharding == "zero3":
-            running += 2 * (sum(trained) * recipe.gathered + sum(frozen))
+            running += 2 * (sum(trained) * recipe.gathered + sum(frozen)) + sum(
+                narrow_bytes(operators, strategy, training)
+            )
     return running

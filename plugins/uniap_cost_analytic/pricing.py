@@ -43,11 +43,23 @@ from .edges import aligned, edge_tables
 from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
-from .memory import frozen_bytes, local_parameters, recipe, stash_bytes, state_bytes, transient_bytes
+from .memory import (
+    frozen_bytes,
+    local_parameters,
+    narrow_bytes,
+    recipe,
+    stash_bytes,
+    state_bytes,
+    transient_bytes,
+)
 from .vocabulary import padded
 
-CONTEXT_BYTES = 1.5 * 2**30
-"""CUDA context, cuBLAS workspaces and NCCL buffers: outside the allocator (nvidia-smi minus reserved)."""
+CONTEXT_BYTES = 0.5 * 2**30
+"""CUDA context with its loaded kernels and cuBLAS workspaces: outside the allocator."""
+
+NCCL_BYTES = 1.0 * 2**30
+"""Buffers of NCCL's communicators (channels of 4 MiB, ``NCCL_BUFFSIZE``, for every group that a device is in). With the
+context this is what nvidia-smi shows beyond what the allocator has reserved."""
 
 WORKSPACE_SHARE = 0.1
 """Most of a device's memory that is set aside for what layers need while they run; strategies that need more are
@@ -55,9 +67,6 @@ charged the rest as if all layers needed it at once (an upper bound that keeps t
 
 FRAGMENTED = 0.25
 """What large blocks that come and go leave unusable, as a share of them."""
-
-MARGIN_SHARE = 0.06
-"""Share of a device's memory kept free for fragmentation and for what the estimate misses."""
 
 STATE_PARTS = MEMORY_PARTS[:3]
 
@@ -124,10 +133,11 @@ class Pricing:
     ) -> None:
         check_candidate(cluster, candidate)
         self.graph, self.cluster, self.candidate = graph, cluster, candidate
+        self.fabric = cluster.fabric
         self.training = candidate.training
         self.recipe = recipe(self.training, adapters=graph.adapted)
         self.override = constants or {}
-        self.sites = _sites(cluster, candidate.pipeline, self._slowest)
+        self.sites = _sites(self.fabric, candidate.pipeline, self._slowest)
         self.ranks = candidate.pipeline.devices_per_rank(cluster.devices)
         self.extents = dict(zip((layer.name for layer in graph.layers), extents(graph, space), strict=True))
         self.options = {e: space.strategies(self.ranks, cluster.node_size, e) for e in set(self.extents.values())}
@@ -138,7 +148,7 @@ class Pricing:
             )
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
-        self.wires = cluster
+        self.wires = self.fabric
         self.places: dict[tuple[int, Grids], Place] = {}
 
     # --- what a device of a stage is -------------------------------------------------------------------------
@@ -175,7 +185,7 @@ class Pricing:
     def group(self, site: int, span: Span) -> Group:
         """The group that a span forms on a stage."""
         first, ranks, device = self.sites[site]
-        return stage_group(self.cluster, first, ranks, span, self.constants(device))
+        return stage_group(self.fabric, first, ranks, span, self.constants(device))
 
     def layout(self, layer: Layer, site: int, cut: Cut, place: Place) -> LayoutCosts:
         """One pass of a layer in each direction on one device of a stage."""
@@ -313,7 +323,12 @@ class Pricing:
         """Bytes by part (rows) and strategy."""
 
         def held(strategy: Strategy) -> tuple[tuple[float, float], tuple[float, float]]:
-            return self._weights(self.operators(layer, strategy.tp), strategy, copies=copies)
+            running = self.operators(layer, strategy.tp)
+            trained, frozen = self._weights(running, strategy, copies=copies)
+            if strategy.sharding != "zero3":  # which makes its narrow copies of what it gathers, anew
+                narrow = narrow_bytes(running, strategy, self.training)
+                frozen = frozen[0] + narrow[0], frozen[1] + narrow[1]
+            return trained, frozen
 
         return np.array([state_bytes(*held(s), s, self.recipe) for s in fitting]).T
 
@@ -355,15 +370,17 @@ class Pricing:
     def _reserves(self, transients: list[tuple[np.ndarray, str]]) -> tuple[list[float], dict[str, tuple[float, ...]]]:
         """Reserve of each stage and its parts."""
         depth = self.candidate.pp
-        parts: dict[str, list[float]] = {"context": [], "workspace": [], "fragmentation": [], "margin": []}
+        names = ("context", "nccl", "workspace", "fragmentation", "margin")
+        parts: dict[str, list[float]] = {name: [] for name in names}
         for i in range(depth):
             memory = min(device.memory_bytes for device in self.devices(i))
             needs = [need.max() for need, end in transients if _may_lie(end, i, depth)]
             least = [need.min() for need, end in transients if _may_lie(end, i, depth)]
             parts["context"].append(CONTEXT_BYTES)
+            parts["nccl"].append(NCCL_BYTES)
             parts["workspace"].append(max(max(least), min(WORKSPACE_SHARE * memory, max(needs))))
             parts["fragmentation"].append(FRAGMENTED * parts["workspace"][-1])
-            parts["margin"].append(MARGIN_SHARE * memory)
+            parts["margin"].append(self.training.margin * memory)
         if self.training.buckets_bytes:  # some strategies need them, and the reserve is that of all
             parts["buckets"] = [self.training.buckets_bytes] * depth
         return [sum(part) for part in zip(*parts.values(), strict=True)], {k: tuple(v) for k, v in parts.items()}

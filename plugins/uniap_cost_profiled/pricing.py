@@ -81,7 +81,7 @@ class ProfiledPricing(Pricing):
         self.timings = _by_operators(graph, profile)
         if profile.graph and profile.graph != graph.hash:
             self.notes["the profile is of another graph: layers of the same name are taken for the same"] = None
-        self.wires = self._wires(cluster)
+        self.wires = self._wires(self.fabric)
 
     def constants(self, device: Device) -> Constants:
         """The constants of a device, with the measured overlap coefficient and matrix ceiling."""

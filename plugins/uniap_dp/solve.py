@@ -21,9 +21,6 @@ MOST_LAYERS = 12
 FEW_NODES = 400_000
 """Nodes of a search that is tried before the lattice is built."""
 
-FEW_ROUNDS = 20
-"""Steps of the dual of a pipeline with several chunks on a rank that a bound alone is worth."""
-
 FEW_STATES = 20_000
 """States of a lattice that is built for a bound alone."""
 
@@ -55,7 +52,7 @@ def lower_bound(problem: Problem) -> float:
         from .chunks import arrays
         from .chunks import search as chunked
 
-        return max(_bound_of_layers(problem), chunked.bound(arrays.pose(problem), FEW_ROUNDS))
+        return max(_bound_of_layers(problem), chunked.bound(arrays.pose(problem)))
     from .chain.search import search
 
     found = search(problem, math.inf, 2, 0)

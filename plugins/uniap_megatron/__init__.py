@@ -7,7 +7,17 @@ MEGATRON = "core_v0.16.1"
 
 FAMILIES = ("llama", "gpt", "bert", "mixtral")
 
-PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+NARROW = {
+    "fp8": {"fp8-format": "hybrid"},
+    "fp8-delayed": {"fp8-format": "hybrid", "fp8-recipe": "delayed"},
+    "fp8-tensorwise": {"fp8-format": "hybrid", "fp8-recipe": "tensorwise"},
+    "fp8-blockwise": {"fp8-format": "e4m3", "fp8-recipe": "blockwise"},
+    "mxfp8": {"fp8-format": "e4m3", "fp8-recipe": "mxfp8"},
+    "nvfp4": {"fp4-format": "e2m1", "fp4-recipe": "nvfp4"},
+}
+"""Switches beside ``--bf16`` of the recipes of less than 16 bits (formats as in Megatron Bridge's recipes of them)."""
+
+PRECISIONS = ("fp32", "bf16", "fp16", *NARROW)
 """Those that it has a switch for."""
 
 EXECUTOR = ExecutorPlugin(

@@ -7,6 +7,7 @@ from itertools import groupby, takewhile
 
 from uniap_core.api import Plan, line
 
+from . import NARROW
 from .expressible import blocks, experts, flashes
 from .recompute import method
 from .shape import Pairs, facts_of, model_arguments
@@ -122,12 +123,11 @@ def _data_parallel(plan: Plan) -> Pairs:
         if strategy.sharding == "zero1":
             yield "overlap-param-gather", ""
     yield "optimizer", "sgd" if plan.training.optimizer == "sgd" else "adam"
-    if plan.precision in ("bf16", "fp8"):
+    if plan.precision == "bf16" or plan.precision in NARROW:
         yield "bf16", ""
     if plan.precision == "fp16":
         yield "fp16", ""
-    if plan.precision == "fp8":
-        yield "fp8-format", "hybrid"
+    yield from NARROW.get(plan.precision, {}).items()
 
 
 def _kernels(plan: Plan) -> Pairs:

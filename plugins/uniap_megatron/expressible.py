@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from uniap_core.api import AXES, SHAPES, Cluster, Inexpressible, LayerPlan, ModelGraph, Plan, Training, divisors
+from uniap_core.api import (
+    AXES,
+    SHAPES,
+    Cluster,
+    Inexpressible,
+    LayerPlan,
+    ModelGraph,
+    Plan,
+    Training,
+    divisors,
+    precision,
+)
 
 from . import FAMILIES, MEGATRON, PRECISIONS
 from .recompute import attention_shortage, method, selective_shortage
@@ -20,6 +31,7 @@ BLOCKS = ("decoder", "encoder")
 def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) -> tuple[tuple[str, ...], ...]:
     """The pins under which a model can be run: tensor parallel degrees that divide the sequence.
 
+    Context parallelism where its attention has it (:func:`_context`).
     An interleaved pipeline has a micro-batch for each rank at least.
 
     Raises
@@ -31,6 +43,8 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     if reasons:
         raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
     always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp)
+    if any(_context(graph, cluster, training)):
+        always += ("cp=1",)
     if schedule != "interleaved":
         return (always,)
     return tuple((f"pp={pp}", f"micro_batches>={pp}", *always) for pp in divisors(cluster.devices))
@@ -62,8 +76,23 @@ def flashes(plan: Plan) -> bool:
     It switches flash and cuDNN attention off below compute capability 8.0 (transformer_engine,
     dot_product_attention/utils.py, ``get_attention_backend``), and has neither in fp32.
     """
-    made = {node.device.generation for node in plan.cluster.nodes}
-    return plan.training.flash_attention and plan.precision in ("bf16", "fp16", "fp8") and not made & set(UNFUSED)
+    return _flashes(plan.cluster, plan.training)
+
+
+def _flashes(cluster: Cluster, training: Training) -> bool:
+    made = {node.device.generation for node in cluster.nodes}
+    return training.flash_attention and precision(training.precision).element_bytes == 2 and not made & set(UNFUSED)
+
+
+def _context(graph: ModelGraph, cluster: Cluster, training: Training) -> Iterator[str]:
+    """Why there is no context parallelism for a model: keys and values go round between fused kernels."""
+    if graph.architecture.get("sliding_window"):
+        yield "Megatron-LM's context parallelism passes keys on, which does not go with a sliding window"
+    if graph.family == "bert":
+        yield "pretrain_bert.py has no context parallelism"
+    if not _flashes(cluster, training):
+        # transformer_engine, attention/dot_product_attention/utils.py, get_attention_backend
+        yield "Transformer Engine's unfused attention has no context parallelism"
 
 
 def _model(graph: ModelGraph) -> Iterator[str]:
@@ -99,10 +128,8 @@ def _strategies(plan: Plan) -> Iterator[str]:
         yield f"there are no experts in {plan.model.name} to be spread over ep {first.ep}"
     if spread and first.tp > 1 and not first.sequence_parallel:
         yield "Megatron-LM refuses experts under tensor parallelism without sequence parallelism"
-    if first.cp > 1 and plan.model.architecture.get("sliding_window"):
-        yield "Megatron-LM's context parallelism passes keys on, which does not go with a sliding window"
-    if plan.model.family == "bert" and first.cp > 1:
-        yield "pretrain_bert.py has no context parallelism"
+    if first.cp > 1:
+        yield from _context(plan.model, plan.cluster, plan.training)
     if method(plan, blocks(plan)) is None:
         yield (
             "Megatron-LM recomputes all transformer layers, or fully the first few of every stage alike; "

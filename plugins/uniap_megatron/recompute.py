@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from uniap_core.api import Layer, LayerPlan, Plan, Strategy
-
-ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
+from uniap_core.api import Layer, LayerPlan, Plan, Strategy, precision
 
 Flags = tuple[tuple[str, str], ...]
 
@@ -95,7 +93,7 @@ def _short(
 def _probability_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:
     """Bytes per micro-batch and device of the probabilities of a layer's attention."""
     samples = plan.global_batch / plan.micro_batches / chosen.dp
-    element = ELEMENT_BYTES.get(plan.precision, 4)
+    element = precision(plan.precision).element_bytes
     each = element + plan.training.dropout * (element + 1)
     return sum(
         samples
@@ -114,7 +112,7 @@ def _probability_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:
 def _kept_bytes(plan: Plan, chosen: Strategy, layer: Layer) -> float:
     """Bytes per micro-batch and device that the plan's selective recomputation drops and Megatron-LM's keeps."""
     samples = plan.global_batch / plan.micro_batches / chosen.dp
-    element = ELEMENT_BYTES.get(plan.precision, 4)
+    element = precision(plan.precision).element_bytes
     total = 0.0
     for op in layer.operators:
         if op.name.startswith("dropout") and not plan.training.dropout:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from uniap_core.api import Saved
+from msgspec.structs import replace
 
+from uniap_core.api import Growth, Saved, per_row, value_at
+
+from .curves import CLOSE
 from .operators import shape
 
 if TYPE_CHECKING:
     from .partition import Part
-    from .records import Kept
+    from .records import Record
     from .runs import Context, Group, Runs
 
 
@@ -21,38 +24,78 @@ def kept_tensors(
     rebuilt = selective(part, groups, runs, context)
     lists: list[tuple[Saved, ...]] = []
     for index, item in enumerate(groups):
-        rows = shape(item, runs, "none")["rows"].at(runs.base.sequence) or 1
-        entries = []
+        rows = counted(item, runs)
+        entries: list[list[_Entry]] = [[] for _ in rows]
         for kept in context.kept_by[part.name].get(index, ()):
-            elements = context.growth(kept)
-            if elements:
-                entries.append(entry(kept, elements / rows, runs, kept.storage in sharded, kept.storage in rebuilt))
+            if context.growth(kept):
+                size, plain = kept.dtype.itemsize, kept.dtype.is_floating_point
+                code = 0 if plain and size == runs.base.element_bytes else size
+                marks = kept.storage in sharded, kept.storage in rebuilt
+                for there, elements, count in zip(entries, context.growing(kept), rows, strict=True):
+                    there.append(_Entry(elements / count, code, *marks))
         if item.kind == "dropout":
-            entries += dropout_masks(item, runs, sharded, context)
-        total = context.single_bytes.get((part.name, index))
-        lists.append(corrected(entries, rows, total))
+            for there, record in zip(entries, runs.of(item.records[0]), strict=True):
+                there += dropout_masks(record.shape[-1], item.records[0], runs, sharded)
+        single = context.single_bytes.get((part.name, index), [None] * len(rows))
+        right = [corrected(*each) for each in zip(entries, rows, single, strict=True)]
+        lists.append(grown(right, rows, runs))
     return lists
 
 
-def entry(kept: Kept, width: float, runs: Runs, split: bool, rebuilt: bool) -> Saved:
-    """One kept tensor; types of the width of activations are written as such."""
-    size = kept.dtype.itemsize
-    plain = size == runs.base.element_bytes and kept.dtype.is_floating_point
-    return Saved(max(1, round(width)), bytes=0 if plain else size, split=split, selective=rebuilt)
+class _Entry(NamedTuple):
+    """A kept tensor at one length, as :class:`Saved` has it before its width is rounded."""
+
+    width: float
+    bytes: int = 0
+    split: bool = False
+    selective: bool = False
 
 
-def dropout_masks(item: Group, runs: Runs, sharded: set[int], context: Context) -> list[Saved]:
+def counted(item: Group, runs: Runs) -> list[float]:
+    """Rows of an operator, one at least, in the base run and in those alike."""
+    fields = shape(item, runs, "none")
+    found = [(value_at(fields["growth"], "rows", s, 1), fields["rows"].at(s)) for s in runs.lengths]
+    return [max(1.0, float(plain if grown is None else round(grown))) for grown, plain in found]
+
+
+def grown(lists: list[list[_Entry]], rows: list[float], runs: Runs) -> tuple[Saved, ...]:
+    """The entries of the base run, with the growth of their widths where that is known."""
+    alike = all([e[1:] for e in there] == [e[1:] for e in lists[0]] for there in lists)
+    saved = []
+    for place, entry in enumerate(lists[0]):
+        growth: tuple[Growth, ...] = ()
+        if alike:
+            growth = _growth([there[place].width for there in lists], rows, runs)
+        saved.append(
+            Saved(per_row(entry.width), entry.bytes, entry.split, entry.selective, growth).at(
+                runs.base.sequence, rows[0]
+            )
+        )
+    return tuple(saved)
+
+
+def _growth(widths: list[float], rows: list[float], runs: Runs) -> tuple[Growth, ...]:
+    """How a width grows: not at all, as a tensor of its own size, or by itself."""
+    if max(widths) - min(widths) <= CLOSE * max(widths):
+        return ()
+    total = runs.curve([width * count for width, count in zip(widths, rows, strict=True)])
+    if total is not None:
+        return (replace(total, total=True),)
+    own = runs.curve(widths)
+    return () if own is None else (own,)
+
+
+def dropout_masks(width: int, record: Record, runs: Runs, sharded: set[int]) -> list[_Entry]:
     """A mask of a byte per element, and a second copy where dropout's input and output are both kept."""
-    record = item.records[0]
-    width, split = record.shape[-1], record.output in sharded
-    masks = [Saved(width, bytes=1, split=split, selective=True)]
+    split = record.output in sharded
+    masks = [_Entry(width, bytes=1, split=split, selective=True)]
     kept = runs.base.kept.get(record.output)
     if kept and min(kept.packs) < record.index < max(kept.packs):
-        masks.append(Saved(width, split=split, selective=True))
+        masks.append(_Entry(width, split=split, selective=True))
     return masks
 
 
-def corrected(entries: list[Saved], rows: int, single: float | None) -> tuple[Saved, ...]:
+def corrected(entries: list[_Entry], rows: float, single: float | None) -> list[_Entry]:
     """Entries that also give the bytes kept in fp32 (per sample), merging floating ones where they do not.
 
     In fp32 a cast up makes no copy, so types seen in bf16 alone would count it twice.
@@ -62,14 +105,14 @@ def corrected(entries: list[Saved], rows: int, single: float | None) -> tuple[Sa
     target = (single or 0.0) / rows - sum(e.width * (e.bytes or 4) for e in kept)
     mixed, expected = (sum(e.width * (e.bytes or size) for e in floats) for size in (2, 4))
     if single is None or not floats or abs(expected - target) < 0.5:
-        return tuple(entries)
-    plain = round((target - mixed) / 2)
-    wide = round((mixed - 2 * plain) / 4)
-    if plain < 0 or wide < 0:
-        return tuple(entries)
+        return entries
+    plain = (target - mixed) / 2
+    wide = (mixed - 2 * plain) / 4
+    if min(plain, wide) < -CLOSE * target:
+        return entries
     split = max(floats, key=lambda e: e.width).split
-    merged = [Saved(w, bytes=b, split=split, selective=True) for w, b in ((plain, 0), (wide, 4)) if w]
-    return tuple(kept + merged)
+    merged = [_Entry(w, bytes=b, split=split, selective=True) for w, b in ((plain, 0), (wide, 4)) if w > CLOSE * target]
+    return kept + merged
 
 
 def selective(part: Part, groups: list[Group], runs: Runs, context: Context) -> set[int]:

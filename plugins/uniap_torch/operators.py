@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from uniap_core.api import Length, Operator, Saved
+from msgspec.structs import replace
 
+from uniap_core.api import Growth, Length, Operator, Saved
+
+from .curves import added
 from .runs import Group
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def operators(
         held = tied if tied.size else own
         fields |= {"parameters": held.size, "frozen": held.frozen, "tied": held.owner}
         fields["adapter"] = held.size > held.frozen and any(word.startswith(ADAPTER) for word in item.path.split("."))
-        made.append(Operator(name=name, saved=kept[index], **fields))
+        made.append(Operator(name=name, saved=kept[index], **fields).at(context.runs.base.sequence))
         if tied.size and own.size:
             bias: dict[str, Any] = {"parameters": own.size, "frozen": own.frozen, "passes": 0.0}
             made.append(Operator(name=unique(f"{label}.bias", names), kind="pointwise", rows=fields["rows"], **bias))
@@ -94,90 +96,92 @@ def unique(label: str, names: dict[str, int]) -> str:
 
 
 def shape(item: Group, runs: Runs, split: str) -> dict[str, Any]:
-    """Kind, rows and dimensions of an operator."""
+    """Kind, rows and dimensions of an operator, and how those grow that do not go by rows."""
+    growth: list[Growth] = []
     first = item.records[0]
-    trio = runs.of(first)
     if item.kind == "attention":
-        queries, keys = zip(*(r.shapes[:2] for r in trio), strict=True)
-        width = (queries[0][-1] + first.shapes[2][-1]) // 2
-        rows = runs.per_sample([r.times * prod(q) // q[-1] // q[-3] for r, q in zip(trio, queries, strict=True)])
-        return {
-            "kind": "attention",
-            "rows": rows,
-            "keys": along(runs, [k[-2] for k in keys]),
-            "inner": width,
-            "heads": queries[0][-3],
-            "kv_heads": keys[0][-3],
-            "causal": first.causal,
-            "split": split,
-        }
-    if item.kind in ("gemm", "grouped_gemm"):
-        return product(first, runs, split)
-    if item.kind == "embedding":
+        fields = _attention(first, runs, growth)
+    elif item.kind in ("gemm", "grouped_gemm"):
+        fields = product(first, runs, growth)
+    elif item.kind == "embedding":
         width = first.shape[-1]
-        rows = runs.per_sample([r.elements // width for r in trio])
-        entries = first.shapes[0][0]
-        return {"kind": "embedding", "rows": rows, "inner": entries, "outer": width, "split": split}
-    widest = max(item.records, key=lambda r: r.elements)
+        rows = runs.per_sample(first, lambda r: r.elements // width, growth, "rows")
+        fields = {"kind": "embedding", "rows": rows, "inner": first.shapes[0][0], "outer": width}
+    else:
+        fields = _streamed(item, runs, growth)
+    return fields | {"split": split, "growth": tuple(growth)}
+
+
+def _attention(record: Record, runs: Runs, growth: list[Growth]) -> dict[str, Any]:
+    query, key = record.shapes[:2]
+
+    def rows(r: Record) -> int:
+        return r.times * prod(r.shapes[0]) // r.shapes[0][-1] // r.shapes[0][-3]
+
+    return {
+        "kind": "attention",
+        "rows": runs.per_sample(record, rows, growth, "rows"),
+        "keys": runs.along([r.shapes[1][-2] for r in runs.of(record)], growth, "keys"),
+        "inner": (query[-1] + record.shapes[2][-1]) // 2,
+        "heads": query[-3],
+        "kv_heads": key[-3],
+        "causal": record.causal,
+    }
+
+
+def _streamed(item: Group, runs: Runs, growth: list[Growth]) -> dict[str, Any]:
+    """What reads and writes its operands and little else: rows and width of its widest, and the traffic of all."""
+    widest = max(item.records, key=lambda r: (runs.share(r, lambda each: each.elements) > 0, r.elements))
     if item.kind == "loss":
         widest = next((r for r in item.records if r.op == "_log_softmax"), widest)
-    inner = widest.shape[-1] if widest.shape else 1
-    rows = runs.per_sample([r.elements // (r.shape[-1] if r.shape else 1) for r in runs.of(widest)])
-    moved = sum(r.moved for r in item.records) / runs.base.element_bytes
-    passes = round(moved / max(1, widest.elements), 2)
+    inner = runs.size([r.shape[-1] if r.shape else 1 for r in runs.of(widest)], growth, "inner")
+    rows = runs.per_sample(widest, lambda r: r.elements // (r.shape[-1] if r.shape else 1), growth, "rows")
+    moved = [[r.moved / runs.base.element_bytes for r in runs.of(record)] for record in item.records]
+    passes = [
+        round(sum(parts) / max(1, most.elements), 2)
+        for parts, most in zip(zip(*moved, strict=True), runs.of(widest), strict=True)
+    ]
+    if max(passes) > (1 + STEADY) * min(passes) and rows != Length():
+        curves = [runs.curve([m / runs.base.batch for m in parts]) for parts in moved]
+        if all(curves):
+            growth += [replace(c, field="passes", total=True) for c in added([c for c in curves if c])]
     kind = "pointwise" if item.kind == "dropout" else item.kind
-    return {"kind": kind, "rows": rows, "inner": inner, "passes": passes, "split": split}
+    return {"kind": kind, "rows": rows, "inner": inner, "passes": passes[0]}
 
 
-def along(runs: Runs, values: Sequence[int]) -> Length:
-    """A length that the batch does not change, as a function of the sequence."""
-    if runs.sequence is None or values[2] == values[0]:
-        return Length(values[0], 0)
-    step = (values[0] - values[2]) / (runs.base.sequence - runs.sequence.sequence)
-    fixed = values[0] - step * runs.base.sequence
-    return Length(int(fixed), int(step)) if step == int(step) and fixed >= 0 else Length(values[0], 0)
+STEADY = 5e-3
+"""Relative change of traffic per element that is none."""
 
 
-def product(record: Record, runs: Runs, split: str) -> dict[str, Any]:
+def product(record: Record, runs: Runs, growth: list[Growth]) -> dict[str, Any]:
     """Rows, inner and outer dimension of a matrix product, convolution, or product per expert."""
-    trio = runs.of(record)
+    same = runs.of(record)
     if record.op == "convolution":
         weight = record.shapes[1]
         channel = 1 if len(record.shape) == len(weight) else 0
-        rows = runs.per_sample([r.elements // r.shape[channel] for r in trio])
-        return {"kind": "gemm", "rows": rows, "inner": prod(weight[1:]), "outer": weight[0], "split": split}
+        rows = runs.per_sample(record, lambda r: r.elements // r.shape[channel], growth, "rows")
+        return {"kind": "gemm", "rows": rows, "inner": prod(weight[1:]), "outer": weight[0]}
     at = 1 if record.op in ("addmm", "baddbmm") else 0
-    (left, right), inner, outer = record.shapes[at : at + 2], record.shapes[at][-1], record.shape[-1]
+    right = record.shapes[at + 1]
     if record.op == "_grouped_mm" and len(right) == 3:
-        visits = runs.per_sample([r.times * r.shapes[0][0] for r in trio])
-        return {
-            "kind": "grouped_gemm",
-            "rows": visits,
-            "inner": inner,
-            "outer": outer,
-            "experts": right[0],
-            "top_k": 1,
-            "split": split,
-        }
-    half = runs.of(record)[2]
-    grown = (half.shapes[at][-1], half.shape[-1]) != (inner, outer)
+        visits = runs.per_sample(record, lambda r: r.times * r.shapes[0][0], growth, "rows")
+        sizes = {"inner": record.shapes[at][-1], "outer": record.shape[-1], "experts": right[0], "top_k": 1}
+        return {"kind": "grouped_gemm", "rows": visits} | sizes
+    inner, outer = [r.shapes[at][-1] for r in same], [r.shape[-1] for r in same]
+    grown = len(set(inner)) > 1 or len(set(outer)) > 1
     if record.op in ("bmm", "baddbmm") and grown and not record.parameters:
         # One of the two products of an attention written out: half of a fused attention's work.
-        keys = [r.shape[-1] if r.shape[-1] != half.shape[-1] or inner == half.shapes[at][-1] else 0 for r in trio]
-        width = inner
-        if outer == half.shape[-1]:
-            keys, width = [r.shapes[at][-1] for r in trio], outer
-        heads = left[0] // runs.base.batch
-        size = width // 2 if width % 2 == 0 else width
-        heads = heads if width % 2 == 0 else max(1, heads // 2)
+        keys, width = (outer, inner[0]) if len(set(outer)) > 1 else (inner, outer[0])
+        heads = record.shapes[at][0] // runs.base.batch
+        heads, size = (heads, width // 2) if width % 2 == 0 else (max(1, heads // 2), width)
         return {
             "kind": "attention",
-            "rows": along(runs, [r.times * r.shape[-2] for r in trio]),
-            "keys": along(runs, keys),
+            "rows": runs.along([r.times * r.shape[-2] for r in same], growth, "rows"),
+            "keys": runs.along(keys, growth, "keys"),
             "inner": size,
             "heads": heads,
             "kv_heads": heads,
-            "split": split,
         }
-    rows = runs.per_sample([r.elements // r.shape[-1] for r in trio])
-    return {"kind": "gemm", "rows": rows, "inner": inner, "outer": outer, "split": split}
+    rows = runs.per_sample(record, lambda r: r.elements // r.shape[-1], growth, "rows")
+    sizes = {"inner": runs.size(inner, growth, "inner"), "outer": runs.size(outer, growth, "outer")}
+    return {"kind": "gemm", "rows": rows} | sizes

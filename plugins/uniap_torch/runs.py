@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from uniap_core.api import Length
+from msgspec.structs import replace
+
+from uniap_core.api import Growth, GrowthField, Length
+
+from .curves import fit, whole
 
 if TYPE_CHECKING:
     from .partition import Part
@@ -18,35 +22,61 @@ if TYPE_CHECKING:
 class Runs:
     """Recordings of one model that differ in one thing each.
 
-    ``base`` has two samples; ``batch`` three; ``sequence`` half the positions (or ``None``); ``single`` runs in fp32
-    where the others run in bf16. ``others`` are all runs at other lengths, whatever they ran.
+    ``base`` has two samples; ``batch`` three; ``single`` runs in fp32 where the others run in bf16. ``others`` are all
+    runs at other lengths, whatever they ran, ``alike`` those of them that ran the same operators; ``failed`` are
+    lengths at which it does not run.
     """
 
     base: Recording
     batch: Recording
-    sequence: Recording | None
     single: Recording
     others: tuple[Recording, ...] = ()
+    alike: tuple[Recording, ...] = ()
+    failed: tuple[int, ...] = ()
 
-    def per_sample(self, values: Sequence[int]) -> Length:
-        """What one sample adds, from a value of each run (base, batch, sequence); nothing if the batch adds none."""
-        first, more, half = values
-        slope = more - first
-        if slope <= 0:
-            return Length()
-        if self.sequence is None:
-            return Length(slope, 0)
-        shorter = half * slope / first
-        step = (slope - shorter) / (self.base.sequence - self.sequence.sequence)
-        fixed = slope - step * self.base.sequence
-        if step < 0 or fixed < 0 or step != int(step) or fixed != int(fixed):
-            return Length(slope, 0)
-        return Length(int(fixed), int(step))
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Sequences of the base run and of those that ran the same."""
+        return (self.base.sequence, *(run.sequence for run in self.alike))
 
-    def of(self, record: Record) -> tuple[Record, Record, Record]:
-        """The same record in the base, batch and sequence runs."""
-        third = self.sequence.records[record.index] if self.sequence else record
-        return record, self.batch.records[record.index], third
+    def of(self, record: Record) -> tuple[Record, ...]:
+        """The same record in the base run and in those alike."""
+        return (record, *(run.records[record.index] for run in self.alike))
+
+    def share(self, record: Record, count: Callable[[Record], int]) -> float:
+        """What one more sample adds to a count, relative to all of it in the base run; none if the batch adds none."""
+        first, more = count(record), count(self.batch.records[record.index])
+        return max(0, more - first) / first if first else 0.0
+
+    def per_sample(
+        self, record: Record, count: Callable[[Record], int], growth: list[Growth], field: GrowthField
+    ) -> Length:
+        """Rows that one sample adds; ``growth`` gets how they grow, if not by so many per position."""
+        share = self.share(record, count)
+        return self.along([share * count(r) for r in self.of(record)], growth, field) if share else Length()
+
+    def along(self, values: Sequence[float], growth: list[Growth], field: GrowthField) -> Length:
+        """A length from what it is in the base run and in those alike."""
+        curve = self.curve(values)
+        now = round(values[0])
+        if curve is None:
+            return Length(now, 0)
+        plain = whole(curve)
+        if plain is not None:
+            return Length(*plain)
+        growth.append(replace(curve, field=field))
+        return Length.through(now, self.base.sequence)
+
+    def size(self, values: Sequence[int], growth: list[Growth], field: GrowthField) -> int:
+        """A size from what it is in the base run and in those alike; ``growth`` gets how it grows, if it does."""
+        curve = self.curve(values) if len(set(values)) > 1 else None
+        if curve is not None:
+            growth.append(replace(curve, field=field))
+        return values[0]
+
+    def curve(self, values: Sequence[float]) -> Growth | None:
+        """What gives the values in the base run and in those alike."""
+        return fit(list(zip(self.lengths, values, strict=True)))
 
 
 class Claim(NamedTuple):
@@ -75,7 +105,7 @@ class Context:
     plan: dict[str, str]
     records: list[Record]
     kept_by: dict[str, dict[int, list[Kept]]] = field(default_factory=dict)
-    single_bytes: dict[tuple[str, int], float] = field(default_factory=dict)
+    single_bytes: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     owners: dict[int, tuple[str, Group]] = field(default_factory=dict)
     names: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -87,6 +117,8 @@ class Context:
                     self.history[storage].append(record.index)
         more = list(self.runs.batch.kept.values())
         self.growths = {k.storage: m for k, m in zip(self.runs.base.kept.values(), more, strict=False)}
+        twins = zip(*(run.kept.values() for run in (self.runs.base, *self.runs.alike)), strict=True)
+        self.nbytes = {same[0].storage: [k.nbytes for k in same] for same in twins}
         tables = [r.shapes[0][0] for r in self.records if r.op == "embedding"]
         self.words = max(tables, default=0)
 
@@ -95,13 +127,20 @@ class Context:
         more = self.growths.get(kept.storage)
         return max(0, more.nbytes - kept.nbytes) // kept.dtype.itemsize if more else 0
 
+    def growing(self, kept: Kept) -> list[float]:
+        """The same in the base run and in those alike."""
+        return [self.growth(kept) * nbytes / kept.nbytes for nbytes in self.nbytes[kept.storage]]
+
+    def elements_kept(self, kept: Kept) -> list[float]:
+        """Elements of a kept tensor in the base run and in those alike."""
+        return [nbytes / kept.dtype.itemsize for nbytes in self.nbytes[kept.storage]]
+
     def elements(self, storage: int) -> int:
         """Elements that one more sample adds to a written or kept tensor."""
         if storage in self.runs.base.kept:
             return self.growth(self.runs.base.kept[storage])
         record = self.records[self.history[storage][-1]]
-        base, more, _ = self.runs.of(record)
-        return more.elements - base.elements
+        return self.runs.batch.records[record.index].elements - record.elements
 
     def written(self, storage: int, before: int) -> int | None:
         """The record that wrote a storage last before another ran."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from uniap_core.api import BadValue, Emit, Flow, Layer, Length, ModelGraph, Operator, silent
+from uniap_core.api import BadValue, Emit, Flow, Growth, Layer, Length, ModelGraph, Operator, silent
 
 from . import sources
 
@@ -33,9 +33,9 @@ def trace(
 ) -> ModelGraph:
     """Trace a torch model on the meta device: no weights are loaded, nothing is downloaded or computed.
 
-    The model runs five times under fake tensors: two samples, three, half and three quarters of the sequence, and
-    fp32; the differences tell what grows with the batch and the sequence, and what is kept in which precision. A
-    graph that the other lengths contradict holds for its own sequence alone.
+    The model runs with two samples and three, in fp32, and at three other sequences or four; the differences tell
+    what grows with the batch and how with the sequence (a constant, a line, a parabola, up to a window, in chunks), and
+    what is kept in which precision. A graph that the other lengths contradict holds for its own sequence alone.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def graph(
     once: bool = True,
 ) -> ModelGraph:
     """The graph of a loaded source (see :func:`trace`, :func:`record_runs`)."""
-    from .growth import misfit
+    from .growth import bounds, misfit
     from .operators import group
     from .partition import partition
     from .runs import Context
@@ -107,19 +107,20 @@ def graph(
     groups = {part.name: group(part, modules) for part in parts}
     context = Context(runs, modules, dict(model.plan), runs.base.records)
     context.kept_by = kept_by(parts, groups, runs.base)
-    context.single_bytes = single_bytes(model, layers, parts, groups, runs, modules)
+    context.single_bytes = single_bytes(model, layers, parts, groups, context)
     made = [layer(part, groups[part.name], runs, context) for part in parts]
-    why = misfit(made, parts, runs, context)
+    edges, uneven = flows(parts, runs)
+    known = bounds(runs) if not uneven and not misfit(made, parts, groups, context) else (model.sequence,) * 2
     leftover(made, parts, context)
     return ModelGraph(
         name=model.name,
         family=model.family,
         sequence=model.sequence,
         layers=tuple(made),
-        edges=flows(parts, runs),
+        edges=edges,
         architecture=dict(model.architecture),
         source=model.text,
-        sequences=(model.sequence, model.sequence) if why else msgspec.UNSET,
+        sequences=known or msgspec.UNSET,
     )
 
 
@@ -127,16 +128,17 @@ def record_runs(model: Source, emit: Emit = silent, limit_s: float | None = None
     """The recordings of a model; without ``once`` alike blocks run each."""
     import torch
 
+    from .growth import ENOUGH, LONG, alike, lengths, longer
     from .recording import WAYS, record
     from .repeats import Repeats
     from .runs import Runs
-    from .watch import Watch
+    from .watch import TooLong, Watch
 
     module = model.module.eval()
     half = copy.deepcopy(module).to(torch.bfloat16)
     length = model.sequence
-    parts = (length // 2, length * 3 // 4) if model.has_sequence and length > 3 else ()
-    watch = Watch(emit, limit_s, 3 + len(parts))
+    others = lengths(length) if model.has_sequence else []
+    watch = Watch(emit, limit_s, 3 + len(others) + (3 < length < LONG))
     proven: frozenset[str] = frozenset()
     ways = list(WAYS)
 
@@ -148,15 +150,32 @@ def record_runs(model: Source, emit: Emit = silent, limit_s: float | None = None
         proven = repeats.proven if repeats and not proven else proven
         return made
 
+    made: list[Recording] = []
+    failed: list[int] = []
+
+    def attempt(sequence: int) -> None:
+        try:
+            made.append(run(half, 2, sequence))
+        except TooLong:
+            raise
+        except BadValue:
+            failed.append(sequence)
+
     with sources.advice_off():
+        # The short one comes first: what is alike is proven there, where a loop over positions takes little.
+        for other in others:
+            attempt(other)
         base, more = run(half, 2, length), run(half, 3, length)
-        others = [run(half, 2, part) for part in parts]
+        for other in longer(length, made) if others else []:
+            attempt(other)
+        if others and len(alike(base, made)) < ENOUGH:
+            # One chunk alone may run other operators than several: one length more, of no whole chunks.
+            watch.total += 1
+            attempt(length // 2 + 1)
         single = run(module.float(), 2, length, torch.float32)
-    names = [r.op for r in base.records]
-    if names != [r.op for r in more.records]:
+    if [r.op for r in base.records] != [r.op for r in more.records]:
         raise BadValue(f"{model.text} runs other operators for other batches", "trace a model with one path")
-    short = next((run for run in others if names == [r.op for r in run.records]), None)
-    return Runs(base, more, short, single, tuple(others))
+    return Runs(base, more, single, tuple(made), tuple(alike(base, made)), tuple(failed))
 
 
 def cast(inputs: sources.Inputs, dtype: Any) -> sources.Inputs:
@@ -187,25 +206,39 @@ def kept_by(parts: list[Part], groups: dict[str, list[Group]], recording: Record
 
 
 def single_bytes(
-    model: Source, layers: str | None, parts: list[Part], groups: dict[str, list[Group]], runs: Runs, modules: Any
-) -> dict[tuple[str, int], float]:
-    """Bytes per sample that each group keeps in fp32, where the fp32 run has the same groups."""
+    model: Source, layers: str | None, parts: list[Part], groups: dict[str, list[Group]], context: Context
+) -> dict[tuple[str, int], list[float]]:
+    """Bytes per sample that each group keeps in fp32, where the fp32 run has the same groups.
+
+    In the base run and in those alike: fp32 runs at one length, and what it keeps grows as the tensors of as many
+    elements do that the same group, or else the same layer, keeps in bf16.
+    """
     from .operators import group
     from .partition import partition
 
+    runs = context.runs
     others = partition(model.module, runs.single, layers)
-    again = {part.name: group(part, modules) for part in others}
-    table: dict[tuple[str, int], float] = {}
+    again = {part.name: group(part, context.modules) for part in others}
+    table: dict[tuple[str, int], list[float]] = {}
     single = kept_by(others, again, runs.single)
-    base = kept_by(parts, groups, runs.base)
     for part in parts:
         if part.name not in again or kinds(again[part.name]) != kinds(groups[part.name]):
             continue
+        base = context.kept_by[part.name]
+        everywhere = [k for held in base.values() for k in held]
         for index in range(len(groups[part.name])):
-            fixed = constant(base[part.name].get(index, ()), runs)
-            kept = sum(k.nbytes for k in single[part.name].get(index, ()))
-            if not fixed:
-                table[part.name, index] = kept / runs.base.batch
+            mine = base.get(index, [])
+            if constant(mine, runs):
+                continue
+            sizes = {context.elements_kept(k)[0]: context.elements_kept(k) for k in reversed([*mine, *everywhere])}
+            held = [(k.nbytes // k.dtype.itemsize, k.dtype.itemsize) for k in single[part.name].get(index, ())]
+            if runs.alike and any(elements not in sizes for elements, _ in held):
+                continue  # how it grows was not seen, and half a correction is none
+            total = [0.0] * len(runs.lengths)
+            for elements, size in held:
+                seen = sizes.get(elements, [elements])
+                total = [t + n * size / runs.base.batch for t, n in zip(total, seen, strict=True)]
+            table[part.name, index] = total
     return table
 
 
@@ -304,12 +337,13 @@ def _outermost(context: Context) -> list[str]:
     return sorted(sizes, key=lambda module: -sizes[module])
 
 
-def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
-    """Edges: who reads what another layer wrote, if it grows with the batch."""
+def flows(parts: list[Part], runs: Runs) -> tuple[tuple[Flow, ...], str]:
+    """Edges: who reads what another layer wrote, if it grows with the batch; and which does not go by rows."""
     place = {r.index: part.name for part in parts for r in part.records}
     tensors: dict[tuple[int, int], str] = {}
     count: dict[str, int] = defaultdict(int)
     edges: dict[tuple[str, str], Flow] = {}
+    uneven = ""
     for part in parts:
         for record in part.records:
             for storage, producer in record.fed:
@@ -318,7 +352,8 @@ def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
                     continue
                 written = runs.base.records[producer]
                 width = written.shape[-1] if written.shape else 1
-                rows = runs.per_sample([r.elements // (r.shape[-1] if r.shape else 1) for r in runs.of(written)])
+                growth: list[Growth] = []
+                rows = runs.per_sample(written, lambda r: r.elements // (r.shape[-1] if r.shape else 1), growth, "rows")
                 if not rows.at(runs.base.sequence):
                     continue
                 key = (storage, producer)
@@ -326,5 +361,7 @@ def flows(parts: list[Part], runs: Runs) -> tuple[Flow, ...]:
                     count[source] += 1
                     tensors[key] = f"{source}.out{count[source] if count[source] > 1 else ''}"
                 tensor = tensors[key]
+                if growth or any(r.shape[-1:] != written.shape[-1:] for r in runs.of(written)):
+                    uneven = f"what {source} hands on does not grow by rows"
                 edges.setdefault((tensor, part.name), Flow(source, part.name, tensor, rows, width))
-    return tuple(edges.values())
+    return tuple(edges.values()), uneven

@@ -28,6 +28,8 @@ EXECUTOR = ExecutorPlugin(
         optimizers=("adamw", "adam"),
         # Its attention is FlexAttention, which Triton compiles from compute capability 7.0 on (torch/utils/_triton.py).
         generations=GENERATIONS,
+        # Its context parallelism needs its spmd_types backend, which the export does not switch on.
+        cp=(1,),
         ep=(1,),
         equal_nodes=True,
     ),

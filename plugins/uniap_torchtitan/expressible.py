@@ -133,6 +133,8 @@ def _strategies(plan: Plan) -> Iterator[str]:
     first = plan.layers[0].strategy
     if _keys(plan.model) % first.tp:
         yield f"{_keys(plan.model)} key heads do not divide by tp {first.tp}, and torchtitan does not repeat them"
+    if first.cp > 1:
+        yield "torchtitan's context parallelism needs its spmd_types backend, which the export does not switch on"
     if first.sequence_parallel and plan.sequence % first.tp:
         yield f"the sequence of {plan.sequence} does not divide by tp {first.tp}, as its sequence parallelism needs"
 

@@ -257,6 +257,15 @@ def test_listing_models_loads_nothing_heavy():
     assert done.stderr.strip() == "[]"
 
 
+def test_a_message_that_quotes_a_long_word_fits_a_screen(uniap):
+    asked = ("plan", "m" * 100_000, "-c", "8xA100-40G", "-b", 1)
+    done = uniap(*asked)
+    assert "error[unknown-name]" in done.err
+    assert "more characters" in done.err
+    assert len(done.err) < 10_500
+    assert "m" * 100_000 in json.loads(uniap(*asked, "--json").out)["cause"]
+
+
 def test_no_traceback_reaches_a_person_from_a_real_process(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "from uniap_core.cli import main; main()", "plan", "x", "-c", "8xA100-40G", "-b", "1"],

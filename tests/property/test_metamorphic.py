@@ -18,6 +18,7 @@ from uniap_core.cluster import Cluster, preset
 from uniap_core.costs import Candidate, CostTables, LayerCosts, Training
 from uniap_core.devices import Device
 from uniap_core.errors import Infeasible
+from uniap_core.estimate import estimate
 from uniap_core.graph import ModelGraph
 from uniap_core.models import load
 from uniap_core.search import make, sweep
@@ -208,3 +209,31 @@ def test_more_work_takes_no_less_time_and_memory_in_any_strategy(data):
                 assert (y >= x * (1 - TOLERANCE)).all(), words
             for field in ("state_bytes", "stash_bytes"):
                 assert getattr(b, field)[j] >= getattr(a, field)[k] * (1 - TOLERANCE), (*words, field)
+
+
+# --- rows of a table --------------------------------------------------------------------------------------------
+
+ROW = {
+    "system": "Megatron-LM", "gpu": "A100-80GB", "num_gpus": "16", "model": "m", "layers": "8", "hidden": "1024",
+    "heads": "16", "kv_heads": "8", "ffn": "2048", "vocab": "32000", "seq": "1024", "global_batch": "64",
+    "micro_batch": "2", "tp": "2", "pp": "2", "sharding": "zero1", "recompute": "none", "precision": "bf16",
+}  # fmt: skip
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_a_row_of_more_work_takes_no_less_time_and_memory(data):
+    row = ROW | {
+        "system": data.draw(st.sampled_from(["Megatron-LM", "DeepSpeed", "FSDP", "torchtitan"])),
+        "gpu": data.draw(st.sampled_from(["A100-80GB", "V100-32GB", "H100-80GB"])),
+        "tp": data.draw(st.sampled_from(["1", "2", "4"])),
+        "pp": data.draw(st.sampled_from(["1", "2"])),
+        "recompute": data.draw(st.sampled_from(["none", "selective", "full"])),
+        "precision": data.draw(st.sampled_from(["fp16", "fp32"])),
+    }
+    experts = data.draw(st.sampled_from([{}, {"experts": "8", "top_k": "2", "ep": "2"}]))
+    name = data.draw(st.sampled_from(["layers", "hidden", "ffn", "vocab", "seq", "global_batch"]))
+    factor = data.draw(st.integers(2, 3)) if name != "global_batch" else 2
+    less, more = estimate([row | experts, row | experts | {name: str(factor * int(row[name]))}])
+    for column in ("pred_iter_time_s", "pred_mem_gib"):
+        assert float(more[column]) >= float(less[column]) * (1 - TOLERANCE), (column, less["pred_note"])

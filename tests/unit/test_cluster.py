@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+import uniap
 from uniap_core import artifact, cluster
 from uniap_core.errors import BadFile, BadValue, UnknownName
 from uniap_core.kind_tables import EXAMPLE
@@ -283,3 +284,44 @@ def test_nodes_in_another_order():
     for order in ((0, 1), (0, 0, 1), (0, 1, 3)):
         with pytest.raises(BadValue, match="each of the 3 nodes"):
             lab.reordered(order)
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"), [("18x4xGB300", 18), ("64x4xGB300", 16), ("36x4xGB200", 18), ("19x4xGB300", 1), ("8x8xB200", 1)]
+)
+def test_nvlink_joins_hosts_where_it_reaches_beyond_them(name, joined):
+    """As many as it reaches and all divide by; tensor parallelism and the host keep the size of a node."""
+    found = cluster.load(name)
+    assert (found.nvlink_nodes or 1) == joined
+    assert {node.devices for node in found.fabric.nodes} == {joined * found.nodes[0].devices}
+    assert found.fabric.devices == found.devices
+    assert found.fabric.inter.bandwidth_Bps == joined * found.inter.bandwidth_Bps
+    assert found.node_size == found.nodes[0].devices
+    assert found.fabric.fabric is found.fabric
+
+
+def test_a_file_says_how_many_nodes_nvlink_joins(tmp_path):
+    text = 'name = "rack"\n{}\n[[nodes]]\nkind = "GB300"\ndevices = 4\ncount = 20\n'
+    found = {said: cluster.from_toml(text.format(said)) for said in ("", "nvlink_nodes = 18", "nvlink_nodes = 1")}
+    assert [c.nvlink_nodes or 1 for c in found.values()] == [10, 18, 1]
+    assert [node.devices for node in found["nvlink_nodes = 18"].fabric.nodes] == [72, 8]
+    assert "nvlink_nodes" not in msgspec.json.decode(artifact.encode(found["nvlink_nodes = 1"]))
+    assert msgspec.json.decode(artifact.encode(found[""]), type=cluster.Cluster) == found[""]
+    mixed = text + '[[nodes]]\nkind = "B200"\ndevices = 8\n'
+    with pytest.raises(BadValue, match="unlike"):
+        cluster.from_toml(mixed.format("nvlink_nodes = 2"))
+
+
+def test_groups_inside_a_domain_are_as_fast_as_inside_a_node():
+    """Hosts that NVLink joins price as one node of all their devices, and faster than without it."""
+    apart = msgspec.structs.replace(cluster.load("2x4xGB300"), nvlink_nodes=msgspec.UNSET)
+    times = [
+        uniap.plan(
+            "llama:layers=2,hidden=4096,heads=32,ffn=14336,vocab=32000,seq=2048",
+            machine,
+            16,
+            pins=("pp=1", "tp=1", "c=1", "sharding=zero3", "recompute=none"),
+        ).plan.predicted.iteration_time_s
+        for machine in ("8xGB300", "2x4xGB300", apart)
+    ]
+    assert times[0] == times[1] < times[2]

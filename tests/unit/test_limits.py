@@ -13,6 +13,7 @@ import pytest
 from bench import corruptions
 from uniap_core import artifact, limits
 from uniap_core import plan as plans
+from uniap_core.architecture import ENTRIES, mistyped
 from uniap_core.cluster import MOST_DEVICES, Cluster, from_toml, load, preset
 from uniap_core.errors import BadFile, BadValue, UniapError
 from uniap_core.estimate import estimate
@@ -199,6 +200,14 @@ def test_fields_of_a_cluster_are_bounded_in_json_too():
     document["inter"]["latency_s"] = -1.0
     with pytest.raises(BadFile, match="latency_s"):
         artifact.decode(msgspec.json.encode(document), Cluster)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**2000, 1e308, math.inf, math.nan, -1, True, "x", None, [3]])
+def test_no_entry_of_an_architecture_takes_a_number_that_is_none(value):
+    for name, entry in ENTRIES.items():
+        numeric = type(entry.neutral) in (int, float)
+        if numeric or value in (None, [3]):
+            assert list(mistyped({name: value})) == [f"{name} is {value!r}"]
 
 
 def test_every_type_refuses_nan():

@@ -101,6 +101,10 @@ def _sentences(
     else:
         emptiest = min(1 - s.memory_bytes / s.memory_limit_bytes for s in plan.by_rank)
         found.append(f"memory does not bind: at least {emptiest:.0%} of every device is free")
+    stage = max(plan.by_rank, key=lambda s: s.memory_bytes / s.memory_limit_bytes)
+    if stage.reserved_parts_bytes:
+        held = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in stage.reserved_parts_bytes.items())
+        found.append(f"{stage.memory_parts_bytes['reserved'] / 2**30:.1f} GiB of a device are reserved: {held} GiB")
     paid = [layer for layer in plan.layers if layer.strategy.recompute != "none"]
     if paid:
         found.append(f"{len(paid)} of {len(plan.layers)} layers recompute activations to fit")

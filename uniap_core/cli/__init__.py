@@ -164,10 +164,19 @@ def report_error(error: UniapError, *, as_json: bool) -> None:
 
     console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     console.print(f"[bold red]error\\[{error.code}][/]: ", end="")
-    console.print(terminal(error.cause), markup=False)
+    console.print(_brief(terminal(error.cause)), markup=False)
     if error.fix:
         console.print("[bold]  fix[/]: ", end="")
-        console.print(terminal(error.fix), markup=False)
+        console.print(_brief(terminal(error.fix)), markup=False)
+
+
+MOST_WORDS = 5_000
+"""Characters of a message that a person is shown: one that quotes a file's values may be of any length."""
+
+
+def _brief(text: str) -> str:
+    left = len(text) - MOST_WORDS
+    return text if left <= 0 else f"{text[:MOST_WORDS]} ... ({left} more characters; --json has them all)"
 
 
 def read_plan(path: str) -> Plan:

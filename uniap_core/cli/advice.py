@@ -12,6 +12,7 @@ from .planning import (
     Executor,
     FreezeList,
     LossOption,
+    MarginOption,
     Model,
     Optimizer,
     PinList,
@@ -93,6 +94,7 @@ def sweep(
     loss: LossOption = "whole",
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
+    margin: MarginOption = 0.06,
     schedule: Schedule = "",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -126,6 +128,7 @@ def sweep(
             loss=loss,  # type: ignore[arg-type]
             train=train,
             freeze=freeze,
+            margin=margin,
             schedule=schedule,
             cost_model=cost_model,
             profile=profile,

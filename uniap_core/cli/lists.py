@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import registry
-from ..errors import PluginError
+from ..errors import PluginError, UnknownName
 from ..events import Event, Note
 from . import Json, app, command, guarded, print_json
 from .progress import progress
+
+if TYPE_CHECKING:
+    from ..models import ModelRow
 
 PROBE_S = 30.0
 """How long a plugin may take to load and answer."""
@@ -21,13 +24,19 @@ LISTING_S = 120.0
 
 
 @command
-def models(json: Json = False) -> None:
-    """List the models of the zoo and of installed model plugins."""
+def models(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only those with all these words in name, family or Hugging Face id.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the models of the zoo and of installed model plugins by family, all or those that match."""
     from dataclasses import asdict
 
     from msgspec import json as text
 
-    from ..models import ModelRow
+    from ..models import ModelRow, suggested
     from ..solve import process
 
     with progress("counting", quiet=json) as emit:
@@ -39,14 +48,20 @@ def models(json: Json = False) -> None:
         found, notes = text.decode(said, type=tuple[list[ModelRow], list[str]])
         for note in notes:
             emit(Note(0.0, note))
+    chosen = [row for row in found if _matches(row, words or ())]
+    if not chosen:
+        close = suggested("-".join(words or ()))
+        hint = f"did you mean {' or '.join(close)}?" if close else "uniap models lists all"
+        raise UnknownName(f"no model matches {' '.join(words or ())!r}", hint)
     if json:
-        return print_json([asdict(row) for row in found])
-    _table(
-        ("name", "parameters", "sequence", "what it is"),
-        [(row.name, _count(row.parameters), str(row.sequence), row.summary) for row in found],
-    )
-    print("or a family with parameters (gpt:layers=24,hidden=2048,heads=16), graph.json, hf:config.json,")
-    print("or package.module:factory")
+        return print_json([asdict(row) for row in chosen])
+    lines: list[tuple[str, ...]] = []
+    for group in dict.fromkeys(row.group for row in chosen):
+        lines.append((group, "", "", "", ""))
+        lines += [_line(row) for row in chosen if row.group == group]
+    _table(("name", "parameters", "active", "sequence", "what it is"), lines)
+    print("also by Hugging Face id (Qwen/Qwen3-8B); or a family with parameters (gpt:layers=24,hidden=2048,heads=16),")
+    print("graph.json, hf:config.json, or package.module:factory")
     return None
 
 
@@ -59,6 +74,19 @@ def counted() -> str:
     notes: list[Event] = []
     found = rows(notes.append)
     return text.encode((found, [note.text for note in notes if isinstance(note, Note)])).decode()
+
+
+def _line(row: ModelRow) -> tuple[str, ...]:
+    """A model in the table, set in under its family, by its Hugging Face id where it has one."""
+    active = _count(row.active) if row.active < row.parameters else ""
+    what = row.aliases[0] if row.aliases else row.summary
+    return (f"  {row.name}", _count(row.parameters), active, str(row.sequence), what)
+
+
+def _matches(row: ModelRow, words: Sequence[str]) -> bool:
+    """Whether every word is somewhere in what a model is called and listed under."""
+    text = " ".join((row.name, row.group, row.summary, *row.aliases)).lower()
+    return all(word.lower() in text for word in words)
 
 
 @command

@@ -55,13 +55,20 @@ ClusterOption = Annotated[
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
 Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")]
 Precision = Annotated[
-    str | None, typer.Option(help="bf16, fp16, fp32, tf32, fp8 (default: the best the devices have).")
+    str | None,
+    typer.Option(
+        help="bf16, fp16, fp32, tf32, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8, nvfp4 "
+        "(default: the best of 16 bits and more that the devices have)."
+    ),
 ]
 Optimizer = Annotated[str, typer.Option(help="adamw, adam, sgd, adamw-8bit or adam-8bit.")]
 StatesOption = Annotated[
     str, typer.Option("--states", help="mixed (fp32 moments, gradients and master weights), bf16-moments or bf16.")
 ]
 LossOption = Annotated[str, typer.Option("--loss", help="whole, or chunked: logits of a piece of the rows at a time.")]
+MarginOption = Annotated[
+    float, typer.Option("--margin", min=0, max=0.99, help="Share of a device's memory that is left free.")
+]
 TrainOption = Annotated[
     str | None,
     typer.Option("--train", help="lora:r=16[,targets=q_proj+v_proj] or qlora: adapters beside frozen weights."),
@@ -114,6 +121,7 @@ def plan(
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
+    margin: MarginOption = 0.06,
     schedule: Schedule = "",
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
@@ -157,6 +165,7 @@ def plan(
             train=train,
             freeze=freeze,
             imbalance=imbalance,
+            margin=margin,
             schedule=schedule,
             solver=solver,
             cost_model=cost_model,
@@ -279,6 +288,7 @@ def candidate(
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
+    margin: MarginOption = 0.06,
     schedule: Schedule = "",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -310,6 +320,7 @@ def candidate(
         train=train,
         freeze=freeze,
         imbalance=imbalance,
+        margin=margin,
         schedule=schedule,
         cost_model=cost_model,
         profile=profile,

@@ -17,11 +17,12 @@ from ..errors import BadFile, PluginError, UniapError
 from ..quoting import cell
 from .calibration import calibrate_file, measured_s
 from .plan import GIB, Plan, Prediction, parse, predict
+from .space import kept_out
 
 if TYPE_CHECKING:
     import os
 
-WRITTEN = ("pred_iter_time_s", "pred_mem_gib", "pred_fits", "pred_note")
+WRITTEN = ("pred_iter_time_s", "pred_mem_gib", "pred_fits", "pred_note", "pred_in_space", "pred_why_not")
 
 __all__ = [
     "Plan",
@@ -69,7 +70,9 @@ def _estimated(row: Mapping[str, str], price: Price) -> dict[str, str]:
     notes: list[str] = []
     out = {key: value for key, value in row.items() if key is not None} | dict.fromkeys(WRITTEN, "")
     try:
-        prediction = predict(parse(row, notes), price, notes)
+        plan = parse(row, notes)
+        prediction = predict(plan, price, notes)
+        reason = kept_out(row, plan, prediction, notes)
     except PluginError:
         raise
     except UniapError as error:
@@ -79,6 +82,8 @@ def _estimated(row: Mapping[str, str], price: Price) -> dict[str, str]:
         "pred_mem_gib": f"{prediction.memory_bytes / GIB:.4f}",
         "pred_fits": "true" if prediction.fits else "false",
         "pred_note": f"assumed: {'; '.join(notes)}" if notes else "",
+        "pred_in_space": "false" if reason else "true",
+        "pred_why_not": reason,
     }
 
 

@@ -12,13 +12,13 @@ import msgspec
 
 from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
-from ..models import Hyperparameters, from_hyperparameters
+from ..models import Hyperparameters, from_hyperparameters, named
 from ..posing import pose
 from ..problem import Assignment
-from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
+from ..strategy import RECOMPUTES, Recompute, Sharding, Strategy, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
-from ..tuning import tuned
+from ..tuning import RANK, tuned
 from .hardware import cluster_of
 from .published import filled
 from .schedule import stated
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 
-OUTSIDE = ("context", "fragmentation", "margin")
+BESIDE = ("context", "nccl")
+"""Parts of the reserve that lie outside the allocator's memory."""
+
+OUTSIDE = (*BESIDE, "fragmentation", "margin")
 """Parts of the reserve that the allocator does not see."""
 
 BY_WORKSPACE = ("workspace", "fragmentation")
@@ -72,6 +75,8 @@ class Prediction:
         Peak of the fullest device as its allocator sees it; ``context_bytes`` come on top.
     fits, likely
         Whether the upper bound fits, and whether the run may have (:data:`LENIENCE`).
+    strategies
+        Of each layer.
     """
 
     iteration_s: float
@@ -79,6 +84,7 @@ class Prediction:
     context_bytes: float
     fits: bool
     likely: bool
+    strategies: tuple[Strategy, ...]
 
 
 def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
@@ -97,23 +103,24 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         row.get("gpu") or "", devices, per_node, row.get("intra_bw") or "", row.get("inter_bw") or "", notes
     )
     model = row.get("model") or "model"
-    shape = filled(model, shape_of(row), notes)
-    train, freeze = (row.get("train") or "").strip(), (row.get("freeze") or "").split()
+    columns = shape_of(row)
+    shape = filled(model, columns, notes)
+    train, freeze = (row.get("train") or row.get("peft") or "").strip(), (row.get("freeze") or "").split()
+    if train in ("lora", "qlora"):
+        notes.append(f"adapters of rank {RANK} beside all products of the blocks")
     if not train and re.search(r"\bq?lora\b", model, re.IGNORECASE):
         notes.append("all weights trained: adapters are not priced without the column train (lora:r=16)")
     tp, pp, cp, dp = _degrees(row, devices, min(kind.node_size for kind in kinds), notes)
     if shape.kv_heads and tp % shape.kv_heads == 0 and tp > shape.kv_heads:
         notes.append(f"{shape.kv_heads} key heads repeated for tp {tp}")
         shape = shape._replace(kv_heads=tp)
-    ep = _number(row, "ep") or 1
-    if dp * cp % ep:
-        # Megatron-Core folds tensor-parallel ranks into the experts' (arXiv 2504.14960), which no strategy here does.
-        ep = math.gcd(ep, dp * cp)
-        notes.append(f"ep {ep}")
     stack = Stack(row.get("system") or "")
     if not stack.name:
         notes.append(f"software {DEFAULT}")
-    graph = tuned(from_hyperparameters(model, shape, notes, kernels=stack.kernels), train, freeze)
+    graph = tuned(_modelled(model, columns, shape, stack, _count(row, "mtp") or 0, notes), train, freeze)
+    ep, etp = 1, tp
+    if any(op.experts for layer in graph.layers for op in layer.operators):
+        ep, etp = _expert_grid(row, tp, tp * cp * dp, notes)
     if graph.architecture.get("experts"):
         notes.append("tokens spread evenly over experts that run as grouped products, their dispatch at full bandwidth")
     batch = _number(row, "global_batch")
@@ -147,12 +154,30 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         dp=(dp,),
         cp=(cp,),
         ep=(ep,),
+        etp=(etp,),
         shardings=(sharding,) if sharding else ("none", "zero1", "zero3") if dp * cp > 1 else ("none",),
         recomputes=(recompute,) if recompute else RECOMPUTES,
-        sequence_parallel=fused,
+        sequence_parallel=fused or etp != tp,
     )
     pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
     return Plan(graph, cluster, Candidate(pipeline, count, training), space)
+
+
+def _modelled(
+    model: str, columns: Hyperparameters, shape: Hyperparameters, stack: Stack, mtp: int, notes: list[str]
+) -> ModelGraph:
+    """The model by its name where no column says anything of it, else what the columns describe."""
+    if columns._replace(sequence=0) == Hyperparameters():
+        graph = named(model, columns.sequence or None, stack.kernels, mtp=mtp)
+        if graph is not None:
+            if not columns.sequence:
+                notes.append(f"sequence {graph.sequence}")
+            if mtp and not any(layer.name.startswith("mtp.") for layer in graph.layers):
+                notes.append("no layers of multi-token prediction")
+            if re.search(r"(?<![a-z])(vl|omni|vision)(?![a-z])", model, re.IGNORECASE):
+                notes.append("the language part alone")
+            return graph
+    return from_hyperparameters(model, shape, notes, kernels=stack.kernels)
 
 
 def shape_of(row: Mapping[str, str]) -> Hyperparameters:
@@ -259,9 +284,11 @@ def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
     seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
     bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
     fits = all(m <= rank.memory_bytes for m, rank in zip(bound, tables.ranks, strict=True))
-    context = max(reserves["context"]) if "context" in reserves else 0.0
+    context = max(
+        (sum(sizes) for sizes in zip(*(reserves[n] for n in BESIDE if n in reserves), strict=True)), default=0.0
+    )
     likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
-    return Prediction(total, max(seen), context, fits, likely)
+    return Prediction(total, max(seen), context, fits, likely, tuple(layer.strategies[k] for layer in tables.layers))
 
 
 def _memory(tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
@@ -379,6 +406,28 @@ def _degrees(row: Mapping[str, str], devices: int, node: int, notes: list[str]) 
     return tp, pp, cp, rest
 
 
+def _expert_grid(row: Mapping[str, str], tp: int, ranks: int, notes: list[str]) -> tuple[int, int]:
+    """Degrees ep and etp on the ranks of a stage; etp is tp where a row does not say (Megatron-Core).
+
+    Experts that are spread over more ranks than a stage has are spread over those that it has.
+
+    Raises
+    ------
+    BadValue
+        If etp does not divide the ranks.
+    """
+    ep, etp = _number(row, "ep") or 1, _number(row, "etp")
+    if etp is None:
+        etp = tp if ranks % (tp * ep) == 0 else 1
+        if tp > 1 and ep > 1:
+            notes.append(f"etp {etp}")
+    if ranks % etp:
+        raise BadValue(f"etp {etp} does not divide the {ranks} devices of a stage", "correct the degrees")
+    if ranks // etp % ep:
+        notes.append(f"ep {math.gcd(ep, ranks // etp)} in place of {ep}")
+    return math.gcd(ep, ranks // etp), etp
+
+
 def _micro_batches(row: Mapping[str, str], batch: int, dp: int, pp: int, notes: list[str]) -> tuple[int, int]:
     """Samples of a micro-batch on one device, and the number of micro-batches."""
     micro = _number(row, "micro_batch")
@@ -434,13 +483,21 @@ def _precision_of(row: Mapping[str, str], cluster: Cluster, notes: list[str]) ->
     return precision
 
 
+_NARROW = {
+    "nvfp4": r"fp4",
+    "mxfp8": r"mx-?_?fp8|fp8-?_?\s?mx|microscal",
+    "fp8-blockwise": r"block|fp8-?_?\s?sc\b|subchannel",
+    "fp8-tensorwise": r"tensor-?\s?wise|per-?\s?tensor|current|rowwise|fp8-?_?\s?cs\b",
+    "fp8-delayed": r"delayed|fp8-?_?\s?ds\b",
+}
+"""How sources write the recipes of less than 16 bits (Megatron Bridge: fp8ds, fp8cs, fp8sc, fp8mx)."""
+
+
 def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
     low = text.lower()
     bare = re.sub(r"\(.*?\)", "", low)
     if "fp8" in bare or "float8" in bare or "fp4" in bare:
-        found = "fp8"
-        if "fp4" in bare:
-            notes.append("fp8 in place of fp4")
+        found = next((name for name, pattern in _NARROW.items() if re.search(pattern, bare)), "fp8")
     elif "bf16" in bare or "bfloat16" in bare:
         found = "bf16"
     elif "fp16" in bare or "float16" in bare or "half" in bare:
@@ -452,11 +509,11 @@ def _precision(text: str, cluster: Cluster, notes: list[str]) -> str:
     else:
         found = cluster.best_precision
         notes.append(found)
-    have = [set(node.device.peak_flops) for node in cluster.nodes]
-    if all(found in flops for flops in have):
+    devices = cluster.device_kinds
+    if all(device.runs(found) for device in devices):
         return found
-    for other in ("bf16", "fp16", "fp32"):
-        if all(other in flops for flops in have):
+    for other in ("fp8", "bf16", "fp16", "fp32") if found in _NARROW else ("bf16", "fp16", "fp32"):
+        if all(device.runs(other) for device in devices):
             notes.append(f"{other} in place of {found}")
             return other
     return "fp32"

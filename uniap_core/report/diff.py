@@ -9,7 +9,7 @@ import msgspec
 from ..errors import UsageError
 from ..proposal import LayerPlan, Proposal
 from .runs import ranges
-from .words import USUAL, chosen, time_shares
+from .words import USUAL, chosen, said, time_shares
 
 
 class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ def difference(old: Proposal, new: Proposal) -> Difference:
         "schedule": (old.schedule, new.schedule),
         "precision": (old.precision, new.precision),
         "trained": (_trained(old), _trained(new)),
-        **{name: (getattr(old.training, name), getattr(new.training, name)) for name in USUAL},
+        **{name: (said(old.training, name), said(new.training, name)) for name in USUAL},
         "cost model": (old.cost_model, new.cost_model),
     }
     before, after = time_shares(old), time_shares(new)

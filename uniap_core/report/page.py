@@ -12,7 +12,7 @@ from ..quoting import html as escape
 from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
-from .words import chosen, proof_line, time_shares, unusual
+from .words import axes_searched, chosen, proof_line, time_shares, unusual
 
 
 def page(
@@ -133,7 +133,8 @@ def _list(sentences: Sequence[str]) -> str:
 
 
 def _proof(plan: Plan) -> str:
-    return proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s).capitalize() + "."
+    axes = axes_searched(plan.proposal)
+    return proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s, axes).capitalize() + "."
 
 
 def _candidates(plan: Plan) -> str:

@@ -12,7 +12,7 @@ from ..plan import Plan
 from ..proposal import StagePlan
 from ..quoting import line
 from .runs import gathered, runs
-from .words import chosen, proof_line, time_shares, unusual
+from .words import axes_searched, chosen, proof_line, time_shares, unusual
 
 WIDTH = 80
 BAR = 16
@@ -53,7 +53,7 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     shares = sorted(time_shares(plan.proposal).items(), key=lambda item: -item[1])
     shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
     yield Text("  time      ", style="bold") + Text(", ".join(shown))
-    proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s)
+    proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s, axes_searched(plan.proposal))
     first, *rest = textwrap.wrap(proof, WIDTH - 12)
     yield Text("  proof     ", style="bold") + Text(first)
     yield from (Text(" " * 12 + part) for part in rest)

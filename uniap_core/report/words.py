@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from ..costs import Training
+from ..costs import MARGIN, Training
 from ..graph import ModelGraph
+from ..menus import extents
 from ..proposal import CandidateProof, Proposal
+from ..strategy import AXES
 
-USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole"}
+USUAL = {"optimizer": "adamw", "states": "mixed", "loss": "whole", "imbalance": "1", "margin": f"{MARGIN:g}"}
 """What a training keeps where nothing is said."""
 
 
@@ -18,7 +20,13 @@ CLOSE = 0.005 * (1 + 1e-6)
 
 def unusual(training: Training) -> dict[str, str]:
     """What of a training differs from :data:`USUAL`, by option of ``uniap plan``."""
-    return {name: value for name, usual in USUAL.items() if (value := getattr(training, name)) != usual}
+    return {name: value for name, usual in USUAL.items() if (value := said(training, name)) != usual}
+
+
+def said(training: Training, name: str) -> str:
+    """A field of a training as its option takes it."""
+    value = getattr(training, name)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def chosen(graph: ModelGraph) -> tuple[tuple[str, str], ...]:
@@ -41,8 +49,17 @@ def time_shares(proposal: Proposal) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > 0}
 
 
-def proof_line(proof: tuple[CandidateProof, ...], bound_s: float | None, objective_s: float) -> str:
-    """The proof of a sweep in one sentence."""
+def axes_searched(plan: Proposal) -> str:
+    """The axes on which the layers of a plan may choose, in words."""
+    space, size, node = plan.space, plan.cluster.devices, plan.cluster.node_size
+    every = {s for extent in set(extents(plan.model, space)) for s in space.strategies(size, node, extent)}
+    chosen = (axis for axis in AXES if axis.kind != "switch" and (axis.name != "etp" or any(s.folded for s in every)))
+    free = [axis.name for axis in chosen if len({s[axis.name] for s in every}) > 1]
+    return f"{', '.join(free)} of {'all layers together' if space.uniform else 'each layer'}" if free else ""
+
+
+def proof_line(proof: tuple[CandidateProof, ...], bound_s: float | None, objective_s: float, axes: str = "") -> str:
+    """The proof of a sweep in one sentence; ``axes`` as :func:`axes_searched` says them."""
     words = {
         "solved": "solved",
         "pruned": "pruned by bound",
@@ -52,10 +69,14 @@ def proof_line(proof: tuple[CandidateProof, ...], bound_s: float | None, objecti
     }
     counts = {outcome: sum(record.outcome == outcome for record in proof) for outcome in words}
     parts = ", ".join(f"{count} {words[outcome]}" for outcome, count in counts.items() if count)
+    said = [(r.strategies, r.dominated) for r in proof if r.strategies is not UNSET and r.dominated is not UNSET]
+    if said:
+        parts += f"; {sum(d for _, d in said):,} of {sum(n for n, _ in said):,} strategies dominated"
     total = f"{len(proof)} candidate{'s' * (len(proof) != 1)}"
     schedules = dict.fromkeys(record.schedule for record in proof)
     if len(schedules) > 1:
         total += f" of {', '.join(schedules)}"
+    total += f" and {axes}" if axes else ""
     least = min((record.objective_s for record in proof if record.objective_s is not None), default=objective_s)
     if least < objective_s * (1 - 1e-6):
         which = "best found" if counts["limit"] else "optimum"

@@ -2,7 +2,7 @@
 
 from .ability import able_schedules, best_precision, check_ability, lacks, narrow, refusals, regimes_of
 from .below import below
-from .considered import Considered, candidates
+from .considered import Considered, candidates, outside
 from .pricing import price, tables_of
 from .recheck import check_again, check_properties, verify_plan
 from .request import TIE, Search, make, moved
@@ -24,6 +24,7 @@ __all__ = [
     "make",
     "moved",
     "narrow",
+    "outside",
     "price",
     "refusals",
     "regimes_of",

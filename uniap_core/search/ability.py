@@ -37,13 +37,13 @@ def best_precision(executor: ExecutorPlugin, cluster: Cluster) -> str:
             f"have figures for {_either(tuple(have) or ('no precision in common',))}",
             "choose other devices or another executor",
         )
-    return max(able, key=lambda p: (min(device.peak_flops[p] for device in cluster.device_kinds), -able.index(p)))
+    return max(able, key=lambda p: (min(device.peak(p) for device in cluster.device_kinds), -able.index(p)))
 
 
 def _common(capability: Capability, cluster: Cluster) -> list[str]:
     """The usual precisions, then the others, that an executor and all devices have."""
     ordered = sorted(capability.precisions, key=lambda p: USUAL.index(p) if p in USUAL else len(USUAL))
-    shared = [p for p in ordered if all(p in device.peak_flops for device in cluster.device_kinds)]
+    shared = [p for p in ordered if all(device.runs(p) for device in cluster.device_kinds)]
     return [p for p in shared if p in USUAL] or shared
 
 

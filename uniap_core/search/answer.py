@@ -13,7 +13,7 @@ from ..plan import Plan, seal
 from ..proposal import CandidateProof, Proposal, propose
 from ..verify import verify
 from .attempt import Attempt, attempt
-from .pricing import sharpened
+from .pricing import PricedCandidate, sharpened
 from .ranking import COMPARED, FURTHER, Ranking, mixed, overlooked, ranked, ranked_by
 from .request import Search
 
@@ -123,7 +123,16 @@ def _record(tried: Attempt) -> CandidateProof:
         seconds=tried.priced.seconds + tried.seconds,
         solver=tried.solver,
         note=tried.note,
+        **_counts(tried.priced),
     )
+
+
+def _counts(priced: PricedCandidate) -> dict[str, int]:
+    """How many strategies its layers have, over all regimes, and how many of them are dominated."""
+    every = [(v.whole, v.kept) for v in priced.variants if v.kept is not None]
+    strategies = sum(len(layer.strategies) for whole, _ in every for layer in whole.layers)
+    left = sum(len(kept) for _, each in every for kept in each or ())
+    return {"strategies": strategies, "dominated": strategies - left} if every else {}
 
 
 def _proposal(search: Search, tried: Attempt, bound_s: float | None) -> Found | None:

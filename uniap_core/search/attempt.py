@@ -132,7 +132,7 @@ def attempt(
         outcome,
         bound if bound < math.inf else None,
         objective_s=best[0].objective_s if best else None,
-        assignment=best[0].assignment if best else None,
+        assignment=best[1].assignment(best[0].assignment) if best and best[0].assignment else None,
         variant=best[1] if best else None,
         solver=best[0].solver if best else search.solver,
         seconds=time.perf_counter() - started,
@@ -144,14 +144,14 @@ def attempt(
 
 def _closest(priced: PricedCandidate) -> diagnose.Shortage | None:
     """The least shortage of the variants of lowest bound."""
-    found = (diagnose.shortage(pose(variant.tables)) for variant in priced.variants[:VARIANTS])
+    found = (diagnose.shortage(pose(variant.lean)) for variant in priced.variants[:VARIANTS])
     return min((short for short in found if short is not None), key=lambda short: short.factor, default=None)
 
 
 def _sharpened(search: Search, variant: Variant) -> float:
     """The bound of a restriction's own tables: ``inf`` if they cannot fit."""
-    short = diagnose.shortage(pose(variant.tables))
-    return math.inf if short is not None and short.certain else lower_bound(search, pose(variant.tables))
+    short = diagnose.shortage(pose(variant.lean))
+    return math.inf if short is not None and short.certain else lower_bound(search, pose(variant.lean))
 
 
 def _bound(variant: Variant, result: Result) -> float:
@@ -163,7 +163,7 @@ def _bound(variant: Variant, result: Result) -> float:
 
 def _solve(search: Search, variant: Variant, ceiling: float, time_limit_s: float | None, emit: Emit) -> Result:
     cutoff = None if math.isinf(ceiling) else ceiling
-    problem = pose(variant.tables)
+    problem = pose(variant.lean)
     gap = search.gap if problem.plain_placement else max(search.gap, NEAR)
     request = SolveRequest(time_limit_s=time_limit_s, gap=gap, cutoff_s=cutoff)
     result = solve(problem, search.solver, request, emit)

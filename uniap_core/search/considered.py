@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from .. import menus
 from ..costs import Candidate
 from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
 from ..pipeline import devices_per_rank, placements
 from ..schedules import names
-from ..strategy import DEGREES, LEAST, LONG, Extent, Strategy, StrategySpace, divisors
+from ..strategy import AXES, DEGREES, LEAST, LONG, Extent, Strategy, StrategySpace, divisors
 from .request import Search
 
 Value = int | str
@@ -113,6 +115,8 @@ class Considered:
             able = {key: all(self.strategies(*key, extent) for extent in extents) for key in keys}
             found = {s.value(pin.key) for s in self.candidates if able[s.pp, s.micro_batches]}
             return sorted(found, key=lambda value: (str(type(value)), value))
+        if pin.key == "etp" and not any(extent.experts for extent in self.extents):
+            return []  # how experts are cut is tp by name alone where there are none
         common = set().union(*(set.intersection(*sets) for sets in self._where(pin)))
         return sorted(common, key=lambda value: (str(type(value)), value))
 
@@ -302,6 +306,45 @@ def _no_such_chunks(search: Search, pin: Pin) -> str:
         return f"{layers} layers do not fill {pin.value} chunks on each of several ranks of {devices} devices"
     have = [name for name in names() if any(pin.value in placements(name, pp, layers) for pp in ranks)]
     return f"{', '.join(search.schedules)} has other chunks; --schedule {' or '.join(have)} has these" if have else ""
+
+
+def outside(search: Search, candidate: Candidate, strategies: Iterable[Strategy]) -> str:
+    """Why a search does not consider a plan, or an empty string if it does.
+
+    Parameters
+    ----------
+    candidate
+        Its pipeline and micro-batches.
+    strategies
+        One for each layer. Which layers are on which stage does not matter: all cuts are considered.
+    """
+    pp, c, known = candidate.pp, candidate.micro_batches, Considered(search)
+    if candidate.schedule not in search.schedules:
+        return f"schedule {candidate.schedule}: {_reason(search, Pins.of([f'schedule={candidate.schedule}']).pins[0])}"
+    for key, value, values in (
+        ("pp", pp, divisors(search.cluster.devices)),
+        ("vpp", candidate.vpp, placements(candidate.schedule, pp, len(known.names))),
+        ("micro_batches", c, divisors(search.training.global_batch)),
+    ):
+        if value not in values:
+            return f"{key} {value}: {_reason(search, Pins.of([f'{key}={value}']).pins[0])}"
+    for extent, strategy in dict.fromkeys(zip(known.extents, strategies, strict=True)):
+        if menu := known.strategies(pp, c, extent):
+            found = strategy in menu
+            odd = [axis for axis in AXES if strategy[axis.name] not in {s[axis.name] for s in menu}]
+            if not found and odd and odd[0].kind == "degree":
+                value = strategy[odd[0].name]
+                reason = _reason(search, Pins.of([f"{odd[0].name}={value}"]).pins[0])
+                return f"{odd[0].name} {value}: {reason or 'no strategy of a layer has it'}"
+            other = msgspec.structs.replace(strategy, sequence_parallel=not strategy.sequence_parallel)
+            if not found and other in menu:
+                return f"{strategy.name} {'with' if strategy.sequence_parallel else 'without'} sequence parallelism"
+            if not found:
+                named = f"{odd[0].title} {strategy[odd[0].name]}" if odd else strategy.name
+                return f"{named} is not searched"
+        else:
+            return f"no data parallel degree divides micro-batches of {candidate.micro_batch}"
+    return ""
 
 
 def _list(values: list[Value]) -> str:

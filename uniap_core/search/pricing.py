@@ -21,10 +21,12 @@ from ..errors import BadValue, PluginError
 from ..pins import Pins, satisfies, select
 from ..plan import Plan
 from ..posing import pose
-from ..problem import Problem
+from ..problem import Assignment, Problem
 from ..profile import Profile
 from ..solve.plugin import Form, SolverPlugin
 from ..strategy import DEGREES, Strategy
+from ..tables import Array
+from .dominance import undominated
 from .floor import Floor, floor_of
 from .request import Search
 
@@ -37,17 +39,31 @@ class Variant:
 
     A candidate has one, its whole tables; with ``max_strategies`` it has one per set of so many strategies
     (``chosen``), whose restricted tables are built when they are asked for; and all that per ``regime`` of the
-    executor that it is planned for.
+    executor that it is planned for. ``kept`` are the strategies of each layer that no other one dominates, where
+    they may differ freely.
     """
 
     whole: CostTables
     bound_s: float
     chosen: tuple[Strategy, ...] | None = None
     regime: Pins = FREE
+    kept: tuple[Array, ...] | None = None
+
+    @cached_property
+    def lean(self) -> CostTables:
+        """The tables to solve, without dominated strategies."""
+        return self.tables if self.kept is None else select(self.whole, list(self.kept))
+
+    def assignment(self, lean: Assignment) -> Assignment:
+        """An assignment of the lean tables as one of :attr:`tables`."""
+        if self.kept is None:
+            return lean
+        chosen = (int(kept[k]) for kept, k in zip(self.kept, lean.strategy, strict=True))
+        return msgspec.structs.replace(lean, strategy=tuple(chosen))
 
     @cached_property
     def tables(self) -> CostTables:
-        """The tables to solve."""
+        """The tables that the answer is of."""
         return self.whole if self.chosen is None else restrict(self.whole, self.chosen)
 
 
@@ -273,11 +289,13 @@ def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTa
     variants: list[Variant] = []
     shortages = []
     for regime, tables in priced:
-        short = diagnose.shortage(pose(tables))
+        kept = undominated(tables) if search.space.max_strategies is None else None
+        whole = Variant(tables, 0.0, regime=regime, kept=kept)
+        short = diagnose.shortage(pose(whole.lean))
         if short is not None:
             shortages.append(short)
         if short is None or not short.certain:
-            variants += _variants(search, regime, tables)
+            variants += _variants(search, whole)
     if all(math.isinf(variant.bound_s) for variant in variants) and shortages:
         closest = min(shortages, key=lambda short: short.factor)
         return PricedCandidate(candidate, shortage=closest, seconds=time.perf_counter() - started)
@@ -316,11 +334,12 @@ def _none_for(candidate: Candidate, why: str = "") -> BadValue:
     return BadValue(f"the executor can run no plan of this candidate: {why}", "choose another executor")
 
 
-def _variants(search: Search, regime: Pins, tables: CostTables) -> list[Variant]:
-    bound = lower_bound(search, pose(tables))
+def _variants(search: Search, whole: Variant) -> list[Variant]:
+    tables, regime = whole.whole, whole.regime
+    bound = lower_bound(search, pose(whole.lean))
     sets = strategy_sets(tables, search.space.max_strategies)
     if sets is None:
-        return [Variant(tables, bound, regime=regime)]
+        return [replace(whole, bound_s=bound)]
     bounds = _set_bounds(tables, sets)
     return [Variant(tables, max(bound, b), chosen, regime) for chosen, b in zip(sets, bounds, strict=True)]
 

@@ -11,7 +11,7 @@ import msgspec
 from .. import artifact, limits, models, registry
 from .. import cluster as clusters
 from ..cluster import Cluster
-from ..costs import CostModelPlugin, Loss, States, Training
+from ..costs import MARGIN, CostModelPlugin, Loss, States, Training
 from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
@@ -171,6 +171,7 @@ def make(
     train: str | None = None,
     freeze: Sequence[str] = (),
     imbalance: float = 1.0,
+    margin: float = MARGIN,
     schedule: str = "",
     solver: str = "dp",
     cost_model: str = "analytic",
@@ -218,7 +219,9 @@ def make(
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     software = trained(graph, machine, stack, attention, batch, precision)
-    training = msgspec.structs.replace(software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance)
+    training = msgspec.structs.replace(
+        software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
+    )
     space = space_of(graph, machine, stack, precision)
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from ..costs import CostTables, LayerCosts
@@ -320,6 +321,12 @@ def _memory(proposal: Proposal, tables: CostTables, own: Recomputed) -> Check:
         pairs = {"memory": (stage.memory_bytes, own.memory_bytes(i, stage.in_flight))}
         for name in dict.fromkeys((*parts, *stage.memory_parts_bytes)):
             pairs[f"memory part {name}"] = stage.memory_parts_bytes.get(name, math.nan), parts.get(name, math.nan)
+        if stage.reserved_parts_bytes is not msgspec.UNSET:
+            rank = own.chunks[i] if own.chunks else i
+            held = {name: float(sizes[rank]) for name, sizes in tables.reserved_parts_bytes.items()}
+            for name in dict.fromkeys((*held, *stage.reserved_parts_bytes)):
+                said = stage.reserved_parts_bytes.get(name, math.nan)
+                pairs[f"part of the reserve {name}"] = said, held.get(name, math.nan)
         if own.state_parts[i]:
             pairs["sum of memory parts"] = (
                 math.fsum(stage.memory_parts_bytes.values()),

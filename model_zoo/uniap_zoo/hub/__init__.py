@@ -64,7 +64,9 @@ def read(fields: Mapping[str, Any], sequence: int | None, kernels: Kernels = "ea
         raise Unread("a size is 0") from None
 
 
-def graph_of(fields: Mapping[str, Any], name: str, source: str, sequence: int | None = None) -> ModelGraph | None:
+def graph_of(
+    fields: Mapping[str, Any], name: str, source: str, sequence: int | None, remarks: list[str]
+) -> ModelGraph | None:
     """The graph of the model that a ``config.json`` describes, or ``None`` if it is not read here.
 
     Parameters
@@ -75,9 +77,14 @@ def graph_of(fields: Mapping[str, Any], name: str, source: str, sequence: int | 
         What the graph is called, and where the torch model comes from.
     sequence
         Positions per sample; ``None`` for as many as the model is made for, at most :data:`LONGEST`.
+    remarks
+        Gets what is counted otherwise than transformers' own code runs it.
     """
     try:
         decoder, length = read(fields, sequence)
-        return graph(decoder, name, length, source)
+        made = graph(decoder, name, length, source)
     except Unread:
         return None
+    if decoder.remark:
+        remarks.append(decoder.remark)
+    return made

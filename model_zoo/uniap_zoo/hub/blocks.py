@@ -15,8 +15,8 @@ from uniap_core.models import Kernels
 
 from .. import operators as op
 
-NormKind = Literal["rms", "rms_wide", "layer"]
-"""RMS norm, RMS norm that multiplies its weight in fp32 (Gemma, OLMo 2, Nemotron-H), layer norm with a shift."""
+NormKind = Literal["rms", "rms_wide", "layer", "flat"]
+"""RMS norm, RMS norm that multiplies its weight in fp32 (Gemma, OLMo 2, Nemotron-H), layer norm with a shift, and without."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def norm(style: Style, name: str, width: int = 0, *, rows: Length = TOKENS, head
     upcast = Saved(width, bytes=4, split=heads, selective=True)
     passes = 2.0
     parameters = width
-    if style.norm == "layer":
+    if style.norm in ("layer", "flat"):
         saved: tuple[Saved, ...] = (kept, statistic, statistic)
-        parameters = 2 * width
+        parameters = 2 * width if style.norm == "layer" else width
     elif style.kernels == "fused":
         saved = (kept, statistic)
     else:
@@ -84,11 +84,6 @@ def pointwise(name: str, width: int, passes: float = 3.0, **more: object) -> Ope
     return Operator(name=name, kind="pointwise", rows=TOKENS, inner=width, passes=passes, **more)  # type: ignore[arg-type]
 
 
-def seen(window: int, sequence: int) -> Length:
-    """Keys that a query attends to, with a window of the last positions (0: none) at a sequence length."""
-    return TOKENS if not window or window >= sequence else Length(window, 0)
-
-
 @dataclass(frozen=True)
 class Attention:
     """Self-attention with grouped keys (Ainslie et al. 2023).
@@ -103,8 +98,8 @@ class Attention:
         Those norms have no weight (Llama 4).
     rotary
         Whether positions turn queries and keys.
-    keys
-        What a query attends to.
+    window
+        Positions that a query sees at most, 0 for all.
     sinks
         A learned logit per head beside the keys (gpt-oss).
     gated
@@ -121,14 +116,14 @@ class Attention:
     qk_norm: str = ""
     plain_norm: bool = False
     rotary: bool = True
-    keys: Length = TOKENS
+    window: int = 0
     sinks: bool = False
     gated: str = ""
     packed: bool = False
 
-    def seeing(self, keys: Length) -> Attention:
-        """The same attention over other keys."""
-        return replace(self, keys=keys)
+    def seeing(self, window: int) -> Attention:
+        """The same attention over a window."""
+        return replace(self, window=window)
 
 
 def attention(style: Style, a: Attention) -> tuple[Operator, ...]:
@@ -149,7 +144,8 @@ def attention(style: Style, a: Attention) -> tuple[Operator, ...]:
     norms = norms_of_heads(style, a.heads, a.kv_heads, a.size, a.qk_norm)
     if a.plain_norm:
         norms = tuple(_without_weight(each) for each in norms)
-    core = op.attention(f"{where}.attention", a.heads, a.size, kv_heads=a.kv_heads, keys=a.keys, causal=True)
+    core = op.attention(f"{where}.attention", a.heads, a.size, kv_heads=a.kv_heads, causal=True)
+    core = structs.replace(core, window=a.window)
     if a.packed and style.kernels == "eager":
         # Values are a view of the packed product, which stays with them.
         core = structs.replace(core, saved=(*core.saved, Saved(query + key, split=True)))
@@ -208,7 +204,7 @@ class Latent:
     indexer: tuple[int, int, int] | None = None
 
 
-def latent_attention(style: Style, a: Latent, sequence: int) -> tuple[Operator, ...]:
+def latent_attention(style: Style, a: Latent) -> tuple[Operator, ...]:
     """Down and up projections with norms between, attention (keys wider than values: their mean counts), output."""
     where, hidden, heads = style.attention, style.hidden, a.heads
     key = a.plain + a.rotary
@@ -220,12 +216,11 @@ def latent_attention(style: Style, a: Latent, sequence: int) -> tuple[Operator, 
         )
     else:
         queries = (op.linear(f"{where}.q_proj", hidden, heads * key, split="column", entry=True),)
-    picked = TOKENS
+    most = 0
     index: tuple[Operator, ...] = ()
     if a.indexer is not None:
         count, size, most = a.indexer
-        index = _indexer(style, a, count, size)
-        picked = seen(most, sequence)
+        index = _indexer(style, a, count, size) if count else ()
     # Eager code keeps the product that keys and values are cut from, one kernel the values alone.
     values = heads * (a.value if style.kernels == "fused" else a.plain + a.value)
     core = Operator(
@@ -233,7 +228,8 @@ def latent_attention(style: Style, a: Latent, sequence: int) -> tuple[Operator, 
         kind="attention",
         rows=TOKENS,
         inner=(key + a.value) // 2,
-        keys=picked,
+        keys=TOKENS,
+        window=most,
         heads=heads,
         kv_heads=heads,
         causal=True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from uniap_core.graph import TOKENS, Layer, ModelGraph, Operator, Saved
 
 from .. import operators as op
@@ -36,6 +38,12 @@ class Decoder:
         Paths of modules.
     predicts
         Operators of one layer that predicts a token further (multi-token prediction), empty if the model has none.
+    embedded
+        What the embedding does beside the look-up of tokens.
+    head_bias
+        Whether the head has a bias.
+    narrow
+        Width of embedding and head, with projections to the width of the layers and back, if it is not that.
     remark
         What is counted otherwise than the torch code of the model runs it.
     """
@@ -54,6 +62,9 @@ class Decoder:
     head: str = "lm_head"
     predicts: Operators = ()
     remark: str = ""
+    embedded: Operators = ()
+    head_bias: bool = False
+    narrow: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,14 +162,16 @@ def graph(decoder: Decoder, name: str, sequence: int, source: str, *, mtp: int =
 
 def _embedding(decoder: Decoder) -> Layer:
     hidden = decoder.style.hidden
-    table = op.lookup(decoder.embedding, decoder.vocab, hidden, split="vocab")
+    table = op.lookup(decoder.embedding, decoder.vocab, decoder.narrow or hidden, split="vocab")
+    widen = (op.linear("project_in", decoder.narrow, hidden),) if decoder.narrow else ()
     scale = (pointwise(f"{decoder.embedding}.mul", hidden, 2.0),) if decoder.scaled else ()
-    return Layer("embedding", "embedding", (table, *scale), decoder.embedding)
+    return Layer("embedding", "embedding", (table, *widen, *scale, *decoder.embedded), decoder.embedding)
 
 
 def _predicting(decoder: Decoder) -> Operators:
     """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm; then the shared
-    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2)."""
+    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2).
+    """
     style = decoder.style
     hidden = style.hidden
     return (
@@ -173,20 +186,21 @@ def _predicting(decoder: Decoder) -> Operators:
 def _head(decoder: Decoder, mtp: int) -> Layer:
     """Final norm, output projection and loss; a prediction further ahead takes the same product and loss again."""
     style, weight = decoder.style, f"embedding/{decoder.embedding}" if decoder.tied else ""
-    product = op.linear(decoder.head, style.hidden, decoder.vocab, split="vocab", entry=True, tied=weight)
+    before = (norm(style, decoder.final_norm),) if decoder.final_norm else ()
+    if decoder.narrow:
+        before += (op.linear("project_out", style.hidden, decoder.narrow),)
+    width = decoder.narrow or style.hidden
+    product = op.linear(
+        decoder.head, width, decoder.vocab, split="vocab", entry=True, bias=decoder.head_bias, tied=weight
+    )
     cap = (pointwise("softcap", decoder.vocab, 6.0, split="vocab", saved=(Saved(decoder.vocab, split=True),)),) if decoder.capped else ()
-    operators = [norm(style, decoder.final_norm), product, *cap, op.cross_entropy(decoder.vocab)]
+    operators = [*before, product, *cap, op.cross_entropy(decoder.vocab)]
     for k in range(mtp):
         again = op.linear(
-            f"mtp.{k}.{decoder.head}", style.hidden, decoder.vocab, split="vocab", tied=weight or f"head/{decoder.head}"
+            f"mtp.{k}.{decoder.head}", width, decoder.vocab, split="vocab", tied=weight or f"head/{decoder.head}"
         )
-        loss = op.cross_entropy(decoder.vocab)
-        operators += [again, Operator(**{**_fields(loss), "name": f"mtp.{k}.loss"})]
-    return Layer("head", "head", tuple(operators), f"{decoder.final_norm},{decoder.head}")
-
-
-def _fields(operator: Operator) -> dict[str, object]:
-    return {name: getattr(operator, name) for name in operator.__struct_fields__}
+        operators += [again, structs.replace(op.cross_entropy(decoder.vocab), name=f"mtp.{k}.loss")]
+    return Layer("head", "head", tuple(operators), ",".join(filter(None, (decoder.final_norm, decoder.head))))
 
 
 def repeated(kinds: Sequence[object], build: dict[object, Operators]) -> tuple[Operators, ...]:

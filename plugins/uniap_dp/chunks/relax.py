@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Posed, Prices
+from .outset import evenly
 from .paths import cheapest
 
 Array = np.ndarray
@@ -34,6 +35,10 @@ GRADIENTS = 60
 
 FIRST_REACH = 0.05
 """How far the first step goes: parts of the whole for a slope of 1."""
+
+
+MOST_REACH = 1e9
+"""How far a step goes at most: the dual of what does not fit has no highest point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,18 @@ def prices(posed: Posed, dual: Dual, share: float = 1.0) -> Prices:
     )
 
 
+def mean_moments(posed: Posed, dual: Dual) -> tuple[Array, Array]:
+    """In flight on each chunk (J,), and bytes of each rank (P,), in the mean of its moments by their prices.
+
+    What fits at every moment fits in any mean of them.
+    """
+    flow = posed.flow
+    mix = np.zeros((flow.time.shape[1], len(flow.row)))
+    mix[flow.row, np.arange(len(flow.row))] = dual.price + max(float(dual.price.max()) * 1e-6, 1e-300)
+    mix /= mix.sum(axis=1, keepdims=True)
+    return (mix @ np.maximum(flow.flight, 0.0))[flow.rank, np.arange(len(flow.rank))], mix @ flow.cap
+
+
 def value(posed: Posed, dual: Dual, share: float = 1.0) -> Point:
     """The bound of a dual point."""
     flow = posed.flow
@@ -90,7 +107,7 @@ class Climb:
     share
         1 for the objective; 0 for memory alone, where a bound above 0 says that nothing fits.
     start
-        Where to begin.
+        Where to begin; by default as :mod:`.outset` says, without prices for memory alone.
     """
 
     def __init__(self, posed: Posed, share: float = 1.0, start: Dual | None = None) -> None:
@@ -100,9 +117,7 @@ class Climb:
         self.tops = self.ranks + posed.links
         self.peak = posed.objective.peak * share
         if start is None:
-            weight = np.zeros(self.tops)
-            weight[: self.ranks] = self.peak / self.ranks
-            start = Dual(weight, np.zeros(len(flow.cap)))
+            start = Dual(*evenly(posed)) if share else Dual(np.zeros(self.tops), np.zeros(len(flow.cap)))
         self.best = value(posed, start, share)
         self.scale = max(abs(self.best.bound), 1e-300) if share and math.isfinite(self.best.bound) else 1.0
         self.room = np.maximum(flow.cap, flow.cap.max() * 1e-3 + 1e-300)
@@ -127,7 +142,7 @@ class Climb:
         self.expected = max(model - now, 0.0) * self.scale
         self.idle = 0 if got - now >= 0.1 * (model - now) else self.idle + 1
         if got - now >= 0.5 * (model - now):
-            self.reach *= 2.0
+            self.reach = min(2.0 * self.reach, MOST_REACH)
         elif self.idle and self.idle % 4 == 0:
             self.reach *= 0.7
         if got > now:

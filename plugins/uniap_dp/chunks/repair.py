@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import Posed
 from .moves import Aim, Plan, charge, improve
 from .paths import cheapest
-from .relax import Dual, prices
+from .relax import Dual, mean_moments, prices
 from .settle import Priced, settle
 
 Array = np.ndarray
@@ -45,11 +45,7 @@ def spread(start: Array, count: int) -> Array:
 def balanced(posed: Posed, dual: Dual, start: Array) -> Array:
     """Better cuts near these, chunk of each layer (L,)."""
     flow = posed.flow
-    mix = np.zeros((len(posed.problem.ranks), len(flow.row)))
-    mix[flow.row, np.arange(len(flow.row))] = dual.price + max(float(dual.price.max()) * 1e-6, 1e-300)
-    mix /= mix.sum(axis=1, keepdims=True)
-    flight = (mix @ np.maximum(flow.flight, 0.0))[flow.rank, np.arange(len(flow.rank))]
-    cap = mix @ flow.cap
+    flight, cap = mean_moments(posed, dual)
     finite = np.where(np.isfinite(flow.time), flow.time, 0.0)
     usual = finite.mean() / max(float((flow.state + flow.stash * flight.mean()).mean()), 1e-300)
     price = usual * np.concatenate([[0.0], PRICES])

@@ -10,7 +10,8 @@ from ..ledger import Ledger, OutOfNodes
 from . import counts
 from .arrays import Posed, pose
 from .close import close
-from .relax import Climb, Dual, Point
+from .outset import evenly
+from .relax import Climb, Dual, Point, value
 from .repair import balanced, even, polish, refit, spread
 
 Array = np.ndarray
@@ -31,14 +32,9 @@ FIRST_NODES = 400_000
 """Nodes of the first search of a small problem."""
 
 
-def bound(posed: Posed, rounds: int) -> float:
-    """A lower bound, ``inf`` if nothing fits: a few steps of the dual."""
-    if (posed.flow.cap < 0).any():
-        return math.inf
-    climb = Climb(posed)
-    for _ in range(rounds):
-        climb.round()
-    return climb.best.bound
+def bound(posed: Posed) -> float:
+    """A lower bound, ``inf`` if nothing fits: one point of the dual."""
+    return math.inf if (posed.flow.cap < 0).any() else value(posed, Dual(*evenly(posed))).bound
 
 
 def prove(ledger: Ledger, most_nodes: int) -> int:
@@ -105,10 +101,12 @@ def _last(ledger: Ledger, posed: Posed, climb: Climb) -> None:
 
 
 def _counted(ledger: Ledger, posed: Posed, dual: Dual, room: int) -> bool:
-    """Whether the bound on equal layers meets the goal."""
-    found = counts.bound(posed, dual, ledger.goal, room)
-    ledger.prove(found)
-    return found >= ledger.goal * (1 - 2e-12)
+    """Whether the bound on equal layers meets the goal; if not, offers what comes of the numbers that it has."""
+    found = counts.count(posed, dual, ledger.goal, room)
+    ledger.prove(found.bound)
+    if found.path is not None:
+        ledger.offer(posed.assignment(polish(posed, found.path, MOVES)))
+    return ledger.bound >= ledger.goal * (1 - 2e-12)
 
 
 def _met(ledger: Ledger, climb: Climb) -> bool:

@@ -95,10 +95,28 @@ def test_spellings_of_nothing_and_of_numbers(column: str, written: str, plain: s
     assert seconds(**{column: written}) == seconds(**{column: plain})
 
 
-def test_fp4_is_priced_as_fp8_and_says_so() -> None:
-    row = predicted(gpu="B200", precision="NVFP4")
-    assert "fp8 in place of fp4" in row["pred_note"]
-    assert row["pred_iter_time_s"] == predicted(gpu="B200", precision="fp8")["pred_iter_time_s"]
+def test_fp4_is_priced_where_there_is_any_and_elsewhere_as_the_nearest_that_is_said() -> None:
+    assert seconds(gpu="B200", precision="NVFP4") < seconds(gpu="B200", precision="fp8")
+    row = predicted(gpu="H100", precision="NVFP4")
+    assert "fp8 in place of nvfp4" in row["pred_note"]
+    assert row["pred_iter_time_s"] == predicted(gpu="H100", precision="fp8")["pred_iter_time_s"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("FP8-MX", "mxfp8"),
+        ("MXFP8", "mxfp8"),
+        ("fp8 tensorwise", "fp8-tensorwise"),
+        ("fp8cs", "fp8-tensorwise"),
+        ("fp8 blockwise", "fp8-blockwise"),
+        ("fp8 delayed", "fp8-delayed"),
+        ("bf16 (fp8 was tried)", "bf16"),
+        ("float8", "fp8"),
+    ],
+)
+def test_recipes_are_known_as_sources_write_them(written: str, meant: str) -> None:
+    assert parse(ROW | {"gpu": "B200", "precision": written}, []).candidate.training.precision == meant
 
 
 def test_a_run_that_ran_out_of_memory_is_not_said_to_fit() -> None:
@@ -158,11 +176,53 @@ def test_mixtures_of_experts_by_name() -> None:
     assert "mixtral model cannot be built" in predicted(model="some-MoE")["pred_note"]
 
 
-def test_experts_beyond_data_parallel_ranks_are_taken_for_as_many_as_divide() -> None:
-    folded = predicted(model="Mixtral-8x7B", ffn="7168", ep="8", tp="4", pp="1", dp="4")
-    assert "ep 4" in folded["pred_note"]
-    whole = predicted(model="Mixtral-8x7B", ffn="7168", ep="4", tp="4", pp="1", dp="4")
-    assert folded["pred_iter_time_s"] == whole["pred_iter_time_s"]
+def test_experts_lie_on_their_own_grid() -> None:
+    """What a row leaves out is tp, as in Megatron Core, or whole experts where that does not divide."""
+    shape = {"model": "Mixtral-8x7B", "ffn": "7168", "tp": "4", "pp": "1", "dp": "4"}
+    folded, told = predicted(**shape, ep="8"), predicted(**shape, ep="8", etp="1")
+    assert "etp 1" in folded["pred_note"]
+    assert folded["pred_iter_time_s"] == told["pred_iter_time_s"]
+    cut = predicted(**shape, ep="4")
+    assert "etp 4" in cut["pred_note"]
+    assert cut["pred_iter_time_s"] == predicted(**shape, ep="4", etp="4")["pred_iter_time_s"]
+    assert cut["pred_iter_time_s"] != predicted(**shape, ep="4", etp="1")["pred_iter_time_s"]
+
+
+def test_experts_beyond_a_stage_are_taken_for_as_many_as_divide() -> None:
+    shape = {"model": "Mixtral-8x7B", "ffn": "7168", "tp": "1", "pp": "4", "dp": "4"}
+    wide, fine = predicted(**shape, ep="8"), predicted(**shape, ep="4")
+    assert "ep 4 in place of 8" in wide["pred_note"]
+    assert wide["pred_iter_time_s"] == fine["pred_iter_time_s"]
+    assert (wide["pred_in_space"], fine["pred_in_space"]) == ("false", "true")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, ""),
+        ({"cp": "2", "dp": "2", "tp": "2", "seq": "8192", "cp_kind": "p2p"}, ""),
+        ({"cp": "2", "dp": "2", "tp": "2", "seq": "8192", "cp_kind": "a2a"}, "context parallelism by a2a"),
+        ({"cp": "2", "dp": "2", "tp": "2"}, "cp 2: context parallelism is considered for sequences of 8192 or more"),
+        ({"schedule": "zbv", "pp": "2", "dp": "4", "tp": "2"}, "schedule zbv: --schedule zbv searches it"),
+        ({"tp": "16", "dp": "1", "pp": "1"}, "tp 16: tensor parallelism stays inside a node"),
+        ({"recompute": "selective: core_attn"}, ""),
+        ({"recompute": "selective: moe_act layernorm"}, "recomputing layernorm, moe_act is not searched"),
+        ({"expert_overlap": "yes"}, "experts' exchange behind another micro-batch"),
+        ({"peft": "lora"}, "adapters"),
+        ({"precision": "nvfp4", "gpu": "B200"}, "priced with fp8 in place of fp4"),
+    ],
+)
+def test_a_row_says_whether_the_default_search_considers_its_plan(row: dict[str, str], reason: str) -> None:
+    found = predicted(**({"vpp": "", "layers": "8", "system": "Megatron-Bridge"} | row))
+    assert found["pred_iter_time_s"], found["pred_note"]
+    assert found["pred_in_space"] == ("false" if reason else "true"), found["pred_why_not"]
+    assert found["pred_why_not"].startswith(reason)
+    assert bool(found["pred_why_not"]) == bool(reason)
+
+
+def test_a_row_that_is_not_priced_says_nothing_of_the_space() -> None:
+    found = predicted(gpu="no such thing")
+    assert (found["pred_in_space"], found["pred_why_not"]) == ("", "")
 
 
 def test_blanks_are_filled_by_names_and_rules() -> None:

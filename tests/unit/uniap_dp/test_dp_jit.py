@@ -1,5 +1,6 @@
 """Compiling: where the cache goes, and the second process that compiles half."""
 
+import hashlib
 import importlib
 import os
 import sys
@@ -98,6 +99,19 @@ def test_damaged_cache_files_are_compiled_again(loops, tmp_path):
             path.write_bytes(damage(path.read_bytes()))
         assert any(misses for _, _, misses in loops())
         assert not any(misses for _, _, misses in loops())
+
+
+@pytest.mark.parametrize(
+    ("ending", "names"), [("nbi", b"cuniap_dp.jit\nRenamed\n."), ("nbc", b"cuniap_dp.moved\nChain\n.")]
+)
+def test_a_cache_that_names_what_is_no_longer_there_is_compiled_again(loops, tmp_path, ending, names):
+    """The files of another version are whole, and a class or module that they name has gone."""
+    loops()
+    folder = tmp_path / "loops_of_a_test" / "__pycache__"
+    for path in folder.glob(f"one.*.{ending}"):
+        path.write_bytes(hashlib.sha256(names).digest() + names)
+    assert ("one", True, True) in loops()
+    assert not any(misses for _, _, misses in loops())
 
 
 def test_without_a_writable_cache_folder_a_private_one_serves(monkeypatch, tmp_path):

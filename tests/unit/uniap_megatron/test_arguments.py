@@ -1,7 +1,9 @@
 """What a plan decides, as Megatron-LM is told it."""
 
 import re
+from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from uniap_megatron.shape import padded_vocabulary
 from tests.planned import SMALL, planned
 from uniap_core.errors import Inexpressible
 from uniap_core.pins import Pins
+from uniap_core.precisions import PRECISIONS
 from uniap_zoo import build
 
 
@@ -77,6 +80,21 @@ def test_what_is_off_is_not_said():
 @pytest.mark.parametrize(("precision", "switch"), [("bf16", "bf16"), ("fp16", "fp16")])
 def test_precision(precision, switch):
     assert switch in spoken(planned("gpt", "tp1-dp8", precision=precision))
+
+
+@pytest.mark.parametrize("precision", [name for name, known in PRECISIONS.items() if known.narrow])
+def test_narrow_precisions_are_recipes_that_megatron_core_has(precision):
+    said = spoken(planned("gpt", "tp1-dp8", cluster="8xB200", precision=precision))
+    assert "bf16" in said
+    found = {name: value for name, value in said.items() if name.startswith("fp")}
+    assert found.pop("fp8-format", None) in ("hybrid", "e4m3") or found.pop("fp4-format") == "e2m1"
+    for recipe in found.values():
+        assert precision.endswith(recipe)
+        if (
+            spec := find_spec("megatron")
+        ) and spec.submodule_search_locations:  # read: importing it takes half a minute
+            enums = Path(next(iter(spec.submodule_search_locations))) / "core" / "enums.py"
+            assert f'{recipe} = "{recipe}"' in enums.read_text()
 
 
 def test_experts():

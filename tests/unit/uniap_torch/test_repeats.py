@@ -149,7 +149,7 @@ def test_a_loop_over_positions_holds_at_other_lengths():
 
 
 def test_time_is_limited_and_the_module_that_loops_is_named():
-    with pytest.raises(TooLong, match=r"took more than 0 s and was at run 1 of 5") as caught:
+    with pytest.raises(TooLong, match=r"took more than 0 s and was at run 1 of 7") as caught:
         graph(sources.load(f"{traced_models.__name__}:scan", 64), limit_s=0.0)
     assert "--time-limit" in caught.value.fix
 

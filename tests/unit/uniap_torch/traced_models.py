@@ -179,6 +179,39 @@ class Scores(nn.Module):
         return self.out(torch.softmax(h @ h.transpose(1, 2), dim=-1) @ h)
 
 
+class Fickle(nn.Module):
+    """Takes another way from 50 positions on."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(50, 16), nn.Linear(16, 50)
+
+    def forward(self, x):
+        h = self.words(x)
+        return self.out(h.sin() if x.shape[1] < 50 else h.cos().sin())
+
+
+def fickle(batch=2, sequence=128):
+    return Fickle(), torch.zeros(batch, sequence, dtype=torch.long)
+
+
+class Cubes(nn.Module):
+    """Multiplies pairs of positions by positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(50, 16), nn.Linear(16, 50)
+
+    def forward(self, x):
+        h = self.words(x)
+        pairs = h @ h.transpose(1, 2)
+        return self.out(pairs @ pairs @ h)
+
+
+def cubes(batch=2, sequence=128):
+    return Cubes(), torch.zeros(batch, sequence, dtype=torch.long)
+
+
 def window(batch=2, sequence=128):
     return Window(), torch.zeros(batch, sequence, dtype=torch.long)
 

@@ -68,6 +68,8 @@ def test_layout_by_hand(plan):
         "cp": ((4,), (5,), (6,), (7,)),
         "dp": ((4, 6), (5, 7)),
         "ep": ((4, 6), (5, 7)),
+        "etp": ((4, 5), (6, 7)),
+        "edp": ((4,), (5,), (6,), (7,)),
     }
     strategy = Strategy(tp=2, cp=2, dp=2)
     assert groups(range(8), strategy)["cp"] == ((0, 2), (1, 3), (4, 6), (5, 7))

@@ -45,7 +45,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
         if word not in mlps:
             raise Unread(f"layers of the kind {word!r}")
         a = Latent(heads, rank, c.integer("kv_lora_rank"), plain, turned, c.integer("v_head_dim"), bias, indexer)
-        build[word, indexer] = prenorm(style, latent_attention(style, a, asked.sequence), mlps[word])
+        build[word, indexer] = prenorm(style, latent_attention(style, a), mlps[word])
     blocks = repeated(tuple(zip(kinds, indexers, strict=True)), build)
     tied = c.flag("tie_word_embeddings", default=False)
     # As in traced graphs, the head size is that of what turns.
@@ -152,7 +152,7 @@ MODELS = (
         trunk(61, 7168, 64, 64, 18432, 163840, n_routed_experts=384)
         | _V3
         | {"first_k_dense_replace": 1, "num_nextn_predict_layers": 0},
-        "1.04 T",
+        "1.03 T",
         "32 B",
         "arXiv 2507.20534",
     ),

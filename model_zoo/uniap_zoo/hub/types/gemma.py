@@ -1,16 +1,16 @@
-"""Gemma 2 and 3: norms before and behind, windows in most layers, GeGLU, scaled embeddings."""
+"""Gemma 1 to 3: GeGLU, scaled embeddings; from 2 on norms before and behind, and windows in most layers."""
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp, seen
+from ..blocks import Attention, attention, gated_mlp
 from ..config import Config, Unread
-from ..decoder import Asked, Decoder, repeated, sandwich, shapes
+from ..decoder import Asked, Decoder, prenorm, repeated, sandwich, shapes
 from ..facts import activation, rotary, settings
 from ..model import Model, trunk
 
 FAMILY = "Gemma"
 
-READS = ("gemma2", "gemma3_text")
+READS = ("gemma", "gemma2", "gemma3_text")
 
 
 def read(kind: str, c: Config, asked: Asked) -> Decoder:
@@ -23,15 +23,16 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     a = Attention(heads, kv_heads, size, bias, bias, "head" if kind == "gemma3_text" else "")
     every = 2 if kind == "gemma2" else c.integer("sliding_window_pattern", "_sliding_window_pattern", default=6)
     default = tuple("sliding_attention" if (i + 1) % every else "full_attention" for i in range(layers))
-    kinds = c.kinds("layer_types", layers, default)
-    window = c.integer("sliding_window", default=4096)
+    kinds = c.kinds("layer_types", layers, default) if kind != "gemma" else ("full_attention",) * layers
+    window = c.integer("sliding_window", default=4096) if kind != "gemma" else 0
+    around = prenorm if kind == "gemma" else sandwich
     style = asked.styled(hidden=hidden, norm="rms_wide")
     ffn = c.integer("intermediate_size")
     mlp = gated_mlp(style, ffn)
     build = {}
     for word in dict.fromkeys(kinds):
-        keys = seen(window if word == "sliding_attention" else 0, asked.sequence)
-        build[word] = sandwich(style, attention(style, a.seeing(keys)), mlp)
+        sees = window if word == "sliding_attention" else 0
+        build[word] = around(style, attention(style, a.seeing(sees)), mlp)
     tied = c.flag("tie_word_embeddings", default=True)
     scales = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0} if kind == "gemma2" else None
     facts = shapes(c, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn) | settings(
@@ -46,16 +47,20 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
         windowed=kinds.count("sliding_attention"),
         scales=scales,
     )
-    facts["attention_scale"] = c.number("query_pre_attn_scalar", default=256) ** -0.5
-    limit = c.integer("max_position_embeddings", default=8192 if kind == "gemma2" else 131072)
+    if kind != "gemma":
+        facts["attention_scale"] = c.number("query_pre_attn_scalar", default=256) ** -0.5
+    limit = c.integer("max_position_embeddings", default=131072 if kind == "gemma3_text" else 8192)
     capped = bool(facts.get("logit_softcap"))
     blocks = repeated(kinds, build)
-    return Decoder(style, c.integer("vocab_size"), tied, blocks, facts, limit, scaled=True, capped=capped)
+    remark = "attention with capped scores as one kernel" if facts.get("attention_softcap") else ""
+    return Decoder(style, c.integer("vocab_size"), tied, blocks, facts, limit, scaled=True, capped=capped, remark=remark)
 
 
 _THREE = {"model_type": "gemma3_text", "head_dim": 256, "sliding_window": 1024}
 
 MODELS = (
+    Model("gemma-2b", ("google/gemma-2b",), trunk(18, 2048, 8, 1, 16384, 256000, model_type="gemma", head_dim=256), "2.51 B"),
+    Model("gemma-7b", ("google/gemma-7b",), trunk(28, 3072, 16, 16, 24576, 256000, model_type="gemma", head_dim=256), "8.54 B"),
     Model("gemma2-2b", ("google/gemma-2-2b",), trunk(26, 2304, 8, 4, 9216, 256000, model_type="gemma2", head_dim=256), "2.61 B"),
     Model("gemma2-9b", ("google/gemma-2-9b",), trunk(42, 3584, 16, 8, 14336, 256000, model_type="gemma2", head_dim=256), "9.24 B"),
     Model("gemma2-27b", ("google/gemma-2-27b",), trunk(46, 4608, 32, 16, 36864, 256000, model_type="gemma2", head_dim=128), "27.2 B"),

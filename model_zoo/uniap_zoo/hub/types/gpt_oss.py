@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, seen
+from ..blocks import Attention, attention
 from ..config import Config
 from ..decoder import Asked, Decoder, prenorm, repeated, shapes
 from ..experts import Experts, experts
@@ -37,13 +37,16 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     a = Attention(heads, kv_heads, size, bias, bias, sinks=True)
     build = {}
     for word in dict.fromkeys(kinds):
-        keys = seen(window if word == "sliding_attention" else 0, asked.sequence)
-        build[word] = prenorm(style, attention(style, a.seeing(keys)), mlp)
+        sees = window if word == "sliding_attention" else 0
+        build[word] = prenorm(style, attention(style, a.seeing(sees)), mlp)
     tied = c.flag("tie_word_embeddings", default=False)
     facts = shapes(c, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn)
     facts |= {"experts": e.count, "top_k": e.top_k}
     limit = c.integer("max_position_embeddings", default=131072)
-    return Decoder(style, c.integer("vocab_size"), tied, repeated(kinds, build), facts, limit)
+    return Decoder(style, c.integer("vocab_size"), tied, repeated(kinds, build), facts, limit, remark=REMARK)
+
+
+REMARK = "attention with sinks as one kernel"
 
 
 def _sizes(layers: int, experts: int) -> dict[str, object]:

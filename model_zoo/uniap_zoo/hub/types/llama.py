@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp, seen
+from ..blocks import Attention, attention, gated_mlp
 from ..config import Config, Unread
 from ..decoder import Asked, Decoder, Fact, prenorm, repeated, shapes
 from ..facts import activation, rotary, settings
@@ -31,8 +31,8 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     mlp = gated_mlp(style, ffn, bias=mlp_bias)
     build = {}
     for word in dict.fromkeys(kinds):
-        keys = seen(window if word == "sliding_attention" else 0, asked.sequence)
-        build[word] = prenorm(style, attention(style, a.seeing(keys)), mlp)
+        sees = window if word == "sliding_attention" else 0
+        build[word] = prenorm(style, attention(style, a.seeing(sees)), mlp)
     tied = c.flag("tie_word_embeddings", default=kind == "smollm3")
     facts = shapes(c, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn) | settings(
         c,

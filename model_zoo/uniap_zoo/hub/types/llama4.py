@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uniap_core.graph import TOKENS, Length
-
 from ..blocks import Attention, attention, gated_mlp
 from ..config import Config
 from ..decoder import Asked, Decoder, Operators, prenorm, repeated, shapes
@@ -18,8 +16,7 @@ READS = ("llama4_text",)
 def read(kind: str, c: Config, asked: Asked) -> Decoder:
     """Pre-norm layers of grouped attention, and experts or a gated MLP.
 
-    Attention within chunks of positions sees half of a chunk in the mean, which the causal half of a window of one
-    chunk is too.
+    Attention within chunks of positions is counted as a window of a chunk, of which a query sees up to twice as much.
     """
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads, size = c.integer("num_key_value_heads"), c.integer("head_dim", default=128)
@@ -40,7 +37,6 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     )
     normed = c.flag("use_qk_norm", default=True)
     chunk = c.integer("attention_chunk_size", default=8192)
-    near = TOKENS if asked.sequence <= chunk else Length(chunk, 0)
     mlps = {True: experts(style, e), False: gated_mlp(style, c.integer("intermediate_size_mlp"))}
     pattern = tuple((bool(turned[i]), i in mixed) for i in range(layers))
     build: dict[object, Operators] = {}
@@ -54,7 +50,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
             "head" if normed and turns else "",
             plain_norm=True,
             rotary=turns,
-            keys=near if turns else TOKENS,
+            window=chunk if turns else 0,
         )
         build[turns, sparse] = prenorm(style, attention(style, a), mlps[sparse])
     tied = c.flag("tie_word_embeddings", default=False)
@@ -70,6 +66,6 @@ def _sizes(experts: int, step: int) -> dict[str, object]:
 
 
 MODELS = (
-    Model("llama4-scout", ("meta-llama/Llama-4-Scout-17B-16E",), _sizes(16, 1), "109 B", "17 B", sequence=8192),
+    Model("llama4-scout", ("meta-llama/Llama-4-Scout-17B-16E",), _sizes(16, 1), "108 B", "17 B", sequence=8192),
     Model("llama4-maverick", ("meta-llama/Llama-4-Maverick-17B-128E",), _sizes(128, 2), "400 B", "17 B", sequence=8192),
 )

@@ -153,6 +153,6 @@ MODELS = (
         ("ibm-granite/granite-4.0-h-micro",),
         trunk(40, 2048, 32, 8, 8192, 0, layer_types=_layers(40, (5, 15, 25, 35)), num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=8192, mamba_n_heads=64)
         | _GRANITE,
-        "3 B",
+        "3.19 B",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp, seen
+from ..blocks import Attention, attention, gated_mlp
 from ..config import Config, Unread
 from ..decoder import Asked, Decoder, Fact, prenorm, repeated, shapes
 from ..experts import Experts, experts
@@ -11,7 +11,7 @@ from ..model import Model, trunk
 
 FAMILY = "Mixtral, Qwen3-MoE, GLM-4.5 and other mixtures of experts"
 
-READS = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "exaone_moe", "minimax_m2", "grok-1")
+READS = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "exaone_moe", "minimax_m2", "grok-1", "dbrx")
 
 QK_NORM = {"qwen3_moe": "head", "olmoe": "width", "exaone_moe": "head", "minimax_m2": "width"}
 
@@ -21,6 +21,8 @@ LLAMA_LIKE = ("mixtral", "qwen2_moe", "qwen3_moe", "glm4_moe", "exaone_moe")
 
 def read(kind: str, c: Config, asked: Asked) -> Decoder:
     """Pre-norm layers of grouped attention; some have a dense MLP, most have experts."""
+    if kind == "dbrx":
+        return _dbrx(c, asked)
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads = c.integer("num_key_value_heads", default=heads if kind == "olmoe" else None)
     size = c.integer("head_dim", default=hidden // heads)
@@ -38,8 +40,8 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     mlps = {False: experts(style, _experts(kind, c, ffn)), True: gated_mlp(style, ffn)}
     build = {}
     for word, plain in dict.fromkeys(zip(kinds, dense, strict=True)):
-        keys = seen(window if word == "sliding_attention" else 0, asked.sequence)
-        build[word, plain] = prenorm(style, attention(style, a.seeing(keys)), mlps[plain])
+        sees = window if word == "sliding_attention" else 0
+        build[word, plain] = prenorm(style, attention(style, a.seeing(sees)), mlps[plain])
     if kind == "grok-1":  # norms behind attention and experts too (xai-org/grok-1, model.py)
         from ..decoder import sandwich
 
@@ -54,6 +56,32 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     predicts = blocks[-1] if c.integer("num_nextn_predict_layers", "num_mtp_layers", default=0) else ()
     limit = c.integer("max_position_embeddings", default=2048)
     return Decoder(style, c.integer("vocab_size"), tied, blocks, facts, limit, predicts=predicts)
+
+
+def _dbrx(c: Config, asked: Asked) -> Decoder:
+    """DBRX: packed projections, layer norms without a shift, experts in all layers."""
+    hidden, layers, heads = c.integer("d_model"), c.integer("n_layers"), c.integer("n_heads")
+    inside, ffn = c.table("attn_config"), c.table("ffn_config")
+    sizes = Config(c.fields | {"num_hidden_layers": layers, "hidden_size": hidden} | inside | ffn)
+    kv_heads, width = sizes.integer("kv_n_heads"), sizes.integer("ffn_hidden_size")
+    style = asked.styled(hidden=hidden, norm="flat", attention="norm_attn_norm.attn", mlp="ffn")
+    a = Attention(heads, kv_heads, hidden // heads, packed=True)
+    e = Experts(sizes.integer("moe_num_experts"), sizes.integer("moe_top_k"), width, gate_name="router.layer")
+    block = prenorm(style, attention(style, a), experts(style, e))
+    tied = c.flag("tie_word_embeddings", default=False)
+    facts = shapes(sizes, "dbrx", tied=tied, heads=heads, kv_heads=kv_heads, size=hidden // heads, ffn=width)
+    facts |= {"experts": e.count, "top_k": e.top_k}
+    return Decoder(
+        style,
+        c.integer("vocab_size"),
+        tied,
+        (block,) * layers,
+        facts,
+        c.integer("max_seq_len", default=2048),
+        embedding="transformer.wte",
+        layers="transformer.blocks",
+        final_norm="transformer.norm_f",
+    )
 
 
 def _settings(kind: str, c: Config, a: Attention, window: int, kinds: tuple[str, ...]) -> dict[str, Fact]:
@@ -101,7 +129,7 @@ def _dense(kind: str, c: Config, layers: int) -> tuple[bool, ...]:
 
 def _experts(kind: str, c: Config, ffn: int) -> Experts:
     count = c.integer("num_local_experts", "num_experts", "n_routed_experts")
-    top_k = c.integer("num_experts_per_tok")
+    top_k = c.integer("num_experts_per_tok", default=2 if kind == "mixtral" else None)
     if not 1 <= top_k <= count:
         raise Unread(f"{top_k} of {count} experts")
     if kind in ("mixtral", "olmoe", "minimax_m2", "grok-1"):
@@ -202,6 +230,22 @@ MODELS = (
         trunk(48, 6144, 64, 8, 18432, 153600, num_experts=128) | _EXAONE,
         "236 B",
         "23 B",
+    ),
+    Model(
+        "dbrx",
+        ("databricks/dbrx-base",),
+        {
+            "model_type": "dbrx",
+            "d_model": 6144,
+            "n_layers": 40,
+            "n_heads": 48,
+            "vocab_size": 100352,
+            "max_seq_len": 32768,
+            "attn_config": {"kv_n_heads": 8},
+            "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4},
+        },
+        "132 B",
+        "36 B",
     ),
     Model("minimax-m2", ("MiniMaxAI/MiniMax-M2", "MiniMaxAI/MiniMax-M2.5", "MiniMaxAI/MiniMax-M2.7"), _M2, "229 B", "10 B"),
     Model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp, seen
+from ..blocks import Attention, attention, gated_mlp
 from ..config import Config
 from ..decoder import Asked, Decoder, postnorm, repeated, shapes
 from ..facts import activation, rotary, settings
@@ -27,8 +27,8 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     mlp = gated_mlp(style, ffn)
     build = {}
     for word in dict.fromkeys(kinds):
-        keys = seen(window if word == "sliding_attention" else 0, asked.sequence)
-        build[word] = postnorm(style, attention(style, a.seeing(keys)), mlp)
+        sees = window if word == "sliding_attention" else 0
+        build[word] = postnorm(style, attention(style, a.seeing(sees)), mlp)
     tied = c.flag("tie_word_embeddings", default=False)
     facts = shapes(c, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn) | settings(
         c,

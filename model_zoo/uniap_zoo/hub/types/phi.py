@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp, seen
+from ..blocks import Attention, attention, gated_mlp
 from ..config import Config
 from ..decoder import Asked, Decoder, prenorm, shapes
 from ..facts import activation
@@ -19,9 +19,9 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     kv_heads = c.integer("num_key_value_heads", default=heads)
     size = c.integer("head_dim", default=hidden // heads)
     activation(c)
-    keys = seen(c.integer("sliding_window") if c.has("sliding_window") else 0, asked.sequence)
+    window = c.integer("sliding_window") if c.has("sliding_window") else 0
     style, ffn = asked.styled(hidden=hidden), c.integer("intermediate_size")
-    a = Attention(heads, kv_heads, size, keys=keys, packed=True)
+    a = Attention(heads, kv_heads, size, window=window, packed=True)
     block = prenorm(style, attention(style, a), gated_mlp(style, ffn, packed=True))
     tied = c.flag("tie_word_embeddings", default=False)
     facts = shapes(c, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn)
