@@ -207,8 +207,11 @@ def make(
     """
     limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
     engine: SolverPlugin = registry.load("solver", solver)
-    # Without bounds of its own a solver would have to take many large problems with chunks to their ends.
-    names = searched(schedule or (SEARCHED if engine.bound else PLAIN))
+    if not schedule and not engine.bound:
+        # It would have to take many large problems with chunks to their ends.
+        emit(Note(0.0, f"{solver} has no bounds of its own; searching {PLAIN} alone (--schedule auto: with chunks)"))
+        schedule = PLAIN
+    names = searched(schedule or SEARCHED)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = precision or _chosen_precision(machine, plugin, emit)
