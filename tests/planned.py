@@ -13,7 +13,7 @@ from uniap_core.models import load
 from uniap_core.plan import Plan, seal
 from uniap_core.problem import Assignment
 from uniap_core.proposal import CandidateProof, Proposal, propose
-from uniap_core.strategy import StrategySpace, divisors, parse
+from uniap_core.strategy import RECOMPUTES, StrategySpace, divisors, parse
 from uniap_core.verify import verify
 
 SMALL = {
@@ -35,6 +35,7 @@ def planned(
     cluster: str = "8xA100-80G",
     schedule: str = "1f1b",
     precision: str = "bf16",
+    space: StrategySpace | None = None,
     **training: bool | str,
 ) -> Plan:
     """A plan of these decisions.
@@ -47,15 +48,19 @@ def planned(
         The strategy of all layers, or of each by name.
     cuts
         Positions in the list of layers where a new stage begins.
+    space
+        What it is planned within (default: the degrees of its strategies).
     """
     graph = load(SMALL.get(model, model)) if isinstance(model, str) else model
     machine = preset(cluster)
     trained = Training(global_batch=batch, precision=precision, **training)  # type: ignore[arg-type]
     candidate = Candidate.of(len(cuts) + 1, micro_batches, trained, schedule)
     chosen = [parse(strategy if isinstance(strategy, str) else strategy(layer.name)) for layer in graph.layers]
-    space = StrategySpace(
+    space = space or StrategySpace(
         cp=tuple({s.cp for s in chosen}),
         ep=tuple({s.ep for s in chosen}),
+        replicate=(1, *{s.replicate for s in chosen} - {1}),
+        recomputes=tuple(dict.fromkeys((*RECOMPUTES, *(s.recompute for s in chosen)))),
         sequence_parallel=None if any(s.sequence_parallel for s in chosen) else False,
     )
     tables = price(graph, machine, space, candidate)

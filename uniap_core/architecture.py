@@ -144,8 +144,8 @@ def mistyped(facts: Mapping[str, Value]) -> Iterator[str]:
     """Entries whose value is of another type than theirs, or a number that is negative, none or beyond any model's."""
     for name, value in facts.items():
         kind = type(ENTRIES[name].neutral) if name in ENTRIES else type(value)
-        numeric = kind in (int, float) and type(value) in (int, kind) and 0 <= value <= MOST
-        if not numeric and (kind in (int, float) or type(value) is not kind):
+        number = isinstance(value, int | float) and type(value) in (int, kind) and 0 <= value <= MOST
+        if not number if kind in (int, float) else type(value) is not kind:
             yield f"{name} is {value!r}"
 
 

@@ -342,7 +342,8 @@ def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved
     partial input gradients are reduced with the base's; beside one divided by rows A is divided and reduces its narrow
     output, and B is whole (Megatron Bridge, ``ParallelLinearAdapter``).
     """
-    common = {"rows": base.rows, "count": base.count, "adapter": True}
+    growth = tuple(g for g in base.growth if g.field == "rows")
+    common = {"rows": base.rows, "count": base.count, "adapter": True, "growth": growth}
     divided = base.split in ("column", "heads")
     yield Operator(
         name=f"{name}.lora_A",
@@ -370,6 +371,7 @@ def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved
         rows=base.rows,
         inner=width,
         count=base.count,
+        growth=growth,
         split="column" if divided else "none",
         passes=5.0,
     )

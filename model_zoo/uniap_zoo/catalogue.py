@@ -195,16 +195,16 @@ def _all_entries() -> dict[str, Entry]:
     for module in hub.families():
         for m in module.MODELS:
             kind, sizes = m.config["model_type"], {"sequence": m.sequence}
-            found[m.name] = Entry(
-                m.name, kind, sizes, m.published, m.source, m.hub, module.FAMILY, m.config, m.active
-            )
+            found[m.name] = Entry(m.name, kind, sizes, m.published, m.source, m.hub, module.FAMILY, m.config, m.active)
     return found
 
 
 ENTRIES = _all_entries()
 """The named models in the order in which they are listed."""
 
-_SUFFIX = re.compile(r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|bf16|fp8|nvfp4|thinking|reasoning|sft|2507|2512|float8)$")
+_SUFFIX = re.compile(
+    r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|bf16|fp8|nvfp4|thinking|reasoning|sft|2507|2512|float8)$"
+)
 
 
 def plain(name: str) -> str:

@@ -17,7 +17,10 @@ from .line import Array, Choice, Line
 from .memory import cheapest
 from .version import VERSION
 
-_DEGREES = re.compile(r"tp\d+-dp\d+(-cp\d+)?(-ep\d+)?")
+_DEGREES = re.compile(r"tp\d+-dp\d+(-cp\d+)?(-ep\d+)?(-etp\d+)?")
+
+_EXPERTS = re.compile(r"-ep\d+|-etp\d+")
+"""What a name says that means nothing to layers without experts."""
 
 _PLAIN = re.compile(r"tp1-dp\d+")
 
@@ -118,10 +121,12 @@ def probe() -> str:
 
 
 def _common(line: Line) -> Iterator[Choice]:
-    """Every strategy that all layers have, by name."""
-    for name in line.layers[0].strategies:
-        if all(name in layer.strategies for layer in line.layers):
-            yield [layer.strategies.index(name) for layer in line.layers]
+    """Every strategy that all layers have, by name; of layers without experts it is the one that says none."""
+    for name in dict.fromkeys(name for layer in line.layers for name in layer.strategies):
+        alike = name, _EXPERTS.sub("", name)
+        found = [next((n for n in alike if n in layer.strategies), "") for layer in line.layers]
+        if all(found) and name in found:
+            yield [layer.strategies.index(n) for layer, n in zip(line.layers, found, strict=True)]
 
 
 def _switches(line: Line) -> Iterator[list[Array]]:

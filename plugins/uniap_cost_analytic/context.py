@@ -25,7 +25,7 @@ def variant(op: Operator, cut: Cut, training: Training) -> Variant:
     al. 2023, arXiv 2309.14509), where the degree divides the heads of queries and of keys on a rank. ``gather``: keys
     and values of the whole sequence on every rank (Llama 3, arXiv 2407.21783, section 3.3.2).
     """
-    windowed = op.keys.at(cut.sequence) < op.rows.at(cut.sequence)
+    windowed = 0 < op.window < cut.sequence or op.keys.at(cut.sequence) < op.rows.at(cut.sequence)
     if training.flash_attention and not windowed:
         return "ring"
     heads, keys = _heads(op, cut)

@@ -149,7 +149,7 @@ class Pricing:
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
         self.wires = self.fabric
-        self.places: dict[tuple[int, Grids], Place] = {}
+        self.places: dict[tuple[int, Grids, bool, int], Place] = {}
 
     # --- what a device of a stage is -------------------------------------------------------------------------
 
@@ -170,17 +170,23 @@ class Pricing:
     def place(self, site: int, strategy: Strategy) -> Place:
         """The device and the groups of a strategy on a stage."""
         grids = strategy.grids
-        if (site, grids) not in self.places:
+        key = site, grids, strategy.sharding != "none", strategy.replicate
+        if key not in self.places:
             device = self.sites[site].device
-            self.places[site, grids] = Place(
+            self.places[key] = Place(
                 engine=engine(device, self.training, self.constants(device)),
                 tensor=self.group(site, grids.dense.span("tp")),
                 context=self.group(site, grids.dense.span("cp")),
                 expert=self.group(site, grids.expert.span("ep")),
-                data=self.group(site, grids.data),
-                expert_data=self.group(site, grids.expert_data),
+                data=self.sharing(site, strategy.shards(grids.data)),
+                expert_data=self.sharing(site, strategy.shards(grids.expert_data)),
             )
-        return self.places[site, grids]
+        return self.places[key]
+
+    def sharing(self, site: int, spans: tuple[Span, Span]) -> tuple[Group, Group]:
+        """The groups of ranks that share states, and of those that hold copies of one share."""
+        share, copies = spans
+        return self.group(site, share), self.group(site, copies)
 
     def group(self, site: int, span: Span) -> Group:
         """The group that a span forms on a stage."""

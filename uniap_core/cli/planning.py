@@ -54,6 +54,14 @@ ClusterOption = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
 Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-device",
+        min=1,
+        help="Pack documents of --seq positions to so many tokens, a pack per micro-batch.",
+    ),
+]
 Precision = Annotated[
     str | None,
     typer.Option(
@@ -114,6 +122,7 @@ def plan(
     cluster: ClusterOption,
     batch: Batch,
     seq: Sequence = None,
+    tokens_per_device: TokensOption = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
@@ -158,6 +167,7 @@ def plan(
             ordered(cluster, node_order),
             batch,
             seq=seq,
+            tokens_per_device=tokens_per_device,
             precision=precision,
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
@@ -281,6 +291,7 @@ def candidate(
     micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
     vpp: Annotated[int, typer.Option("--vpp", min=1, help="Chunks per pipeline rank.")] = 1,
     seq: Sequence = None,
+    tokens_per_device: TokensOption = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
@@ -313,6 +324,7 @@ def candidate(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,  # type: ignore[arg-type]

@@ -13,9 +13,10 @@ import msgspec
 from ..costs import Candidate, CostTables, LayerCosts, Price
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters, named
+from ..modules import MODULES
 from ..posing import pose
 from ..problem import Assignment
-from ..strategy import RECOMPUTES, Recompute, Sharding, Strategy, StrategySpace
+from ..strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding, Strategy, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
 from ..tables import Rank
 from ..tuning import RANK, tuned
@@ -157,6 +158,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         etp=(etp,),
         shardings=(sharding,) if sharding else ("none", "zero1", "zero3") if dp * cp > 1 else ("none",),
         recomputes=(recompute,) if recompute else RECOMPUTES,
+        replicate=(_number(row, "replicate") or 1,),
         sequence_parallel=fused or etp != tp,
     )
     pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
@@ -238,9 +240,11 @@ def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Predict
     BadValue
         If the plan does not fit model or cluster.
     """
+    sets = [name for name in plan.space.recomputes if name not in RECOMPUTES]
+    pairs = (*_RISING, *((sharding, name) for name in sets for sharding in SHARDINGS))
     options = [
         (sharding, recompute)
-        for sharding, recompute in _RISING
+        for sharding, recompute in pairs
         if sharding in plan.space.shardings and recompute in plan.space.recomputes
     ]
     for sharding, recompute in options:
@@ -470,8 +474,21 @@ def _recompute(text: str) -> Recompute | None:
     if not low:
         return None
     if "selective" in low:
-        return "selective"
+        named = {NAMED.get(word, word) for word in re.findall(r"[a-z]\w*", low)}
+        found = "+".join(word for word in MODULES[1:] if word in named)
+        return found if found not in ("", "core_attn") else "selective"
     return "none" if low in ("none", "no", "false", "off", "0", "disabled") else "full"
+
+
+NAMED = {
+    "layernorm": "norm",
+    "moe_act": "activation",
+    "mla_up_proj": "mla_up",
+    "core_attention": "core_attn",
+    "attention": "core_attn",
+}
+"""Modules as Megatron-Core names them. The attention core alone is what selective recomputation was (Korthikanti et al.
+2022), and what can be rebuilt without a product goes with it."""
 
 
 def _precision_of(row: Mapping[str, str], cluster: Cluster, notes: list[str]) -> str:

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
 from ..pipeline import devices_per_rank, placements
 from ..schedules import names
-from ..strategy import AXES, DEGREES, LEAST, LONG, Extent, Strategy, StrategySpace, divisors
+from ..strategy import AXES, DEGREES, FREE, LEAST, LONG, Extent, Strategy, divisors
 from .request import Search
 
 Value = int | str
@@ -88,7 +88,8 @@ class Considered:
         cluster = self.search.cluster
         every = self.search.free_space.strategies(devices_per_rank(cluster.devices, pp), cluster.node_size, extent)
         batch = self.search.training.global_batch // micro_batches
-        return [s for s in every if batch % s.dp == 0]
+        packed = self.search.training.documents  # one pack to a data-parallel rank
+        return [s for s in every if (batch == s.dp if packed else batch % s.dp == 0)]
 
     @cached_property
     def _offered(self) -> dict[Kind, dict[Strategy, None]]:
@@ -219,7 +220,7 @@ def _refusal(known: Considered, pin: Pin) -> UsageError:
     listed = f"{pin.key} {_list(values)}" if values else f"no {pin.key}"
     cause = f"pin {pin.text!r}: the search considers {listed}"
     if search.executor is not None:
-        free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
+        free = Considered(replace(search, free_space=FREE, regimes=(Pins(),)))
         if any(pin.holds(value) for value in free.values(pin)):
             name = search.executor.name
             shapes = _undivided(search, pin)
@@ -333,9 +334,9 @@ def outside(search: Search, candidate: Candidate, strategies: Iterable[Strategy]
             found = strategy in menu
             odd = [axis for axis in AXES if strategy[axis.name] not in {s[axis.name] for s in menu}]
             if not found and odd and odd[0].kind == "degree":
-                value = strategy[odd[0].name]
-                reason = _reason(search, Pins.of([f"{odd[0].name}={value}"]).pins[0])
-                return f"{odd[0].name} {value}: {reason or 'no strategy of a layer has it'}"
+                degree = strategy[odd[0].name]
+                reason = _reason(search, Pins.of([f"{odd[0].name}={degree}"]).pins[0])
+                return f"{odd[0].name} {degree}: {reason or 'no strategy of a layer has it'}"
             other = msgspec.structs.replace(strategy, sequence_parallel=not strategy.sequence_parallel)
             if not found and other in menu:
                 return f"{strategy.name} {'with' if strategy.sequence_parallel else 'without'} sequence parallelism"

@@ -197,7 +197,7 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
     devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
     extents = dict.fromkeys(menus.extents(search.graph, search.space))
     strategies = [s for e in extents for s in search.space.strategies(devices, search.cluster.node_size, e)]
-    if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
+    if not any(candidate.divides(s.dp) for s in strategies):
         least = min((s.dp for s in strategies), default=devices)
         raise BadValue(
             f"a micro-batch of {candidate.micro_batch} does not divide over dp of {least} or more",
@@ -286,10 +286,12 @@ def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
 
 def _posed(search: Search, candidate: Candidate, priced: list[tuple[Pins, CostTables]]) -> PricedCandidate:
     started = time.perf_counter()
+    # A baseline looks at some strategies alone (the same for all layers, plain data parallelism): it keeps all.
+    exact = search.space.max_strategies is None and registry.load("solver", search.solver).exact
     variants: list[Variant] = []
     shortages = []
     for regime, tables in priced:
-        kept = undominated(tables) if search.space.max_strategies is None else None
+        kept = undominated(tables) if exact else None
         whole = Variant(tables, 0.0, regime=regime, kept=kept)
         short = diagnose.shortage(pose(whole.lean))
         if short is not None:

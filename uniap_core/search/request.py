@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +17,15 @@ from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
+from ..modules import MODULES, words_of
+from ..packing import packed
 from ..pins import Pins
 from ..pipeline import searched
 from ..plan import Plan
 from ..profile import Profile
 from ..searched import AUTO, PLAIN, SEARCHED
 from ..solve.plugin import SolverPlugin
-from ..strategy import StrategySpace
+from ..strategy import FREE, StrategySpace
 from ..system import Attention
 from ..tuning import tuned
 from .ability import able_schedules, best_precision, narrow, regimes_of
@@ -66,8 +69,8 @@ class Search:
     cluster: Cluster
     training: Training
     schedules: tuple[str, ...] = searched(SEARCHED)
-    space: StrategySpace = field(default_factory=StrategySpace)
-    free_space: StrategySpace = field(default_factory=StrategySpace)
+    space: StrategySpace = FREE
+    free_space: StrategySpace = FREE
     pins: Pins = field(default_factory=Pins)
     regimes: tuple[Pins, ...] = (Pins(),)
     executor: ExecutorPlugin | None = None
@@ -164,6 +167,7 @@ def make(
     batch: int,
     *,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -193,6 +197,9 @@ def make(
 
     Parameters
     ----------
+    tokens_per_device
+        Tokens that every device packs documents of ``seq`` positions to in each micro-batch, which is one pack then;
+        ``batch`` counts documents.
     train, freeze
         What of the model is trained (:func:`uniap_core.tuning.tuned`); all that its source trains, where nothing is
         said.
@@ -205,7 +212,9 @@ def make(
     UniapError
         If a name is unknown or a value makes no sense.
     """
-    limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
+    limits.check_options(
+        {"batch": batch, "seq": seq, "tokens_per_device": tokens_per_device, "top": top, "gap": gap, "workers": workers}
+    )
     engine: SolverPlugin = registry.load("solver", solver)
     if not schedule and not engine.bound:
         # It would have to take many large problems with chunks to their ends.
@@ -221,14 +230,23 @@ def make(
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
+    document = graph.sequence
+    if tokens_per_device is not None:
+        graph = packed(graph, tokens_per_device)
+        batch = _packs(document, batch, tokens_per_device, emit)
     software = trained(graph, machine, stack, attention, batch, precision)
     training = msgspec.structs.replace(
         software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
     )
+    if tokens_per_device is not None:
+        training = msgspec.structs.replace(training, documents=document)
     space = space_of(graph, machine, stack, precision)
+    if tokens_per_device is not None:  # a pack is of one device: nothing divides its positions
+        space = msgspec.structs.replace(space, cp=(1,))
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
+    space = _with_sets(space, parsed, plugin)
     return Search(
         graph=graph,
         cluster=machine,
@@ -247,6 +265,32 @@ def make(
         workers=workers,
         top=top,
     )
+
+
+def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
+    """Samples of an iteration: packs of so many tokens that documents of one length fill.
+
+    Raises
+    ------
+    UsageError
+        If packs of that size do not divide the documents of an iteration.
+    """
+    packs, rest = divmod(batch * document, tokens)
+    if rest or not packs:
+        least = tokens // math.gcd(tokens, document)
+        raise UsageError(
+            f"{batch} documents of {document} positions do not fill packs of {tokens} tokens",
+            f"let --batch be a multiple of {least}, or choose other tokens per device",
+        )
+    emit(Note(0.0, f"{batch} documents of {document} positions are {packs} packs of {tokens} tokens"))
+    return packs
+
+
+def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
+    """The space with the sets of modules that pins name, so far as the executor has them: others need no pin."""
+    able = set(MODULES if executor is None else executor.capability.modules)
+    asked = (name for name in pins.named_sets() if able.issuperset(words_of(name)))
+    return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
 
 
 def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:

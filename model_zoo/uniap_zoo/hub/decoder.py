@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from msgspec import structs
 
@@ -65,26 +65,6 @@ class Decoder:
     embedded: Operators = ()
     head_bias: bool = False
     narrow: int = 0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a graph is read for.
-
-    Attributes
-    ----------
-    sequence
-        Positions per sample, known before the blocks are built: windows and picked keys depend on it.
-    style
-        Gets the configuration's width and kind of norm.
-    """
-
-    sequence: int
-    style: Style = field(default_factory=lambda: Style(0))
-
-    def styled(self, **more: object) -> Style:
-        """The style with what the configuration says."""
-        return replace(self.style, **more)  # type: ignore[arg-type]
 
 
 def prenorm(style: Style, mixer: Operators, mlp: Operators) -> Operators:
@@ -169,8 +149,9 @@ def _embedding(decoder: Decoder) -> Layer:
 
 
 def _predicting(decoder: Decoder) -> Operators:
-    """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm; then the shared
-    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2).
+    """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm.
+
+    The product over the tokens two ahead is in the head, which it shares (arXiv 2412.19437, section 2.2).
     """
     style = decoder.style
     hidden = style.hidden
@@ -193,7 +174,11 @@ def _head(decoder: Decoder, mtp: int) -> Layer:
     product = op.linear(
         decoder.head, width, decoder.vocab, split="vocab", entry=True, bias=decoder.head_bias, tied=weight
     )
-    cap = (pointwise("softcap", decoder.vocab, 6.0, split="vocab", saved=(Saved(decoder.vocab, split=True),)),) if decoder.capped else ()
+    cap = (
+        (pointwise("softcap", decoder.vocab, 6.0, split="vocab", saved=(Saved(decoder.vocab, split=True),)),)
+        if decoder.capped
+        else ()
+    )
     operators = [*before, product, *cap, op.cross_entropy(decoder.vocab)]
     for k in range(mtp):
         again = op.linear(

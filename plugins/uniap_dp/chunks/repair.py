@@ -42,8 +42,8 @@ def spread(start: Array, count: int) -> Array:
     return whole
 
 
-def balanced(posed: Posed, dual: Dual, start: Array) -> Array:
-    """Better cuts near these, chunk of each layer (L,)."""
+def rank_prices(posed: Posed, dual: Dual) -> Priced:
+    """What layers and ranks cost at a few prices of memory, on the mean of each rank's moments."""
     flow = posed.flow
     flight, cap = mean_moments(posed, dual)
     finite = np.where(np.isfinite(flow.time), flow.time, 0.0)
@@ -60,11 +60,16 @@ def balanced(posed: Posed, dual: Dual, start: Array) -> Array:
             upto[j, 1:] = (seconds[:, :, None] + need[:, :, None] * price).min(axis=1).cumsum(axis=0)
         else:
             upto[j] = upto[same]
-    priced = Priced(flow.rank, upto, cap[:, None] * price)
-    unit = max(float(upto[0, -1, 0]) / len(cap), 1e-300)
+    return Priced(flow.rank, upto, cap[:, None] * price)
+
+
+def balanced(posed: Posed, dual: Dual, start: Array) -> Array:
+    """Better cuts near these, chunk of each layer (L,)."""
+    priced = rank_prices(posed, dual)
+    unit = max(float(priced.upto[0, -1, 0]) / len(priced.due), 1e-300)
     start = start.copy()
     settle(priced, posed.objective, unit, start, SHIFTS)
-    return np.searchsorted(start[:-1], np.arange(len(flow.time)), side="right") - 1
+    return np.searchsorted(start[:-1], np.arange(len(posed.flow.time)), side="right") - 1
 
 
 def refit(posed: Posed, dual: Dual, path: Array) -> tuple[Array, Dual]:

@@ -13,6 +13,7 @@ from .close import close
 from .outset import evenly
 from .relax import Climb, Dual, Point, value
 from .repair import balanced, even, polish, refit, spread
+from .whole import can_cut, try_cuts
 
 Array = np.ndarray
 
@@ -27,6 +28,9 @@ FEW_LABELS, MOST_LABELS = 24, 1600
 
 EARLY, MOST_ROUNDS = 40, 3000
 """Steps of the dual before a small problem is searched, and in all."""
+
+FIRST_STEP = 0.01
+"""How much the first goal is above the bound when a chain is cut in every way."""
 
 FIRST_NODES = 400_000
 """Nodes of the first search of a small problem."""
@@ -59,6 +63,7 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
         climb = max(climb, Climb(posed, start=dual), key=lambda c: c.best.bound)
     small, searchable = (len(posed.flow.time) <= most for most in (SMALL, MEDIUM))
     nodes, budget, room = 0, min(FIRST_NODES, most_nodes), FEW_LABELS
+    cuttable = can_cut(posed) and not small
     fitting: Climb | None = None
     while not _met(ledger, climb):
         ledger.check()
@@ -75,6 +80,10 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
         if _counted(ledger, posed, climb.best.dual, room):
             break
         stuck = climb.expected < (1e-6 if searchable else 1e-4) * climb.scale
+        if cuttable and most_nodes:
+            cuttable = False
+            if _cut(ledger, posed, climb.best, most_nodes):
+                break
         if (small or (stuck and searchable)) and nodes < most_nodes:
             points = [(climb.best, 1.0)] + ([(fitting.best, 0.0)] if fitting else [])
             nodes += budget
@@ -85,6 +94,22 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
             _last(ledger, posed, climb)
             break
     return nodes
+
+
+def _cut(ledger: Ledger, posed: Posed, point: Point, most: int) -> bool:
+    """Every way to cut the chain, below goals that rise from the bound; True if the last goal is met."""
+    step = FIRST_STEP
+    while True:
+        goal = min(ledger.goal, ledger.bound * (1 + step) if step < 1 else math.inf)
+        paths, ended = try_cuts(posed, point, goal, most, ledger.check)
+        for path in paths:
+            ledger.offer(posed.assignment(path))
+        if not ended:
+            return False
+        ledger.prove(min(goal, ledger.objective) * (1 - 1e-12))
+        if paths or goal >= ledger.goal:
+            return True
+        step *= 2
 
 
 def _last(ledger: Ledger, posed: Posed, climb: Climb) -> None:

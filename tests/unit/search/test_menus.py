@@ -110,6 +110,18 @@ def test_a_plan_is_verified_against_all_strategies_and_its_proof_counts_the_domi
     assert axes_searched(uniform.proposal) == "tp, dp, sharding, recompute of all layers together"
 
 
+def test_baselines_keep_all_strategies_and_spread_experts_alike():
+    """What they look at (one strategy everywhere, plain data parallelism) may be dominated layer by layer."""
+    found = sweep(make(MIXTURE, MACHINE, 8, solver="uniform")).plan
+    assert all(not isinstance(r.dominated, int) for r in found.proof)
+    embedding, *blocks, head = (layer.strategy for layer in found.layers)
+    assert len(set(blocks)) == 1
+    assert embedding == head == msgspec.structs.replace(blocks[0], ep=1, etp=msgspec.UNSET)
+    assert blocks[0].ep > 1
+    best = sweep(make(MIXTURE, MACHINE, 8, pins=["uniform"])).plan
+    assert found.predicted.iteration_time_s >= best.predicted.iteration_time_s * (1 - 1e-9)
+
+
 # --- what is outside --------------------------------------------------------------------------------------------
 
 

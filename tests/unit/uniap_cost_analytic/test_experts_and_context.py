@@ -137,6 +137,8 @@ def attention(**fields):
     [
         (attention(), CUT, TRAINING, "ring"),
         (attention(keys=Length(4096)), CUT, TRAINING, "ulysses"),
+        (attention(window=4096), CUT, TRAINING, "ulysses"),
+        (attention(window=65536), CUT, TRAINING, "ring"),
         (attention(keys=Length(4096), kv_heads=2), CUT, TRAINING, "gather"),
         (attention(keys=Length(4096)), CUT._replace(tp=4), TRAINING, "gather"),
         (attention(), CUT, Training(global_batch=1, flash_attention=False), "ulysses"),

@@ -12,6 +12,7 @@ from uniap_dp.chunks import counts
 from uniap_dp.chunks.arrays import pose
 from uniap_dp.chunks.relax import Climb
 from uniap_dp.chunks.repair import balanced, even, polish, refit
+from uniap_dp.chunks.whole import can_cut, try_cuts
 from uniap_dp.solve import lower_bound, solve
 
 from bench.dp.chunked import chunked
@@ -131,5 +132,37 @@ def test_equal_layers_are_proven_where_the_dual_alone_leaves_a_gap():
     for _ in range(60):
         climb.round()
     raw = solve(problem, SolveRequest(gap=0.005), silent)
+    assert raw.stop is Stop.OPTIMAL
+    assert climb.best.bound < 0.97 * problem.evaluate(raw.assignment).objective_s
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_cutting_a_chain_in_every_way_finds_the_optimum_and_nothing_below_it(block):
+    tried = 0
+    for seed in range(block, 120, 3):
+        memory, _, placement = KINDS[seed % len(KINDS)]
+        rng = np.random.default_rng(2000 + seed)
+        problem = random_problem(rng, SMALL_CHUNKED, memory=memory, shape="chain", placement=placement)
+        truth_s, posed = optimum(problem).objective_s, pose(problem)
+        if (posed.flow.cap < 0).any() or not can_cut(posed):
+            continue
+        tried += 1
+        point = Climb(posed).best
+        paths, ended = try_cuts(posed, point, math.inf, 1_000_000, lambda: None)
+        assert ended
+        values = [problem.evaluate(posed.assignment(path)) for path in paths]
+        assert all(value.feasible for value in values)
+        assert min((value.objective_s for value in values), default=math.inf) == pytest.approx(truth_s, rel=1e-9)
+        if truth_s < math.inf:
+            assert try_cuts(posed, point, truth_s * (1 - 1e-9), 1_000_000, lambda: None)[0] == []
+    assert tried
+
+
+def test_perturbed_layers_are_proven_where_the_dual_alone_leaves_a_gap():
+    problem = chunked(20, 4, 2, 8)
+    raw = solve(problem, SolveRequest(), silent)
+    climb = Climb(pose(problem))
+    for _ in range(60):
+        climb.round()
     assert raw.stop is Stop.OPTIMAL
     assert climb.best.bound < 0.97 * problem.evaluate(raw.assignment).objective_s

@@ -16,9 +16,13 @@ from uniap_megatron.ranks import layout as rank_layout
 from uniap_megatron.shape import padded_vocabulary
 
 from tests.planned import SMALL, planned
+from uniap_core.cluster import preset
+from uniap_core.costs import Training
 from uniap_core.errors import Inexpressible
+from uniap_core.models import load
 from uniap_core.pins import Pins
 from uniap_core.precisions import PRECISIONS
+from uniap_core.strategy import StrategySpace
 from uniap_zoo import build
 
 
@@ -101,6 +105,39 @@ def test_experts():
     said = spoken(planned("mixtral", "tp2-dp4-ep2-zero1-sp", micro_batches=2))
     assert (said["num-experts"], said["moe-router-topk"], said["expert-model-parallel-size"]) == ("4", "2", "2")
     assert "moe-grouped-gemm" in said
+
+
+def test_experts_that_are_cut_otherwise_than_all_else():
+    def folded(name):
+        return "tp2-dp4-ep4-etp1-zero1-sp" if name.startswith("layers") else "tp2-dp4-zero1-sp"
+
+    space = StrategySpace(tp=(2,), cp=(1,), sequence_parallel=True)
+    said = spoken(planned("mixtral", folded, space=space))
+    assert (said["tensor-model-parallel-size"], said["expert-model-parallel-size"]) == ("2", "4")
+    assert said["expert-tensor-parallel-size"] == "1"
+    assert "expert-tensor-parallel-size" not in spoken(planned("mixtral", "tp2-dp4-ep2-sp"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "reason"),
+    [
+        ("llama", {"precision": "fp32"}, "unfused attention has no context parallelism"),
+        ("llama", {"cluster": "8xV100-32G", "precision": "fp16"}, "unfused attention has no context parallelism"),
+    ],
+)
+def test_context_parallelism_that_megatron_lacks(model, changes, reason):
+    plan = planned(model, "tp1-dp2-cp4-zero1", **changes)
+    assert any(reason in cause for cause in express(plan))
+    pins = [pin for regime in fit(plan.model, plan.cluster, plan.training, "1f1b") for pin in regime]
+    assert "cp=1" in pins
+    assert "cp=1" not in str(fit(load(SMALL["llama"]), preset("8xA100-80G"), Training(global_batch=8), "1f1b"))
+
+
+def test_replicas_are_instances_of_the_distributed_optimizer():
+    plan = planned("llama", "tp1-dp16-zero1-replicate2", cluster="2x8xA100-80G")
+    assert express(plan) == []
+    assert spoken(plan)["num-distributed-optimizer-instances"] == "2"
+    assert "num-distributed-optimizer-instances" not in spoken(planned("llama", "tp1-dp8-zero1"))
 
 
 def test_context_parallelism():
