@@ -331,7 +331,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     continue
                 shardings = self.shardings if data > 1 else ("none",)
                 for ep, etp in experts:
-                    for sharding, replicate in self._sharings(shardings, data, devices // (etp * ep), node // tp):
+                    edp = arrange(tp=tp, dp=data, ep=ep, etp=etp).expert_data.size
+                    for sharding, replicate in self._sharings(shardings, data, edp, node // tp):
                         for recompute in recomputes:
                             yield Strategy(
                                 tp=tp,

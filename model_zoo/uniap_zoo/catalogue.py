@@ -21,6 +21,7 @@ from uniap_core.models import Kernels
 
 from . import hub
 from .hub.config import Unread
+from .hub.decoder import graph as graph_of_decoder
 from .operators import KERNELS
 
 FAMILIES = ("bert", "t5", "vit", "swin", "llama", "gpt", "mixtral")
@@ -313,7 +314,7 @@ def _configured(entry: Entry, text: str, sequence: int | None, kernels: Kernels 
     name = entry.name + (f":mtp={mtp}" if mtp else "")
     try:
         decoder, _ = hub.read(entry.config, length, kernels)
-        graph = hub.graph(decoder, name, length, f"zoo:{name}", mtp=mtp)
+        graph = graph_of_decoder(decoder, name, length, f"zoo:{name}", mtp=mtp)
     except Unread as error:
         raise BadValue(f"{entry.name}: {error}", "leave mtp out") from None
     return structs.replace(graph, architecture=graph.architecture | {"kernels": kernels})

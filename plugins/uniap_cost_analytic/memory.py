@@ -102,6 +102,8 @@ def is_narrow(op: Operator) -> bool:
 def narrow_bytes(operators: tuple[Operator, ...], strategy: Strategy, training: Training) -> tuple[float, float]:
     """Bytes of narrow copies of the dense and the expert weights of a layer, on one device before sharding."""
     each = precision(training.precision).weight_bytes
+    if not each:
+        return 0.0, 0.0
     return _local(operators, strategy, True, lambda op: op.parameters * each if is_narrow(op) else 0.0)
 
 

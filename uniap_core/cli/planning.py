@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..errors import Infeasible
     from ..events import Emit
+    from ..problem import Problem
     from ..search import Search, Sweep
 
 
@@ -154,10 +155,6 @@ def plan(
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
     import time
 
-    from .. import plan as plans
-    from ..advise.orders import better_order
-    from ..advise.prices import pin_prices
-    from ..errors import Infeasible
     from ..search import make
 
     began = time.perf_counter()
@@ -190,27 +187,46 @@ def plan(
             workers=workers,
             emit=emit,
         )
-        try:
-            search, found, kept = _plan(search, old, node_order == "best", emit, began)
-        except Infeasible as error:
-            raise advised(error, search, emit, began) from None
-        if output:
-            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
-        prices = pin_prices(search, found, emit, began) if search.pins.pins and not found.interrupted else ()
-        order = better_order(search, found, emit, began) if node_order is None and not found.interrupted else None
+        found, remarks = _answered(search, old, node_order, output, emit, began)
     if found.interrupted:
         say_interrupted("this is the best plan so far")
+    if json:
+        return _print_files(found, remarks, single=top == 1)
+    return _print_plans(found, [*remarks, *([("written", output)] if output else [])])
+
+
+def _print_files(found: Sweep, remarks: list[tuple[str, str]], *, single: bool) -> None:
+    from .. import plan as plans
+
+    # A plan file has no place for what is true of the request and not of the plan.
+    for word, text in remarks:
+        print(f"{word}: {terminal(text)}", file=sys.stderr)
+    print_json(plans.to_file(found.plan) if single else [plans.to_file(each) for each in found.plans])
+
+
+def _answered(
+    search: Search, old: str | None, node_order: str | None, output: str | None, emit: Emit, began: float
+) -> tuple[Sweep, list[tuple[str, str]]]:
+    """What a search found, written, and what there is to say of it: a word and a sentence each."""
+    from .. import plan as plans
+    from ..advise.orders import better_order
+    from ..advise.prices import pin_prices
+    from ..errors import Infeasible
+
+    try:
+        search, found, kept = _plan(search, old, node_order == "best", emit, began)
+    except Infeasible as error:
+        raise advised(error, search, emit, began) from None
+    if output:
+        written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
+    prices = pin_prices(search, found, emit, began) if search.pins.pins and not found.interrupted else ()
+    order = better_order(search, found, emit, began) if node_order is None and not found.interrupted else None
     remarks = [("pins", price.sentence()) for price in prices]
     if kept is not None:
         remarks.append(("kept", f"{kept.what}, {kept.slower:.1%} slower than a fresh plan"))
     if order is not None:
         remarks.append(("order", order.sentence()))
-    if json:
-        # A plan file has no place for what is true of the request and not of the plan.
-        for word, text in remarks:
-            print(f"{word}: {terminal(text)}", file=sys.stderr)
-        return print_json(plans.to_file(found.plan) if top == 1 else [plans.to_file(each) for each in found.plans])
-    return _print_plans(found, [*remarks, *([("written", output)] if output else [])])
+    return found, remarks
 
 
 def _print_plans(found: Sweep, remarks: list[tuple[str, str]]) -> None:
@@ -351,13 +367,14 @@ def candidate(
         files.write(write_mps, posed)
     if json:
         return print_json(problems.to_file(posed))
-    kept = " and ".join(filter(None, (output, write_mps)))
+    where = f" on {pp} ranks" if vpp > 1 else ""
+    return _print_posed(f"{model} {posed.name}", posed, where, " and ".join(filter(None, (output, write_mps))))
+
+
+def _print_posed(name: str, posed: Problem, where: str, kept: str) -> None:
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
-        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages"
-        + (f" on {pp} ranks" if vpp > 1 else "")
-        + f", {count} strategies per layer, "
+        f"{name}: {len(posed.layers)} layers, {posed.depth} stages{where}, {count} strategies per layer, "
         f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
-    return None

@@ -13,7 +13,8 @@ from ..search import Search, outside
 from ..search.software import space_of
 from ..searched import SEARCHED
 from ..system import Stack
-from .plan import NAMED, Plan, Prediction
+from .plan import NAMED, Plan
+from .prediction import Prediction
 
 UNPLANNED = {
     "peft": "adapters as this column states them",

@@ -223,26 +223,23 @@ def make(
     names = searched(schedule or SEARCHED)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
-    precision = precision or _chosen_precision(machine, plugin, emit)
-    for device in machine.device_kinds:
-        device.peak(precision)
+    precision = _chosen_precision(precision, machine, plugin, emit)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     document = graph.sequence
     if tokens_per_device is not None:
-        graph = packed(graph, tokens_per_device)
         batch = _packs(document, batch, tokens_per_device, emit)
+        graph = packed(graph, tokens_per_device)
     software = trained(graph, machine, stack, attention, batch, precision)
     training = msgspec.structs.replace(
         software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
     )
+    space = space_of(graph, machine, stack, precision)
     if tokens_per_device is not None:
         training = msgspec.structs.replace(training, documents=document)
-    space = space_of(graph, machine, stack, precision)
-    if tokens_per_device is not None:  # a pack is of one device: nothing divides its positions
-        space = msgspec.structs.replace(space, cp=(1,))
+        space = msgspec.structs.replace(space, cp=(1,))  # a pack is of one device: nothing divides its positions
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
@@ -293,8 +290,12 @@ def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None
     return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
 
 
-def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
-    """The precision that is meant where none is named."""
+def _chosen_precision(named: str | None, cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
+    """The precision that is named, which every device has, or the one that is meant where none is."""
+    if named:
+        for device in cluster.device_kinds:
+            device.peak(named)
+        return named
     usual = cluster.best_precision
     if executor is None:
         return usual

@@ -142,7 +142,7 @@ def attention(style: Style, a: Attention) -> tuple[Operator, ...]:
         return op.linear(f"{where}.{name}", hidden, outer, split="column", entry=first, bias=qb, keep=first)
 
     if a.packed:
-        into = (product("qkv_proj", query + 2 * key, True),)
+        into: tuple[Operator, ...] = (product("qkv_proj", query + 2 * key, True),)
     else:
         into = (product("q_proj", wide, True), product("k_proj", key, False), product("v_proj", key, False))
     norms = norms_of_heads(style, a.heads, a.kv_heads, a.size, a.qk_norm)

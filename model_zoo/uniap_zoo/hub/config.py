@@ -99,16 +99,9 @@ class Config:
         return default
 
 
-POSITIVE = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "d_model")
-POSITIVE += ("vocab_size", "num_heads")
-POSITIVE += (
-    "num_attention_heads",
-    "num_key_value_heads",
-    "n_head",
-    "n_heads",
-    "num_heads",
-    "head_dim",
-    "mamba_n_heads",
+POSITIVE = frozenset(
+    {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "d_model", "vocab_size"}
+    | {"num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads", "head_dim", "mamba_n_heads"}
 )
 """Numbers of which a decoder has at least one."""
 

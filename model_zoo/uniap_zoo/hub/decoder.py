@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import structs
 
@@ -167,7 +168,7 @@ def _predicting(decoder: Decoder) -> Operators:
 def _head(decoder: Decoder, mtp: int) -> Layer:
     """Final norm, output projection and loss; a prediction further ahead takes the same product and loss again."""
     style, weight = decoder.style, f"embedding/{decoder.embedding}" if decoder.tied else ""
-    before = (norm(style, decoder.final_norm),) if decoder.final_norm else ()
+    before: Operators = (norm(style, decoder.final_norm),) if decoder.final_norm else ()
     if decoder.narrow:
         before += (op.linear("project_out", style.hidden, decoder.narrow),)
     width = decoder.narrow or style.hidden
@@ -188,7 +189,7 @@ def _head(decoder: Decoder, mtp: int) -> Layer:
     return Layer("head", "head", tuple(operators), ",".join(filter(None, (decoder.final_norm, decoder.head))))
 
 
-def repeated(kinds: Sequence[object], build: dict[object, Operators]) -> tuple[Operators, ...]:
+def repeated(kinds: Sequence[Any], build: Mapping[Any, Operators]) -> tuple[Operators, ...]:
     """The layers of a pattern, equal ones sharing their operators.
 
     Raises

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..blocks import Attention, Style, attention, gated_mlp
 from ..config import Config, Unread
 from ..decoder import Decoder, Fact, prenorm, repeated, shapes
@@ -90,8 +92,8 @@ def _turned(kind: str, c: Config) -> dict[str, Fact]:
 
 READS = ("llama", "mistral", "ministral", "ministral3", "smollm3", "granite", "qwen2", "qwen3")
 
-_LLAMA3 = {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
-_LLAMA31 = _LLAMA3 | {
+_LLAMA3: dict[str, Any] = {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
+_LLAMA31: dict[str, Any] = _LLAMA3 | {
     "max_position_embeddings": 131072,
     "rope_scaling": {
         "rope_type": "llama3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..blocks import Attention, Style, attention, gated_mlp
 from ..config import Config
-from ..decoder import Decoder, Operators, alone, prenorm, repeated, shapes
+from ..decoder import Decoder, Fact, Operators, alone, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..model import Model, trunk
 from ..scans import mamba2
@@ -40,7 +40,7 @@ def _mamba(c: Config, base: Style) -> Decoder:
         ),
     )
     tied = c.flag("tie_word_embeddings", default=False)
-    facts = {"family": "mamba2", "layers": layers, "hidden": hidden, "head_size": size}
+    facts: dict[str, Fact] = {"family": "mamba2", "layers": layers, "hidden": hidden, "head_size": size}
     facts |= {"vocab": c.integer("vocab_size"), "tied": tied}
     return Decoder(
         style,

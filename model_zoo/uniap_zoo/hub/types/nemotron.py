@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from uniap_core.graph import Operator
+
 from ..blocks import Attention, Style, attention, plain_mlp
 from ..config import Config, Unread
 from ..decoder import Decoder, Operators, alone, prenorm, repeated, shapes
@@ -82,10 +86,10 @@ def _hybrid(c: Config, base: Style) -> Decoder:
     )
 
 
-def _second(operator: object) -> object:
+def _second(operator: Operator) -> Operator:
     from msgspec import structs
 
-    return structs.replace(operator, name=f"second.{operator.name}")  # type: ignore[type-var, attr-defined]
+    return structs.replace(operator, name=f"second.{operator.name}")
 
 
 def _with_layers(c: Config, layers: int) -> Config:
@@ -144,7 +148,7 @@ H_8B = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-"
 
 
 def _hybrid_model(
-    name: str, hub: tuple[str, ...], pattern: str, sizes: tuple[int, ...], more: dict[str, int], *said: str
+    name: str, hub: tuple[str, ...], pattern: str, sizes: tuple[int, ...], more: dict[str, Any], *said: str
 ) -> Model:
     config = trunk(len(pattern), *sizes) | more | {"hybrid_override_pattern": pattern}
     return Model(name, hub, config, *said, sequence=8192)  # type: ignore[arg-type, misc]
