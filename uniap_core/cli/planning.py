@@ -12,7 +12,6 @@ import typer
 from ..pipeline import placing
 from ..posing import pose
 from ..quoting import terminal
-from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
@@ -90,7 +89,11 @@ ImbalanceOption = Annotated[
     float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
 ]
 Schedule = Annotated[
-    str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
+    str,
+    typer.Option(
+        help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.",
+        show_default="auto; 1f1b with a solver that has no bounds of its own",
+    ),
 ]
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
@@ -129,7 +132,7 @@ def plan(
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
     margin: MarginOption = 0.06,
-    schedule: Schedule = SEARCHED,
+    schedule: Schedule = "",
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -313,7 +316,7 @@ def candidate(
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
     margin: MarginOption = 0.06,
-    schedule: Schedule = SEARCHED,
+    schedule: Schedule = "",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,

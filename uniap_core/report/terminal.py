@@ -14,6 +14,7 @@ from ..quoting import line
 from .runs import gathered, runs
 from .words import axes_searched, chosen, proof_line, time_shares, unusual
 
+WIDTH = 80
 BAR = 16
 TITLE = 30
 """Columns for the names of layers."""

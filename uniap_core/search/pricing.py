@@ -271,9 +271,10 @@ def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
     coarse = (*priced.coarse_s, priced.bound_s)
     if not priced.coarse_s:
         held = max(priced.bound_s, min(floor.held_s(priced.candidate) for _, floor in priced.raw))
-        if held < math.inf:
+        if held < math.inf or priced.candidate.vpp > 1:  # plain pipelines say, once posed, what memory they lack
             seconds = priced.seconds + time.perf_counter() - started
-            return replace(priced, bound_s=held, coarse_s=coarse, seconds=seconds)
+            raw = priced.raw if held < math.inf else ()
+            return replace(priced, bound_s=held, raw=raw, coarse_s=coarse, seconds=seconds)
     try:
         one = _posed(search, priced.candidate, _regimes(search, priced.candidate, price(search, priced.candidate)))
     except BadValue as error:

@@ -23,7 +23,7 @@ from ..pins import Pins
 from ..pipeline import searched
 from ..plan import Plan
 from ..profile import Profile
-from ..searched import SEARCHED
+from ..searched import AUTO, PLAIN, SEARCHED
 from ..solve.plugin import SolverPlugin
 from ..strategy import FREE, StrategySpace
 from ..system import Attention
@@ -205,7 +205,7 @@ def make(
         said.
     schedule
         A name; ``auto`` for :data:`~uniap_core.searched.AUTO`, ``any`` for all that there are; empty for
-        :data:`~uniap_core.searched.SEARCHED`.
+        :data:`~uniap_core.searched.SEARCHED`, and for plain pipelines with a solver that has no bounds of its own.
 
     Raises
     ------
@@ -215,8 +215,12 @@ def make(
     limits.check_options(
         {"batch": batch, "seq": seq, "tokens_per_device": tokens_per_device, "top": top, "gap": gap, "workers": workers}
     )
+    engine: SolverPlugin = registry.load("solver", solver)
+    if not schedule and not engine.bound:
+        # It would have to take many large problems with chunks to their ends.
+        emit(Note(0.0, f"{solver} has no bounds of its own; searching {PLAIN} alone (--schedule auto: with chunks)"))
+        schedule = PLAIN
     names = searched(schedule or SEARCHED)
-    registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = _chosen_precision(precision, machine, plugin, emit)
@@ -311,7 +315,8 @@ def _chosen_schedules(
 ) -> tuple[str, ...]:
     """The schedules that an executor can run; ``emit`` is told of those that are not searched for it."""
     able = able_schedules(executor, graph, cluster, training, names)
-    if left := [name for name in names if name not in able]:
+    # auto is what each runtime has.
+    if (left := [name for name in names if name not in able]) and names != AUTO:
         emit(Note(0.0, f"{executor.name} does not run {', '.join(left)}; searching {', '.join(able)}"))
     return able
 
