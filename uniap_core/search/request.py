@@ -240,10 +240,8 @@ def make(
     if tokens_per_device is not None:
         training = msgspec.structs.replace(training, documents=document)
         space = msgspec.structs.replace(space, cp=(1,))  # a pack is of one device: nothing divides its positions
-    if plugin is not None:
-        names = _chosen_schedules(plugin, graph, machine, training, names, emit)
-        space = narrow(space, plugin.capability)
-    space = _with_sets(space, parsed, plugin)
+    names = _chosen_schedules(plugin, graph, machine, training, names, emit)
+    space = _of_executor(space, parsed, plugin)
     return Search(
         graph=graph,
         cluster=machine,
@@ -283,8 +281,10 @@ def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
     return packs
 
 
-def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
-    """The space with the sets of modules that pins name, so far as the executor has them: others need no pin."""
+def _of_executor(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
+    """The part of the space that the executor has, with the sets of modules of it that pins name."""
+    if executor is not None:
+        space = narrow(space, executor.capability)
     able = set(MODULES if executor is None else executor.capability.modules)
     asked = (name for name in pins.named_sets() if able.issuperset(words_of(name)))
     return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
@@ -306,7 +306,7 @@ def _chosen_precision(named: str | None, cluster: Cluster, executor: ExecutorPlu
 
 
 def _chosen_schedules(
-    executor: ExecutorPlugin,
+    executor: ExecutorPlugin | None,
     graph: ModelGraph,
     cluster: Cluster,
     training: Training,
@@ -314,6 +314,8 @@ def _chosen_schedules(
     emit: Emit,
 ) -> tuple[str, ...]:
     """The schedules that an executor can run; ``emit`` is told of those that are not searched for it."""
+    if executor is None:
+        return names
     able = able_schedules(executor, graph, cluster, training, names)
     # auto is what each runtime has.
     if (left := [name for name in names if name not in able]) and names != AUTO:
