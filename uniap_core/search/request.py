@@ -215,12 +215,7 @@ def make(
     limits.check_options(
         {"batch": batch, "seq": seq, "tokens_per_device": tokens_per_device, "top": top, "gap": gap, "workers": workers}
     )
-    engine: SolverPlugin = registry.load("solver", solver)
-    if not schedule and not engine.bound:
-        # It would have to take many large problems with chunks to their ends.
-        emit(Note(0.0, f"{solver} has no bounds of its own; searching {PLAIN} alone (--schedule auto: with chunks)"))
-        schedule = PLAIN
-    names = searched(schedule or SEARCHED)
+    names = searched(schedule or _usual_schedules(solver, emit))
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
     precision = _chosen_precision(precision, machine, plugin, emit)
@@ -279,6 +274,16 @@ def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
         )
     emit(Note(0.0, f"{batch} documents of {document} positions are {packs} packs of {tokens} tokens"))
     return packs
+
+
+def _usual_schedules(solver: str, emit: Emit) -> str:
+    """What is searched where nothing is said of schedules."""
+    engine: SolverPlugin = registry.load("solver", solver)
+    if engine.bound:
+        return SEARCHED
+    # It would have to take many large problems with chunks to their ends.
+    emit(Note(0.0, f"{solver} has no bounds of its own; searching {PLAIN} alone (--schedule auto: with chunks)"))
+    return PLAIN
 
 
 def _of_executor(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
