@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -52,7 +53,9 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
     yield Text("  time      ", style="bold") + Text(", ".join(shown))
     proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s, axes_searched(plan.proposal))
-    yield Text("  proof     ", style="bold") + Text(proof)
+    first, *more = textwrap.wrap(proof, 68)
+    yield Text("  proof     ", style="bold") + Text(first)
+    yield from (Text(" " * 12 + rest) for rest in more)
     checks = f"{len(plan.verdict.checks)} checks passed"
     yield Text("  verified  ", style="bold") + Text(checks if seconds is None else f"{checks}, {seconds:.2f} s in all")
 
