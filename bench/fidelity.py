@@ -33,9 +33,10 @@ from uniap_cost_analytic import kernels, layers, links
 from uniap_cost_analytic.calibrate import price_with
 from uniap_cost_analytic.constants import Constants, shipped
 
+from uniap_core.costs import Price
+from uniap_core.devices import GIB
 from uniap_core.errors import UniapError
 from uniap_core.estimate import Prediction, measured_s, parse, predict
-from uniap_core.estimate.plan import GIB, Price
 
 from .measured import fitted, out_of_scope, rows, source_of
 from .schedules import by_schedule, choices

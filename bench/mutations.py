@@ -270,6 +270,11 @@ def foreign_ep(s: Subject, rng: Rng) -> Subject | None:
     return edit_strategy(s, rng, dp=64, ep=64)
 
 
+@mutation("replicas of shard groups that nobody priced", "strategies")
+def foreign_replicas(s: Subject, rng: Rng) -> Subject | None:
+    return edit_strategy(s, rng, dp=64, sharding="zero3", replicate=4)
+
+
 @mutation("flip sequence parallelism", "strategies")
 def flip_sequence_parallel(s: Subject, rng: Rng) -> Subject:
     u = any_index(rng, s.proposal.layers)
@@ -646,6 +651,11 @@ FILES: list[tuple[str, str, Callable[[str, Rng], str]]] = [
     ("truncate the file", "not a complete JSON", lambda text, rng: text[: int(rng.integers(1, len(text) - 2))]),
     ("add an unknown field", "unknown field", lambda text, rng: text.replace('"pp":', '"depth": 1, "pp":', 1)),
     ("a word for a number", "Expected `int`", lambda text, rng: text.replace('"pp": ', '"pp": "two", "x": ', 1)),
+    (
+        "replicas of shard groups that there cannot be",
+        "replicate",
+        lambda text, rng: text.replace('"sharding": "', '"replicate": 4096, "sharding": "', 1),
+    ),
     ("another schema", "schema", lambda text, rng: text.replace("uniap.plan/1", "uniap.plan/9", 1)),
     ("a degree of 0", "dp is 0", lambda text, rng: re.sub(r'"dp": \d+,', '"dp": 0,', text, count=1)),
     ("another batch on top", "global_batch is", _other("global_batch", "1")),

@@ -13,7 +13,7 @@ from uniap_core.models import load
 from uniap_core.plan import Plan, seal
 from uniap_core.problem import Assignment
 from uniap_core.proposal import CandidateProof, Proposal, propose
-from uniap_core.strategy import StrategySpace, divisors, parse
+from uniap_core.strategy import RECOMPUTES, StrategySpace, divisors, parse
 from uniap_core.verify import verify
 
 SMALL = {
@@ -59,6 +59,8 @@ def planned(
     space = space or StrategySpace(
         cp=tuple({s.cp for s in chosen}),
         ep=tuple({s.ep for s in chosen}),
+        replicate=(1, *{s.replicate for s in chosen} - {1}),
+        recomputes=tuple(dict.fromkeys((*RECOMPUTES, *(s.recompute for s in chosen)))),
         sequence_parallel=None if any(s.sequence_parallel for s in chosen) else False,
     )
     tables = price(graph, machine, space, candidate)

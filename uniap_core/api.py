@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import warden
+from . import modules, warden
 from .architecture import ANY, ENTRIES, SHAPES, Entry, Value, beyond, complete, idle, mistyped
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
@@ -72,6 +72,7 @@ from .trust import allow as allow_source
 from .trust import check as check_source
 
 __all__ = [
+    "modules",
     "LONGEST",
     "ANY",
     "ENTRIES",

@@ -176,17 +176,22 @@ def arrange(*, tp: int = 1, cp: int = 1, dp: int = 1, ep: int = 1, etp: int | No
     return Grids(dense, Grid(EXPERT, (etp, ep, edp)))
 
 
-def shards(data: Span, sharding: str) -> tuple[Span, Span]:
+def shards(data: Span, sharding: str, replicate: int = 1) -> tuple[Span, Span]:
     """The ranks that share a state under a sharding, and those that hold copies of the same share.
+
+    Ranks that share are neighbours; replicas lie beside each other (hybrid sharding, Zhao et al. 2023, arXiv
+    2304.11277, section 3.2.2).
 
     Parameters
     ----------
     data
         Ranks that hold the same parameters: :attr:`Grids.data` or :attr:`Grids.expert_data`.
+    replicate
+        How many groups that share there are; it divides their number.
     """
-    return data.split(data.size if SHARDED[sharding] else 1)
+    return data.split(data.size // replicate if SHARDED[sharding] else 1)
 
 
-def cut(state: str, sharding: str, data: Span) -> int:
+def cut(state: str, sharding: str, data: Span, replicate: int = 1) -> int:
     """Into how many parts a state (``parameters``, ``gradients``, ``optimizer``) is cut under a sharding."""
-    return shards(data, sharding)[0].size if state in SHARDED[sharding] else 1
+    return shards(data, sharding, replicate)[0].size if state in SHARDED[sharding] else 1

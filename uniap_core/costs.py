@@ -91,6 +91,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Rows of the expert-parallel rank that is sent most of them, over the mean: 1 where routing is even.
     buckets_bytes
         Bytes that the software keeps for reducing gradients under zero1 and zero2.
+    documents
+        Positions of the documents that are packed to the model's sequence, one pack on a device in every micro-batch;
+        0: samples are not packed.
     margin
         Share of a device's memory that a plan leaves free, for what the estimate misses and for fragmentation that is
         not counted.
@@ -110,6 +113,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     vocabulary_multiple: int = 1
     imbalance: float = 1.0
     buckets_bytes: float = 0.0
+    documents: int = 0
     margin: float = MARGIN
 
     def __post_init__(self) -> None:
@@ -179,6 +183,10 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def micro_batch(self) -> int:
         """Samples per micro-batch over all data-parallel ranks, b = B / c."""
         return self.training.global_batch // self.micro_batches
+
+    def divides(self, dp: int) -> bool:
+        """Whether a micro-batch divides over a data-parallel degree; packs are one to a rank."""
+        return self.micro_batch == dp if self.training.documents else self.micro_batch % dp == 0
 
     @property
     def name(self) -> str:
@@ -399,7 +407,7 @@ def identity(plugin: CostModelPlugin) -> str:
 
 def divide_batch(candidate: Candidate, strategy: Strategy) -> float | None:
     """Samples per device and micro-batch under a strategy, or ``None`` if the batch does not divide."""
-    if candidate.micro_batch % strategy.dp:
+    if not candidate.divides(strategy.dp):
         return None
     return candidate.micro_batch / strategy.dp
 

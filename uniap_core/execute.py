@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from . import artifact, fence, registry
-from .axes import Grids, Groups
+from .axes import Groups
 from .costs import Loss, States, identity
 from .errors import Unverified
 from .plan import Plan, check_seal
 from .precisions import PRECISIONS
 from .proposal import Proposal
-from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding
+from .strategy import RECOMPUTES, SHARDINGS, Recompute, Sharding, Strategy
 from .verify import layout
 from .verify.verdict import VERIFIER, Check
 
@@ -41,6 +41,10 @@ class Capability:
         One strategy for all layers of the model.
     sequence_parallel
         Whether tensor parallelism runs with sequence parallelism only (True), without only (False), or either way.
+    modules
+        Modules of :data:`uniap_core.modules.MODULES` of which it recomputes any set.
+    replicas
+        Whether it shards states within groups of the ranks that hold the same parameters, with copies beside (HSDP).
     cp, ep
         Context and expert parallel degrees that it can run, or ``None`` for any.
     schedules, precisions, optimizers, states, losses
@@ -49,6 +53,8 @@ class Capability:
         Whether it trains part of a model's parameters and leaves the others as they are, as the model's source says.
     tuning
         Whether it trains what was chosen apart from the source: adapters that it adds, patterns that it freezes.
+    packed
+        Whether it packs documents of several lengths into samples.
     families
         Model families it can build, or ``None`` for any traced model.
     generations
@@ -64,6 +70,8 @@ class Capability:
     sequence_parallel: bool | None = None
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    modules: tuple[str, ...] = ()
+    replicas: bool = False
     cp: tuple[int, ...] | None = None
     ep: tuple[int, ...] | None = None
     schedules: tuple[str, ...] = ("gpipe", "1f1b")
@@ -73,6 +81,7 @@ class Capability:
     losses: tuple[Loss, ...] = ("whole",)
     frozen: bool = False
     tuning: bool = False
+    packed: bool = False
     families: tuple[str, ...] | None = None
     generations: tuple[str, ...] | None = None
     equal_nodes: bool = False
@@ -221,13 +230,13 @@ class RankLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def rank_layout(plan: Plan | Proposal) -> RankLayout:
     """Who works with whom, computed from a plan alone; its degrees multiply to its stages."""
     stages = tuple(stage.ranks for stage in plan.stages)
-    known: dict[tuple[int, Grids], dict[str, Groups]] = {}
+    known: dict[tuple[int, Strategy], dict[str, Groups]] = {}
     groups = {}
     for layer in plan.layers:
-        grids = layer.strategy.grids
-        if (layer.stage, grids) not in known:
-            known[layer.stage, grids] = grids.groups(stages[layer.stage])
-        groups[layer.name] = known[layer.stage, grids]
+        key = layer.stage, layer.strategy
+        if key not in known:
+            known[key] = layer.strategy.groups(stages[layer.stage])
+        groups[layer.name] = known[key]
     return RankLayout(
         world=plan.cluster.devices,
         stages=stages,

@@ -14,6 +14,7 @@ from .errors import BadFile, BadValue, Inexpressible, Infeasible, NotEnoughTime,
 from .events import Emit, silent
 from .execute import ExecutorPlugin
 from .gate import admit
+from .modules import words_of
 from .pins import Pins, satisfies
 from .plan import Plan
 from .profile import Profile
@@ -197,9 +198,13 @@ def _beyond(plan: Plan, executor: ExecutorPlugin) -> Iterator[str]:
         known = getattr(capability, {"sharding": "shardings", "recompute": "recomputes"}.get(key, key))
         for layer in plan.layers:
             value = layer.strategy[key]
+            if key == "recompute" and (words := words_of(str(value))) and set(words) <= set(capability.modules):
+                continue
             if known is not None and value not in known:
                 yield f"layer {layer.name} has {key} {value}; {executor.name} runs {', '.join(map(str, known))}"
                 break
+    if not capability.replicas and (copied := [layer for layer in plan.layers if layer.strategy.replicate > 1]):
+        yield f"layer {copied[0].name} has {copied[0].strategy.replicate} replicas; {executor.name} has none beside"
     sp = capability.sequence_parallel
     if sp is not None and any(
         s.tp > 1 and s.sequence_parallel != sp for s in {layer.strategy for layer in plan.layers}

@@ -59,6 +59,7 @@ Cases = Annotated[int, Meta(ge=1, le=10**6)]
 OPTIONS: dict[str, Any] = {
     "batch": Samples,
     "seq": Positions,
+    "tokens_per_device": Positions,
     "pp": Degree,
     "micro_batches": Samples,
     "max_strategies": Degree,

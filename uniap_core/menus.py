@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import gcd
 
 from .graph import Layer, ModelGraph, Operator
+from .modules import menu
 from .strategy import Extent, StrategySpace
 
 CUT = frozenset({"gemm", "grouped_gemm", "attention", "norm", "pointwise", "embedding", "loss"})
@@ -32,13 +33,14 @@ def extents(graph: ModelGraph, space: StrategySpace) -> tuple[Extent, ...]:
     found = tuple(known[id(layer.operators)] for layer in graph.layers)
     if space.max_strategies is None:
         return found
-    return (Extent(gcd(*(e.experts for e in found)), min(e.positions for e in found)),) * len(found)
+    sets = tuple(dict.fromkeys(name for e in found for name in e.sets))
+    return (Extent(gcd(*(e.experts for e in found)), min(e.positions for e in found), sets),) * len(found)
 
 
 def extent_of(layer: Layer, sequence: int) -> Extent:
     """The extent of a layer for a sequence of so many positions."""
     cut = all(op.kind in CUT and op.rows.per_position and not runs_along(op) for op in layer.operators)
-    return Extent(gcd(*(op.experts for op in layer.operators)), sequence if cut else 0)
+    return Extent(gcd(*(op.experts for op in layer.operators)), sequence if cut else 0, menu(layer.operators))
 
 
 def runs_along(op: Operator) -> bool:

@@ -162,8 +162,8 @@ def load(model: str, sequence: int | None = None, *, emit: Emit = silent) -> Mod
                 return trace(graph.source, sequence, emit=emit)
         return graphs.at_sequence(graph, sequence)
     plugins, broken = _listed()
-    if model.startswith("hf:") and (graph := _configured(model, sequence, emit)) is not None:
-        return graph
+    if model.startswith("hf:") and (read := _configured(model, sequence, emit)) is not None:
+        return read
     for plugin, listed in plugins:
         if model in listed or _handles(plugin, model):
             return _built(plugin, model, sequence, emit)

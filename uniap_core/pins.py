@@ -19,6 +19,7 @@ import numpy as np
 from .axes import EXPERT
 from .costs import CostTables, LayerCosts
 from .errors import BadValue, UsageError
+from .modules import MODULES, misspelt
 from .schedules import names
 from .strategy import AXES, DEGREES, Strategy, StrategySpace
 from .tables import Array, EdgeTable, Kinds, numbered
@@ -35,7 +36,7 @@ OPERATORS: dict[str, Callable[[object, object], bool]] = {
     ">=": operator.ge,  # type: ignore[dict-item]
 }
 
-_PIN = re.compile(r"(?:(?P<where>[^:=<>!]+):)?(?P<key>[a-z_]+)\s*(?P<op><=|>=|!=|=)\s*(?P<value>[\w-]+)")
+_PIN = re.compile(r"(?:(?P<where>[^:=<>!]+):)?(?P<key>[a-z_]+)\s*(?P<op><=|>=|!=|=)\s*(?P<value>[\w+-]+)")
 _RANGE = re.compile(r"layers\.(?:(?P<first>\d+)-(?P<last>\d+)|(?P<only>\d+)|\*)")
 
 
@@ -81,8 +82,10 @@ def parse(text: str) -> Pin:
             raise UsageError(f"pin {text!r} is not understood", f"schedule is one of {', '.join(names())}")
         return Pin(text, key, op, value, where)
     if key in WORDS:
-        if value not in WORDS[key] or op not in ("=", "!="):
-            raise UsageError(f"pin {text!r} is not understood", f"{key} is one of {', '.join(WORDS[key])}")
+        sets = key == "recompute" and not misspelt(value)
+        if not (value in WORDS[key] or sets) or op not in ("=", "!="):
+            more = f", or modules joined by +: {', '.join(MODULES[1:])}" if key == "recompute" else ""
+            raise UsageError(f"pin {text!r} is not understood", f"{key} is one of {', '.join(WORDS[key])}{more}")
         return Pin(text, key, op, value, where)
     if key == "max_strategies" and op not in ("=", "<="):
         raise UsageError(f"pin {text!r} is not understood", "max_strategies is a limit: max_strategies=2")
@@ -125,6 +128,11 @@ class Pins:
         if space.max_strategies is not None:
             limits.append(space.max_strategies)
         return msgspec.structs.replace(space, max_strategies=min(limits)) if limits else space
+
+    def named_sets(self) -> tuple[str, ...]:
+        """Sets of modules that pins ask to be recomputed."""
+        asked = (str(pin.value) for pin in self.pins if pin.key == "recompute" and pin.op == "=")
+        return tuple(dict.fromkeys(name for name in asked if name not in WORDS["recompute"]))
 
     def restrict(self, tables: CostTables, plain: Container[int] = ()) -> CostTables:
         """The tables with only the strategies that the pins leave; ``plain`` as in :meth:`of_layers`.

@@ -41,6 +41,7 @@ class TrainingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     vocabulary_multiple: int | UnsetType = UNSET
     imbalance: float | UnsetType = UNSET
     buckets_bytes: float | UnsetType = UNSET
+    documents: int | UnsetType = UNSET
     margin: float | UnsetType = UNSET
 
 
@@ -51,6 +52,7 @@ LATER = {
     "vocabulary_multiple": 1,
     "imbalance": 1.0,
     "buckets_bytes": 0.0,
+    "documents": 0,
     "margin": MARGIN,
 }
 """Fields of a training that came later, and what they mean where they are left out."""
@@ -68,6 +70,7 @@ class LayerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     sharding: Sharding
     recompute: Recompute
     sequence_parallel: bool
+    replicate: int | UnsetType = UNSET
     etp: int | UnsetType = UNSET
     kind: int | UnsetType = UNSET
 
@@ -188,6 +191,7 @@ def _layer_to_file(layer: LayerPlan) -> LayerFile:
         sharding=s.sharding,
         recompute=s.recompute,
         sequence_parallel=s.sequence_parallel,
+        replicate=s.replicate if s.replicate > 1 else UNSET,
         etp=s.etp,
         kind=UNSET if layer.kind is None else layer.kind,
     )
@@ -204,6 +208,7 @@ def _layer_from_file(layer: LayerFile) -> LayerPlan:
             sharding=layer.sharding,
             recompute=layer.recompute,
             sequence_parallel=layer.sequence_parallel,
+            replicate=1 if layer.replicate is UNSET else layer.replicate,
         )
     except UniapError as error:
         raise Unverified(f"the plan was edited: layer {layer.name}: {error.cause}", AGAIN) from None

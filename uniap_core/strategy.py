@@ -7,7 +7,7 @@ Adding an axis is adding a row to :data:`AXES` and a field to :class:`Strategy`;
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import gcd
 from typing import Literal, NamedTuple, TypeAlias
@@ -15,12 +15,14 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .axes import Grids, Layout, arrange, cut
+from .axes import Grids, Groups, Layout, Span, arrange, cut, shards
 from .errors import BadValue
 from .limits import Degree
+from .modules import MODULES, misspelt
 
 Sharding = Literal["none", "zero1", "zero2", "zero3"]
-Recompute = Literal["none", "selective", "full"]
+Recompute: TypeAlias = str
+"""``none``, ``full`` or a set of modules (:mod:`uniap_core.modules`), of which ``selective`` is one."""
 
 SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3")
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
@@ -44,6 +46,8 @@ class Axis(NamedTuple):
         The axis whose degree is its own where it is not stored; then its degree is said wherever it is stored.
     short
         The switch in a strategy's name.
+    parts
+        Words that may be joined by ``+`` beside ``words``.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Axis(NamedTuple):
     said: bool = False
     short: str = ""
     follows: str = ""
+    parts: tuple[str, ...] = ()
 
     def part(self, value: Value) -> str:
         """What a value adds to the name of a strategy."""
@@ -65,7 +70,10 @@ class Axis(NamedTuple):
     @property
     def pattern(self) -> str:
         """The parts that :meth:`part` writes, as a regular expression."""
-        found = {"degree": rf"{self.name}[1-9]\d*", "word": "|".join(self.words[1:]), "switch": self.short}[self.kind]
+        parts = "|".join(self.parts)
+        more = (rf"(?:{parts})(?:\+(?:{parts}))*",) if parts else ()
+        words = "|".join((*self.words[1:], *more))
+        found = {"degree": rf"{self.name}[1-9]\d*", "word": words, "switch": self.short}[self.kind]
         return f"(?P<{self.name}>{found})"
 
     def value(self, part: str | None) -> Value:
@@ -82,7 +90,8 @@ AXES: tuple[Axis, ...] = (
     Axis("ep", "expert-parallel degree"),
     Axis("etp", "expert-tensor-parallel degree", follows="tp"),
     Axis("sharding", "sharding", kind="word", words=SHARDINGS),
-    Axis("recompute", "recomputation", kind="word", words=RECOMPUTES),
+    Axis("replicate", "number of replicas of shard groups"),
+    Axis("recompute", "recomputation", kind="word", words=RECOMPUTES, parts=MODULES),
     Axis("sequence_parallel", "choice of sequence parallelism", kind="switch", short="sp"),
 )
 """All axes, in the order in which a strategy's name says them."""
@@ -105,6 +114,7 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ep: Degree = 1
     etp: Degree | UnsetType = UNSET
     sharding: Sharding = "none"
+    replicate: Degree = 1
     recompute: Recompute = "none"
     sequence_parallel: bool = False
 
@@ -118,6 +128,26 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             arrange(tp=self.tp, cp=self.cp, dp=self.dp, ep=self.ep, etp=self["etp"])
         except ValueError as error:
             raise BadValue(str(error), "choose a divisor") from None
+        if self.replicate > 1:
+            self._check_replicas()
+        if self.recompute not in RECOMPUTES and (wrong := misspelt(self.recompute)):
+            raise BadValue(wrong, f"join modules by +: {', '.join(MODULES)}")
+
+    def _check_replicas(self) -> None:
+        """Refuse replicas of shard groups that there cannot be."""
+        if self.sharding == "none":
+            raise BadValue(f"replicate is {self.replicate}, and nothing is sharded", "shard, or leave replicate out")
+        data, experts = self.grids.data.size, self.grids.expert_data.size
+        if data % self.replicate or data == self.replicate:
+            raise BadValue(
+                f"replicate {self.replicate} does not part the {data} ranks of dp * cp into shard groups",
+                "choose a divisor that leaves two ranks in each at least",
+            )
+        if experts % self.replicate:
+            raise BadValue(
+                f"replicate {self.replicate} does not divide the {experts} ranks that hold the same experts",
+                "choose a divisor of both, or less expert parallelism",
+            )
 
     def __getitem__(self, axis: str) -> Value:
         """Its value on an axis."""
@@ -148,7 +178,22 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ``parameters``, ``gradients`` or ``optimizer``.
         """
         dense, expert = self.grids.data, self.grids.expert_data
-        return cut(state, self.sharding, dense), cut(state, self.sharding, expert)
+        return cut(state, self.sharding, dense, self.replicate), cut(state, self.sharding, expert, self.replicate)
+
+    def groups(self, ranks: Sequence[int]) -> dict[str, Groups]:
+        """The groups of every kind on the ranks of its stage; of replicas, where there are any, too.
+
+        ``shard`` and ``replicate`` are those of dense parameters.
+        """
+        found = self.grids.groups(ranks)
+        if self.replicate > 1:
+            share, copies = self.shards(self.grids.data)
+            found |= {"shard": share.groups(ranks), "replicate": copies.groups(ranks)}
+        return found
+
+    def shards(self, data: Span) -> tuple[Span, Span]:
+        """Of the ranks that hold the same parameters, those that share states, and those with copies of one share."""
+        return shards(data, self.sharding, self.replicate)
 
     @property
     def layout(self) -> Layout:
@@ -164,8 +209,9 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def words(self) -> str:
         """The strategy as people say it: ``tp2 x dp4 zero3, recompute full``."""
         said = self._parts
-        degrees = " x ".join(said[name] for name in DEGREES if name in said)
+        degrees = " x ".join(said[name] for name in DEGREES if name in said and name != "replicate")
         text = f"{degrees} {said.get('sharding', '')}".rstrip()
+        text += f" in {self.replicate} replicas" if self.replicate > 1 else ""
         return f"{text}, recompute {self.recompute}" if "recompute" in said else text
 
     @property
@@ -203,11 +249,13 @@ LONG, LEAST = 8192, 2048
 class Extent(NamedTuple):
     """What of a layer the axes can cut that not every layer has (:mod:`uniap_core.menus`).
 
-    ``experts`` is their number (0: none), ``positions`` the sequence that context parallelism can cut (0: none).
+    ``experts`` is their number (0: none), ``positions`` the sequence that context parallelism can cut (0: none),
+    ``sets`` the sets of modules that are worth recomputing (:func:`uniap_core.modules.menu`).
     """
 
     experts: int = 0
     positions: int = 0
+    sets: tuple[str, ...] = ()
 
 
 UNCUT = Extent()
@@ -227,6 +275,10 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         free, not at all (of published recipes with both, all set 1 or what tp is).
     shardings, recomputes
         Allowed values.
+    replicate
+        Allowed numbers of replicas of shard groups; left out: 1. ``None``: those that can pay (:data:`REPLICATED`).
+    modules
+        Modules whose sets are considered beside ``recomputes`` where a layer gains by them; left out: none.
     sequence_parallel
         ``None`` turns it on wherever tp > 1; True and False force it.
     max_strategies
@@ -240,6 +292,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     etp: tuple[int, ...] | UnsetType = UNSET
     shardings: tuple[Sharding, ...] = SHARDINGS
     recomputes: tuple[Recompute, ...] = RECOMPUTES
+    replicate: tuple[int, ...] | UnsetType | None = UNSET
+    modules: tuple[str, ...] | UnsetType = UNSET
     sequence_parallel: bool | None = None
     max_strategies: int | None = None
 
@@ -263,6 +317,8 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _menu(self, devices, node, extent)
 
     def _generate(self, devices: int, node: int, extent: Extent) -> Iterator[Strategy]:
+        known = set(() if self.modules is UNSET else self.modules)
+        recomputes = (*self.recomputes, *(s for s in extent.sets if known.issuperset(s.split("+"))))
         for tp in divisors(devices):
             if node % tp if self.tp is None else tp not in self.tp:
                 continue
@@ -275,8 +331,9 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     continue
                 shardings = self.shardings if data > 1 else ("none",)
                 for ep, etp in experts:
-                    for sharding in shardings:
-                        for recompute in self.recomputes:
+                    edp = arrange(tp=tp, dp=data, ep=ep, etp=etp).expert_data.size
+                    for sharding, replicate in self._sharings(shardings, data, edp, node // tp):
+                        for recompute in recomputes:
                             yield Strategy(
                                 tp=tp,
                                 dp=dp,
@@ -284,9 +341,23 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                                 ep=ep,
                                 etp=etp,
                                 sharding=sharding,
+                                replicate=replicate,
                                 recompute=recompute,
                                 sequence_parallel=sequence_parallel,
                             )
+
+    def _sharings(
+        self, shardings: tuple[Sharding, ...], data: int, experts: int, near: int
+    ) -> Iterator[tuple[Sharding, int]]:
+        """Shardings with numbers of replicas, of ``data`` ranks, ``experts`` for theirs, ``near`` a node."""
+        stated = (1,) if self.replicate is UNSET else self.replicate
+        for sharding in shardings:
+            sizes = [near * nodes for nodes in REPLICATED.get(sharding, ())]
+            paying = (data // size for size in sizes if 1 < size < data and data % size == 0)
+            for replicate in (1, *paying) if stated is None else stated:
+                fits = sharding != "none" and replicate < data and not (data % replicate or experts % replicate)
+                if replicate == 1 or fits:
+                    yield sharding, replicate
 
     def _contexts(self, data: int, positions: int) -> Iterator[int]:
         """Context parallel degrees; two pieces of the sequence on each rank balance a causal mask."""
@@ -315,6 +386,19 @@ class StrategySpace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _menu(space: StrategySpace, devices: int, node: int, extent: Extent) -> tuple[Strategy, ...]:
     """Sweeps ask for the same menus at every candidate, and each strategy checks its grids."""
     return tuple(dict.fromkeys(space._generate(devices, node, extent)))
+
+
+REPLICATED: dict[Sharding, tuple[int, ...]] = {"zero1": (1,), "zero3": (1, 8)}
+"""Shardings that are considered with replicas, and over how many nodes each shard group then lies.
+
+Those are Megatron-Core's optimizer instances, and the hybrid sharding of FSDP and torchtitan. Groups that would lie on
+one node anyway gain nothing: replicas pay where a group would span more nodes. Within one it has the fast links alone;
+further out a ring's latency grows with its length and its bandwidth stays, so that one size more will do (OLMo 2 and 3
+shard over 64 devices).
+"""
+
+FREE = StrategySpace(replicate=None, modules=MODULES)
+"""All that a search considers by itself."""
 
 
 def divisors(number: int) -> tuple[int, ...]:

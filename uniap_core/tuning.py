@@ -297,13 +297,10 @@ def _adapted_layer(
         parts = chosen.get((layer.name, op.name), ())
         held = _quantised(frozen, asked.double) if asked.quantised and _linear(layer, op) else frozen
         held = msgspec.structs.replace(held, frozen=op.parameters)
-        # The adapter needs the input that the frozen product no longer does.
-        operators.append(msgspec.structs.replace(held, saved=()) if parts else held)
-        kept = op.saved
+        operators.append(held)  # where it has an adapter it keeps its input, for that
         for name, width in parts:
             home = op.name if op.name.rpartition(".")[2] == name else f"{op.name}.{name}"
-            operators += _adapter(op, home, asked.rank, width, kept)
-            kept = ()
+            operators += _adapter(op, home, asked.rank, width)
     return msgspec.structs.replace(layer, operators=_with_shared_inputs(layer, tuple(operators)))
 
 
@@ -321,8 +318,7 @@ def _with_shared_inputs(layer: Layer, operators: tuple[Operator, ...]) -> tuple[
             if original is not None and original.saved:
                 break  # another input
             if later.adapter and later.name.endswith("lora_A"):
-                adapted = any(o.name.startswith(f"{op.name}.") and o.adapter for o in found)
-                found[at] = op if adapted else msgspec.structs.replace(op, saved=before[op.name].saved)
+                found[at] = msgspec.structs.replace(op, saved=before[op.name].saved)
                 break
     return tuple(found)
 
@@ -335,14 +331,15 @@ def _quantised(op: Operator, double: bool) -> Operator:
     return msgspec.structs.replace(op, frozen_bytes=((op.parameters - bias) * each + bias * 2) / op.parameters)
 
 
-def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved, ...]) -> Iterator[Operator]:
+def _adapter(base: Operator, name: str, rank: int, width: int) -> Iterator[Operator]:
     """``base(x) + scale * B(A(x))``: two products, and the scaled addition as eager kernels.
 
     Beside a product that tensor parallelism divides by columns A is whole on every rank and B divided with it, whose
     partial input gradients are reduced with the base's; beside one divided by rows A is divided and reduces its narrow
     output, and B is whole (Megatron Bridge, ``ParallelLinearAdapter``).
     """
-    common = {"rows": base.rows, "count": base.count, "adapter": True}
+    growth = tuple(g for g in base.growth if g.field == "rows")
+    common = {"rows": base.rows, "count": base.count, "adapter": True, "growth": growth}
     divided = base.split in ("column", "heads")
     yield Operator(
         name=f"{name}.lora_A",
@@ -351,7 +348,6 @@ def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved
         outer=rank,
         split="row" if base.split == "row" else "none",
         parameters=base.inner * rank * base.count,
-        saved=kept,
         **common,  # type: ignore[arg-type]
     )
     yield Operator(
@@ -370,6 +366,7 @@ def _adapter(base: Operator, name: str, rank: int, width: int, kept: tuple[Saved
         rows=base.rows,
         inner=width,
         count=base.count,
+        growth=growth,
         split="column" if divided else "none",
         passes=5.0,
     )

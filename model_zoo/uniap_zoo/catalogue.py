@@ -21,6 +21,7 @@ from uniap_core.models import Kernels
 
 from . import hub
 from .hub.config import Unread
+from .hub.decoder import graph as graph_of_decoder
 from .operators import KERNELS
 
 FAMILIES = ("bert", "t5", "vit", "swin", "llama", "gpt", "mixtral")
@@ -195,16 +196,17 @@ def _all_entries() -> dict[str, Entry]:
     for module in hub.families():
         for m in module.MODELS:
             kind, sizes = m.config["model_type"], {"sequence": m.sequence}
-            found[m.name] = Entry(
-                m.name, kind, sizes, m.published, m.source, m.hub, module.FAMILY, m.config, m.active
-            )
+            found[m.name] = Entry(m.name, kind, sizes, m.published, m.source, m.hub, module.FAMILY, m.config, m.active)
     return found
 
 
 ENTRIES = _all_entries()
 """The named models in the order in which they are listed."""
 
-_SUFFIX = re.compile(r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|bf16|fp8|nvfp4|thinking|reasoning|sft|2507|2512|float8)$")
+_SUFFIX = re.compile(
+    r"[-_ ](instruct|base|chat|it|hf|v0\.\d|pt|thinking|reasoning|sft|2[45]\d\d|bf16|fp16|fp8|float8|nvfp4|nf4|bnb|gptq"
+    r"|dequantized|deduped)$"
+)
 
 
 def plain(name: str) -> str:
@@ -313,7 +315,7 @@ def _configured(entry: Entry, text: str, sequence: int | None, kernels: Kernels 
     name = entry.name + (f":mtp={mtp}" if mtp else "")
     try:
         decoder, _ = hub.read(entry.config, length, kernels)
-        graph = hub.graph(decoder, name, length, f"zoo:{name}", mtp=mtp)
+        graph = graph_of_decoder(decoder, name, length, f"zoo:{name}", mtp=mtp)
     except Unread as error:
         raise BadValue(f"{entry.name}: {error}", "leave mtp out") from None
     return structs.replace(graph, architecture=graph.architecture | {"kernels": kernels})

@@ -8,6 +8,7 @@ from uniap_core.models import Hyperparameters
 
 from . import catalogue, hub
 
+
 def published(name: str) -> tuple[str, Hyperparameters] | None:
     """The published model that a name means, or ``None`` if it is not known."""
     known = catalogue.meant(name)

@@ -41,6 +41,7 @@ def plan(
     batch: int,
     *,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -75,6 +76,9 @@ def plan(
         Samples per iteration over all devices.
     seq
         Positions per sample (default: the model's own).
+    tokens_per_device
+        Tokens that every device packs documents of ``seq`` positions to, a pack in every micro-batch; ``batch`` counts
+        documents then.
     precision
         bf16, fp16, fp32, tf32, fp8, fp8-delayed, fp8-tensorwise, fp8-blockwise, mxfp8 or nvfp4 (default: the best of
         16 bits and more that the devices have).
@@ -139,6 +143,7 @@ def plan(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,
@@ -173,6 +178,7 @@ def problem(
     micro_batches: int,
     vpp: int = 1,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -200,6 +206,7 @@ def problem(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from uniap_core.api import Operator, Strategy, Training
+from uniap_core.api import Operator, Strategy, Training, modules
 
 from .constants import Constants
 from .context import context_s
@@ -23,9 +23,18 @@ class Place(NamedTuple):
     tensor: Group
     context: Group
     expert: Group
-    data: Group
-    """Ranks that hold the same parameters: data and context parallel together."""
-    expert_data: Group
+    data: tuple[Group, Group]
+    """Of the ranks that hold the same parameters, those that share states, and those with copies of one share."""
+    expert_data: tuple[Group, Group]
+
+
+class Pass(NamedTuple):
+    """One forward pass of one operator: compute, and communication of tensor parallelism and of others, not hidden."""
+
+    forward_s: float
+    tensor_s: float
+    other_s: float
+    kernels: int
 
 
 class LayoutCosts(NamedTuple):
@@ -33,7 +42,7 @@ class LayoutCosts(NamedTuple):
 
     ``selective_s`` is the forward time of what selective recomputation runs again. Communication of tensor
     parallelism, as far as it is exposed, is apart from that of context and expert parallelism. ``kernels`` count
-    forward and backward.
+    forward and backward. ``each`` operator's forward pass is told for sets of modules.
     """
 
     forward_s: float
@@ -45,6 +54,7 @@ class LayoutCosts(NamedTuple):
     other_backward_s: float
     kernels: int
     backward_kernels: int
+    each: tuple[Pass, ...] = ()
 
 
 class Times(NamedTuple):
@@ -63,6 +73,7 @@ def layout_costs(
     forward = backward = selective = 0.0
     tensor_f = tensor_b = other_f = other_b = 0.0
     kernels = backward_kernels = 0
+    each = []
     for op in operators:
         w = work(op, cut, place.engine, training, constants)
         forward += w.forward_s
@@ -76,15 +87,19 @@ def layout_costs(
             # Of the two products of backward, the one by the weight's gradient runs beside it.
             b = exposed_s(b, w.backward_s / 2, constants)
         tensor_f, tensor_b = tensor_f + f, tensor_b + b
+        tensor_s = f
         f, b = context_s(op, cut, place.engine, place.context, w.forward_s, training, constants)
         exchanged = _experts(op, cut, place, constants)
         other_f, other_b = other_f + f + exchanged, other_b + b + exchanged
         kernels += issued
         backward_kernels += issued
+        each.append(Pass(w.forward_s, tensor_s, f + exchanged, w.kernels + issued))
     if training.tensor_overlap == "all":
+        each = [one._replace(tensor_s=exposed_s(one.tensor_s, one.forward_s, constants)) for one in each]
         tensor_f = exposed_s(tensor_f, forward, constants)
         tensor_b = exposed_s(tensor_b, backward, constants)
-    return LayoutCosts(forward, backward, selective, tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels)
+    shared = tensor_f, tensor_b, other_f, other_b, kernels, backward_kernels
+    return LayoutCosts(forward, backward, selective, *shared, tuple(each))
 
 
 def _tensor_parallel(op: Operator, cut: Cut, place: Place, constants: Constants) -> tuple[float, float, int]:
@@ -196,6 +211,9 @@ def price_layer(
     - zero2: a reduce-scatter behind every micro-batch's backward (only a shard of the sum is kept, so nothing whole
       may be accumulated), and one all-gather per iteration.
     - zero3: parameters gathered behind every forward and backward, gradients reduce-scattered behind every backward.
+
+    All of it among ranks that share states; replicas beside them all-reduce their share of the gradients once per
+    iteration, behind the last backward (without sharding, all of it).
     """
     again = again_tensor = 0.0
     again_kernels = 0
@@ -207,6 +225,8 @@ def price_layer(
             again += costs.other_forward_s
         elif strategy.recompute == "selective":
             again, again_kernels = costs.selective_s, 8 if costs.selective_s else 0
+        elif strategy.recompute != "none":
+            again, again_tensor, again_kernels = _again_s(operators, costs, strategy.recompute)
     frozen = frozen_bytes(operators, strategy, recipe, copies=copies)
     trained = local_parameters(operators, strategy, copies=copies, frozen=False)
     forward = costs.forward_s + costs.tensor_forward_s + costs.other_forward_s
@@ -234,6 +254,26 @@ def price_layer(
     return Times(forward + data_forward, backward + data_backward, iteration, parts)
 
 
+def _again_s(operators: tuple[Operator, ...], costs: LayoutCosts, recompute: str) -> tuple[float, float, int]:
+    """Seconds that a set of modules runs again, those of tensor parallelism apart, and its kernels.
+
+    Light work communicates nothing that is needed again; modules that are mostly products do it all again.
+    """
+    cheap = "+".join(word for word in modules.words_of(recompute) if word not in modules.HEAVY)
+    light = modules.again(operators, cheap or "none")
+    seconds = tensor = 0.0
+    kernels = 0
+    for one, told, alone in zip(costs.each, modules.again(operators, recompute), light, strict=True):
+        if not told.runs:
+            continue
+        seconds += one.forward_s
+        kernels += one.kernels
+        if told != alone:
+            seconds += one.other_s
+            tensor += one.tensor_s
+    return seconds, tensor, kernels
+
+
 def _gradients(
     strategy: Strategy,
     trained: tuple[float, float],
@@ -247,25 +287,22 @@ def _gradients(
     Only zero3 gathers what is frozen (its bytes are given); it is whole everywhere under the others.
     """
     total = [0.0, 0.0, 0.0, 0.0]
-    for changing, still, group in zip(trained, frozen, (place.data, place.expert_data), strict=True):
-        if group.size == 1:
-            continue
+    for changing, still, (group, copies) in zip(trained, frozen, (place.data, place.expert_data), strict=True):
         whole = changing * recipe.gathered + still
         if strategy.sharding == "zero3" and whole:
             total[0] += collective_s("unshard", whole, group, constants)
         if not changing:
             continue
         weights, gradients = changing * recipe.gathered, changing * recipe.reduced
+        total[2] += collective_s("all_reduce", gradients / group.size, copies, constants)
         match strategy.sharding:
-            case "none":
-                total[2] += collective_s("all_reduce", gradients, group, constants)
             case "zero1":
                 total[2] += collective_s("reduce_gradients", gradients, group, constants)
                 total[3] += collective_s("unshard", weights, group, constants)
             case "zero2":
                 total[1] += collective_s("reduce_gradients", gradients, group, constants)
                 total[3] += collective_s("unshard", weights, group, constants)
-            case _:
+            case "zero3":
                 total[1] += collective_s("reduce_gradients", gradients, group, constants)
     return total[0], total[1], total[2], total[3]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from uniap_core.api import Length, Operator, Strategy, Training, precision
+from uniap_core.api import Length, Operator, Strategy, Training, modules, precision
 
 from .context import context_bytes
 from .kernels import Cut
@@ -102,6 +102,8 @@ def is_narrow(op: Operator) -> bool:
 def narrow_bytes(operators: tuple[Operator, ...], strategy: Strategy, training: Training) -> tuple[float, float]:
     """Bytes of narrow copies of the dense and the expert weights of a layer, on one device before sharding."""
     each = precision(training.precision).weight_bytes
+    if not each:
+        return 0.0, 0.0
     return _local(operators, strategy, True, lambda op: op.parameters * each if is_narrow(op) else 0.0)
 
 
@@ -158,11 +160,17 @@ def _shares_keys(op: Operator, tp: int) -> bool:
     return op.kind == "attention" and op.split == "heads" and (op.kv_heads or op.heads) < tp
 
 
-def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) -> float:
+def kept_bytes(operators: tuple[Operator, ...], cut: Cut, training: Training, recompute: str) -> float:
+    """Bytes that a layer keeps for backward on one device under a set of modules, per micro-batch."""
+    told = zip(operators, modules.again(operators, recompute), strict=True)
+    return sum(saved_bytes(op, cut, training, selective=a.light, rest=a.rest) for op, a in told)
+
+
+def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool, rest: bool = False) -> float:
     """Bytes that one operator keeps for backward on one device, per micro-batch.
 
     Without fused attention the probabilities stay (with dropout also its mask and result): the ``5 a s / h`` term of
-    Korthikanti et al. 2022 (arXiv 2205.05198), equation 1.
+    Korthikanti et al. 2022 (arXiv 2205.05198), equation 1. Not kept are what is ``selective``, and the ``rest``.
     """
     known = precision(training.precision)
     element = known.element_bytes
@@ -172,11 +180,12 @@ def saved_bytes(op: Operator, cut: Cut, training: Training, *, selective: bool) 
     rows *= cut.imbalance if op.split == "experts" else 1.0
     total = 0.0
     for saved in op.saved:
-        if selective and saved.selective:
+        if selective if saved.selective else rest:
             continue
         share = cut.tp if saved.split or cut.sequence_parallel else 1
         total += rows * saved.width * (saved.bytes or kept) / share
-    total += rows * repeated_width(op, cut.tp) * element / cut.tp
+    if not rest:
+        total += rows * repeated_width(op, cut.tp) * element / cut.tp
     if op.kind == "attention" and not training.flash_attention and not selective:
         heads = op.heads / (cut.tp if op.split == "heads" else 1)
         total += rows * heads * op.keys.at(cut.sequence) * (element + training.dropout * (element + 1))
@@ -214,8 +223,8 @@ def stash_bytes(
     )
     if strategy.recompute == "none" or not recomputes(operators):
         return everything
-    if strategy.recompute == "selective":
-        return sum(saved_bytes(op, cut, training, selective=True) for op in operators)
+    if strategy.recompute != "full":
+        return kept_bytes(operators, cut, training, strategy.recompute)
     share = strategy.layout.rows.size
     element = precision(training.precision).element_bytes
     kept = sum(cut.samples * rows.at(cut.sequence) * width * element for rows, width in inputs) / share
@@ -259,12 +268,8 @@ def transient_bytes(
             running, passes * (rows * gathered_width(op, cut.tp) * element + context_bytes(op, cut, training))
         )
     if backward and recomputes(operators) and strategy.recompute != "none":
-        again = sum(
-            saved_bytes(op, cut, training, selective=False)
-            - (saved_bytes(op, cut, training, selective=True) if strategy.recompute == "selective" else 0.0)
-            for op in operators
-        )
-        running += again
+        kept = kept_bytes(operators, cut, training, strategy.recompute)
+        running += kept_bytes(operators, cut, training, "none") - kept
     if strategy.grids.data.size > 1 and strategy.sharding in ("zero2", "zero3"):
         running += sum(trained) * recipe.gathered
         if strategy.sharding == "zero3":

@@ -31,16 +31,15 @@ from uniap_core.api import (
     Strategy,
     StrategySpace,
     check_candidate,
-    divide_batch,
     extent_of,
     extents,
     pipeline_ranks,
-    runs_along,
 )
 
 from . import COST_MODEL
 from .constants import Constants, constants_of, digest
 from .edges import aligned, edge_tables
+from .fitting import misfit
 from .kernels import Cut, active, engine
 from .layers import LayoutCosts, Place, layout_costs, price_layer
 from .links import Group, stage_group
@@ -150,7 +149,7 @@ class Pricing:
         self.title = f"{COST_MODEL.name}/{COST_MODEL.version}+{digest(self.override)}"
         self.notes: dict[str, None] = {}
         self.wires = self.fabric
-        self.places: dict[tuple[int, Grids], Place] = {}
+        self.places: dict[tuple[int, Grids, bool, int], Place] = {}
 
     # --- what a device of a stage is -------------------------------------------------------------------------
 
@@ -171,17 +170,23 @@ class Pricing:
     def place(self, site: int, strategy: Strategy) -> Place:
         """The device and the groups of a strategy on a stage."""
         grids = strategy.grids
-        if (site, grids) not in self.places:
+        key = site, grids, strategy.sharding != "none", strategy.replicate
+        if key not in self.places:
             device = self.sites[site].device
-            self.places[site, grids] = Place(
+            self.places[key] = Place(
                 engine=engine(device, self.training, self.constants(device)),
                 tensor=self.group(site, grids.dense.span("tp")),
                 context=self.group(site, grids.dense.span("cp")),
                 expert=self.group(site, grids.expert.span("ep")),
-                data=self.group(site, grids.data),
-                expert_data=self.group(site, grids.expert_data),
+                data=self.sharing(site, strategy.shards(grids.data)),
+                expert_data=self.sharing(site, strategy.shards(grids.expert_data)),
             )
-        return self.places[site, grids]
+        return self.places[key]
+
+    def sharing(self, site: int, spans: tuple[Span, Span]) -> tuple[Group, Group]:
+        """The groups of ranks that share states, and of those that hold copies of one share."""
+        share, copies = spans
+        return self.group(site, share), self.group(site, copies)
 
     def group(self, site: int, span: Span) -> Group:
         """The group that a span forms on a stage."""
@@ -449,31 +454,3 @@ def _ends(graph: ModelGraph) -> dict[str, str]:
 
 def _may_lie(end: str, stage: int, depth: int) -> bool:
     return {"first": stage == 0, "last": stage == depth - 1}.get(end, True)
-
-
-def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int) -> str:
-    """Why a layer cannot use a strategy, or an empty string.
-
-    Heads and widths must divide by tp, key heads too or divide it, experts by ep, the sequence by 2 cp (causal
-    balance), the micro-batch by dp; a vocabulary is padded.
-    """
-    if divide_batch(candidate, strategy) is None:
-        return f"the micro-batch of {candidate.micro_batch} does not divide by dp {strategy.dp}"
-    tp = strategy.tp
-    for op in layer.operators:
-        width = op.outer if op.kind in ("gemm", "grouped_gemm") else op.inner
-        if op.split == "column" and width % tp:
-            return f"width {width} of {op.name} does not divide by tp {tp}"
-        if op.split == "row" and op.inner % tp:
-            return f"width {op.inner} of {op.name} does not divide by tp {tp}"
-        if reason := op.misfit(tp):
-            return reason
-        if strategy.cp > 1 and (op.rows.per_position == 0 or sequence % (2 * strategy.cp)):
-            return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
-        if strategy.cp > 1 and runs_along(op):
-            return f"{op.name} of {layer.name} runs along the sequence, which is not priced between ranks"
-        if op.experts and op.experts % strategy.ep:
-            return f"{op.experts} experts of {op.name} do not divide by ep {strategy.ep}"
-        if op.kind == "grouped_gemm" and (op.outer if op.entry else op.inner) % strategy["etp"]:  # type: ignore[operator]
-            return f"the width of each expert of {op.name} does not divide by etp {strategy['etp']}"
-    return ""

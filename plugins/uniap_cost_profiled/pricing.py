@@ -131,6 +131,7 @@ class ProfiledPricing(Pricing):
             forward_s=analytic.forward_s * forward,
             backward_s=analytic.backward_s * backward,
             selective_s=analytic.selective_s * forward,
+            each=tuple(one._replace(forward_s=one.forward_s * forward, kernels=0) for one in analytic.each),
             kernels=0,
             backward_kernels=0,
         )

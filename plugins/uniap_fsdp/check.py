@@ -13,6 +13,7 @@ from .schedules import SCHEDULES, SPLIT, miscounted, misplaced
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
+RECOMPUTES = ("none", "selective", "full")
 
 Refusal = tuple[str, str]
 """What is wrong, and what to do instead."""
@@ -124,6 +125,10 @@ def _layers(plan: Plan) -> Iterator[Refusal]:
                 yield f"{text} parallelism (layer {name})", f"plan with {text[0]}p=1"
         if strategy.folded:
             yield f"experts that are cut otherwise than the rest (layer {name})", "plan with ep=1 and etp as tp"
+        if strategy.replicate > 1:
+            yield f"replicas of shard groups (layer {name})", "plan with replicate=1"
+        if strategy.recompute not in RECOMPUTES:
+            yield f"recomputation of {strategy.recompute} (layer {name})", f"plan with {' or '.join(RECOMPUTES)}"
         if strategy.devices != width:
             yield f"layer {name} has tp {strategy.tp} x dp {strategy.dp} on {width} devices", "their product must fit"
         if micro_batch % strategy.dp:

@@ -212,9 +212,13 @@ def _row(layer: LayerPlan) -> dict[str, int | str]:
     return {"stage": layer.stage, "strategy": layer.strategy.name}
 
 
+LACKING = ("etp", "replicate")
+"""Axes on which a plan that is run here has one value: no experts are spread, and there are no replicas."""
+
+
 def _constructor(strategy: Strategy) -> str:
     """A strategy as an expression."""
-    axes = (axis for axis in AXES if axis.name != "etp")  # a plan that it runs spreads no experts
+    axes = (axis for axis in AXES if axis.name not in LACKING)
     fields = {"name": strategy.name} | {axis.name: strategy[axis.name] for axis in axes}
     return f"Strategy({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 

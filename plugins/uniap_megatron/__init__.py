@@ -27,6 +27,8 @@ EXECUTOR = ExecutorPlugin(
     capability=Capability(
         uniform=True,
         shardings=("none", "zero1"),
+        modules=("mla_up", "shared_experts", "mlp", "moe"),
+        replicas=True,
         # Its selective recomputation drops less than a plan's: see docs/export.md.
         recomputes=("none", "full"),
         schedules=("1f1b", "interleaved"),

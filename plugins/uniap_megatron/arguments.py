@@ -18,7 +18,7 @@ MANY = 3
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument; an empty value is a switch."""
+    """One argument; an empty value is a switch, an empty flag one more value of the flag before it."""
 
     flag: str
     value: str = ""
@@ -26,6 +26,8 @@ class Argument:
     @property
     def text(self) -> str:
         """As it is written on the command line, one word."""
+        if not self.flag:
+            return line(self.value)
         return line(f"--{self.flag}={self.value}" if self.value else f"--{self.flag}")
 
 
@@ -118,6 +120,8 @@ def _data_parallel(plan: Plan) -> Pairs:
     strategy = plan.layers[0].strategy
     if strategy.sharding == "zero1":
         yield "use-distributed-optimizer", ""
+        if strategy.replicate > 1:
+            yield "num-distributed-optimizer-instances", str(strategy.replicate)
     if strategy.grids.data.size > 1:
         yield "overlap-grad-reduce", ""
         if strategy.sharding == "zero1":

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from uniap_core.api import Layer, LayerPlan, Plan, Strategy, precision
+from uniap_core.api import Layer, LayerPlan, Plan, Strategy, modules, precision
 
 Flags = tuple[tuple[str, str], ...]
+
+MODULES = {
+    "selective": "core_attn",
+    "core_attn": "core_attn",
+    "mla_up": "mla_up_proj",
+    "shared_experts": "shared_experts",
+    "mlp": "mlp",
+    "moe": "moe",
+}
+"""Its names of modules. Its ``layernorm`` and ``moe_act`` drop less than a plan's norms and activations."""
 
 
 def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
@@ -19,8 +29,9 @@ def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
     modes = {layer.strategy.recompute for layer in blocks}
     if modes == {"none"}:
         return ()
-    if modes == {"selective"}:
-        return (("recompute-granularity", "selective"), ("recompute-modules", "core_attn"))
+    if len(modes) == 1 and (words := modules.words_of(next(iter(modes)))):
+        listed = [MODULES[word] for word in words if word in MODULES]
+        return _selective(listed) if listed else None
     if modes == {"full"}:
         return (
             ("recompute-granularity", "full"),
@@ -41,6 +52,14 @@ def method(plan: Plan, blocks: list[LayerPlan]) -> Flags | None:
     )
 
 
+def _selective(listed: list[str]) -> Flags:
+    """The flags of some modules; of several, each is an argument of its own."""
+    first = (("recompute-granularity", "selective"),)
+    if len(listed) == 1:
+        return (*first, ("recompute-modules", listed[0]))
+    return (*first, ("recompute-modules", ""), *(("", word) for word in listed))
+
+
 def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
     """Stages where Megatron-LM's selective recomputation would not fit, though the plan's does.
 
@@ -48,7 +67,9 @@ def selective_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
     Megatron-LM drops the attention core alone (layer norms are fused into the products after them; it has no
     recomputation of a dense layer's activation function), so all else that a plan drops stays there.
     """
-    for where, kept, sizes in _short(plan, blocks, "selective", _kept_bytes):
+    modes = sorted({layer.strategy.recompute for layer in blocks})
+    light = [mode for mode in modes if {"selective", *modules.LIGHT} & set(modules.words_of(mode))]
+    for where, kept, sizes in (found for mode in light for found in _short(plan, blocks, mode, _kept_bytes)):
         more = f"{kept / 2**30:.1f} GiB more on {where} than the plan's, {sizes}"
         yield f"Megatron-LM's selective recomputation keeps {more}"
 
@@ -58,7 +79,10 @@ def attention_shortage(plan: Plan, blocks: list[LayerPlan]) -> Iterator[str]:
 
     It keeps the probabilities of every micro-batch in flight (Korthikanti et al. 2022, arXiv 2205.05198, equation 1).
     """
-    for where, kept, sizes in _short(plan, blocks, "none", _probability_bytes):
+    told = sorted({layer.strategy.recompute for layer in blocks})
+    core = {"selective", "core_attn"}
+    kept_by = [mode for mode in told if mode != "full" and core.isdisjoint(modules.words_of(mode))]
+    for where, kept, sizes in (found for mode in kept_by for found in _short(plan, blocks, mode, _probability_bytes)):
         yield (
             f"attention is not fused here (compute capability below 8.0, or fp32), and keeps "
             f"{kept / 2**30:.1f} GiB of probabilities more on {where} than was priced, {sizes}"

@@ -21,6 +21,7 @@ EXECUTOR = ExecutorPlugin(
     summary=f"launch script, flags and model configuration for torchtitan {TORCHTITAN} (export only)",
     capability=Capability(
         uniform=True,
+        replicas=True,
         recomputes=("none", "full"),
         schedules=tuple(NAMES),
         families=FAMILIES,

@@ -28,12 +28,12 @@ def flags(plan: Plan) -> list[tuple[str, ...]]:
         A plan that :func:`~uniap_torchtitan.expressible.express` has no reason against.
     """
     strategy = plan.layers[0].strategy
-    sharded = strategy.sharding != "none"
+    copies = strategy.replicate if strategy.sharding != "none" else strategy.dp
     each = plan.global_batch // plan.micro_batches // strategy.dp
     local = each if plan.pp == 1 else plan.global_batch // strategy.dp
     rows: list[tuple[str, ...]] = [
-        ("parallelism.data_parallel_replicate_degree", "1" if sharded else str(strategy.dp)),
-        ("parallelism.data_parallel_shard_degree", str(strategy.dp) if sharded else "1"),
+        ("parallelism.data_parallel_replicate_degree", str(copies)),
+        ("parallelism.data_parallel_shard_degree", str(strategy.dp // copies)),
         ("parallelism.fsdp_reshard_after_forward", "always" if strategy.sharding == "zero3" else "never"),
         ("parallelism.tensor_parallel_degree", str(strategy.tp)),
         (f"parallelism.{'' if strategy.sequence_parallel or strategy.tp == 1 else 'no-'}enable_sequence_parallel",),

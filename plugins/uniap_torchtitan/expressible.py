@@ -51,7 +51,7 @@ def fit(graph: ModelGraph, cluster: Cluster, training: Training, schedule: str) 
     if reasons:
         raise Inexpressible("; ".join(reasons), f"choose another executor, or a model of {', '.join(FAMILIES)}")
     always = tuple(f"tp!={tp}" for tp in divisors(cluster.node_size) if graph.sequence % tp or _keys(graph) % tp)
-    alone = [("pp=1", "micro_batches=1"), ("pp=1", "dp=1"), ("pp=1", "sharding=zero3")]
+    alone = [("pp=1", "micro_batches=1"), ("pp=1", "dp=1"), ("pp=1", "sharding=zero3", "replicate=1")]
     kept = ("sharding!=zero2", "sharding!=zero3")
     piped: list[tuple[str, ...]] = []
     if graph.architecture["tied"]:
@@ -154,6 +154,8 @@ def _sharding(plan: Plan) -> Iterator[str]:
     if plan.pp > 1 and plan.schedule in SPLIT and strategy.sharding in ("zero2", "zero3"):
         yield f"torch's {plan.schedule} splits backward passes, and loses gradients of {strategy.sharding}"
         return
+    if strategy.dp % strategy.replicate:
+        yield f"torchtitan's replicas are of data parallelism: {strategy.replicate} do not divide dp {strategy.dp}"
     if plan.micro_batches == 1:
         return
     if plan.pp > 1 and strategy.sharding in ("zero2", "zero3"):
@@ -161,12 +163,19 @@ def _sharding(plan: Plan) -> Iterator[str]:
     if plan.pp == 1 and strategy.sharding != "zero3":
         kind = "no sharding" if strategy.sharding == "none" else strategy.sharding
         yield f"torchtitan gathers or reduces in every accumulated micro-batch, which is not {kind}"
+    elif plan.pp == 1 and strategy.replicate > 1:
+        yield (
+            f"torchtitan reduces between the {strategy.replicate} replicas in every accumulated micro-batch, and the "
+            "plan once"
+        )
 
 
 def _recompute(plan: Plan) -> Iterator[str]:
     modes = dict.fromkeys(layer.strategy.recompute for layer in blocks(plan))
     if len(modes) > 1:
         yield f"torchtitan recomputes all blocks alike; the plan has {', '.join(modes)}"
+    for mode in (mode for mode in modes if mode not in ("none", "selective", "full")):
+        yield f"torchtitan recomputes whole blocks, not {mode} of them"
     if plan.pp > 1 and plan.schedule in SPLIT and modes != {"none": None}:
         yield f"torch's {plan.schedule} splits backward passes, and would recompute for both halves"
     if "selective" in modes:

@@ -24,7 +24,7 @@ from uniap_core import cluster as clusters
 from uniap_core.api import Cluster, Device, Job, Link, Node, Profile, StrategySpace, write
 from uniap_core.estimate.hardware import find_kind
 from uniap_core.estimate.plan import Plan as Given
-from uniap_core.estimate.plan import predict
+from uniap_core.estimate.prediction import predict
 from uniap_core.testing.availability import absence
 from uniap_zoo import build
 

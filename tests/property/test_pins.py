@@ -92,7 +92,7 @@ SAID = [
     (["micro_batches=8"], None, "considers micro_batches 1, 2, 3, 4, 6, 12: 8 does not divide the batch of 12"),
     (["sharding=zero3"], "megatron", "considers sharding none, zero1; megatron runs nothing else here"),
     (["layers.0:recompute=selective"], "megatron", "considers recompute full, none; megatron runs nothing else here"),
-    (["tp=4"], None, "layer layers.0 no strategy: it has tp 1, 2"),
+    (["tp=4"], None, "layer embedding no strategy: it has tp 1, 2"),
     (["tp=4"], None, "6 heads of attention do not divide by tp 4"),
     (["pp>=3", "pp<=2"], None, "nothing satisfies the pins pp>=3, pp<=2 together; considered are pp 1, 2, 3, 4"),
 ]

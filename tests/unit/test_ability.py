@@ -13,10 +13,11 @@ from uniap_core.costs import Training
 from uniap_core.errors import UsageError
 from uniap_core.events import silent
 from uniap_core.execute import Capability, ExecutorPlugin
-from uniap_core.export import nearest, obstacles, refusal
+from uniap_core.export import _beyond, nearest, obstacles, refusal
 from uniap_core.models import load
+from uniap_core.modules import MODULES
 from uniap_core.search import best_precision, check_ability, make, moved, narrow, regimes_of
-from uniap_core.strategy import StrategySpace
+from uniap_core.strategy import FREE, StrategySpace
 
 LLAMA = "llama:layers=4,hidden=128,heads=8,kv_heads=4,ffn=256,vocab=512,seq=64"
 
@@ -99,6 +100,16 @@ def test_each_part_of_a_capability_refuses_by_itself(capability, words):
     assert words in refused.value.cause
     assert refused.value.fix
     check_ability(replace(runner, capability=Capability()), load(LLAMA), uneven(), Training(global_batch=8), "1f1b")
+
+
+def test_replicas_are_considered_for_those_that_have_them():
+    assert narrow(FREE, Capability()) == StrategySpace()
+    assert narrow(FREE, Capability(replicas=True, modules=MODULES)) == FREE
+    assert narrow(FREE, Capability(modules=("moe", "mlp"))) == StrategySpace(modules=("mlp", "moe"))
+    with pytest.raises(UsageError):
+        narrow(StrategySpace(replicate=(2,)), Capability())
+    plan = planned("llama", "tp1-dp16-zero3-replicate2", cluster="2x8xA100-80G")
+    assert any("has 2 replicas; fsdp has none" in reason for reason in _beyond(plan, registry.load("executor", "fsdp")))
 
 
 def test_degrees_are_narrowed():

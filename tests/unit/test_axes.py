@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from math import gcd
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uniap_core import axes
 from uniap_core.axes import DENSE, EXPERT, GROUPED, SHARDED, Grid, Layout, Span, arrange
 from uniap_core.costs import MEMORY_PARTS
 from uniap_core.strategy import RECOMPUTES, SHARDINGS, Strategy, divisors
@@ -23,14 +23,17 @@ spans = st.builds(Span, sizes, sizes)
 @st.composite
 def strategies(draw: st.DrawFn) -> Strategy:
     tp, cp, dp = draw(st.sampled_from([1, 2, 3, 4])), draw(st.sampled_from([1, 2, 3])), draw(sizes)
-    etp = draw(st.sampled_from([1, tp]))
+    etp, sharding = draw(st.sampled_from([1, tp])), draw(st.sampled_from(SHARDINGS))
+    ep = draw(st.sampled_from(divisors(tp * cp * dp // etp)))
+    copies = gcd(cp * dp, tp * cp * dp // (etp * ep)) if sharding != "none" else 1
     return Strategy(
         tp=tp,
         cp=cp,
         dp=dp,
-        ep=draw(st.sampled_from(divisors(tp * cp * dp // etp))),
+        ep=ep,
         etp=etp,
-        sharding=draw(st.sampled_from(SHARDINGS)),
+        sharding=sharding,
+        replicate=draw(st.sampled_from([r for r in divisors(copies) if r == 1 or r < cp * dp])),
         recompute=draw(st.sampled_from(RECOMPUTES)),
         sequence_parallel=draw(st.booleans()),
     )
@@ -100,12 +103,14 @@ def test_neighbours_within_a_group_are_as_far_apart_as_the_axes_inside_are_wide(
 def test_the_verifier_comes_to_the_same_groups(strategy: Strategy, first: int) -> None:
     ranks = range(first, first + strategy.devices)
     own = verifier.groups(ranks, strategy)
-    found = strategy.grids.groups(ranks)
-    assert set(found) == set(GROUPED) == set(own)
-    for kind in GROUPED:
-        assert set(found[kind]) == set(own[kind])
-        degree = strategy.grids.expert_data.size if kind == "edp" else strategy[kind]
-        assert {len(group) for group in found[kind]} == {degree}
+    found = strategy.groups(ranks)
+    copied = ("shard", "replicate") if strategy.replicate > 1 else ()
+    assert set(found) == {*GROUPED, *copied} == set(own)
+    sizes = {kind: strategy[kind] for kind in GROUPED if kind != "edp"} | {"edp": strategy.grids.expert_data.size}
+    sizes |= {"replicate": strategy.replicate, "shard": strategy.cp * strategy.dp // strategy.replicate}
+    for kind, groups in found.items():
+        assert set(groups) == set(own[kind])
+        assert {len(group) for group in groups} == {sizes[kind]}
 
 
 @given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]), st.data())
@@ -168,9 +173,10 @@ def test_activations_are_cut_over_all_ranks_that_do_not_hold_the_same(strategy: 
 @given(strategies())
 def test_shards_and_replicas_together_hold_the_same_parameters(strategy: Strategy) -> None:
     for data in (strategy.grids.data, strategy.grids.expert_data):
-        share, copies = axes.shards(data, strategy.sharding)
+        share, copies = strategy.shards(data)
         assert share.size * copies.size == data.size
-        assert (share.size == 1) == (not SHARDED[strategy.sharding] or data.size == 1)
+        assert copies.size == (strategy.replicate if SHARDED[strategy.sharding] else data.size)
+        assert copies.size == 1 or copies.stride == data.stride * share.size
 
 
 def test_each_sharding_cuts_what_the_one_before_cuts_and_more() -> None:
@@ -183,5 +189,6 @@ def test_each_sharding_cuts_what_the_one_before_cuts_and_more() -> None:
 @given(strategies(), st.sampled_from(["parameters", "gradients", "optimizer"]))
 def test_a_state_is_cut_over_the_ranks_that_hold_it(strategy: Strategy, state: str) -> None:
     whole = (1, 1)
-    over_all = (strategy.cp * strategy.dp, strategy.devices // (strategy["etp"] * strategy.ep))
+    experts = strategy.devices // (strategy["etp"] * strategy.ep)
+    over_all = (strategy.cp * strategy.dp // strategy.replicate, experts // strategy.replicate)
     assert strategy.parts(state) == (over_all if state in SHARDED[strategy.sharding] else whole)

@@ -82,6 +82,26 @@ def test_a_sweep_says_that_simulation_decided(monkeypatch, doubted):
         assert line.startswith("optimal over")
 
 
+def test_what_a_doubted_formula_ruled_out_is_solved_and_simulated(monkeypatch):
+    """Forced: the schedule of the best takes ten times what its formula says, and others what theirs say."""
+    search = make("gpt:layers=4,hidden=64,heads=4,vocab=128,seq=32", "4xA100-80G", 8, schedule="auto", pins=("pp=2",))
+    plain = sweep(search)
+    first = plain.plan.schedule
+    assert all(record.outcome != "solved" for record in plain.proof if record.schedule != first)
+
+    def resimulated(plan):
+        return plan.predicted.iteration_time_s * (10 if plan.schedule == first else 1)
+
+    monkeypatch.setattr(ranking, "in_doubt", lambda plan, seconds: True)
+    monkeypatch.setattr(ranking, "resimulated", resimulated)
+    swept = sweep(search)
+    assert swept.plan.schedule != first
+    assert swept.plan.verdict.passed
+    chosen = next(r for r in swept.proof if r.objective_s == swept.plan.predicted.iteration_time_s)
+    assert "by simulation" in chosen.note
+    assert chosen.objective_s < 10 * plain.plan.predicted.iteration_time_s
+
+
 def test_sweeps_on_the_side_tell_of_their_progress_alone():
     told = []
     tell = progress_of(told.append)

@@ -50,6 +50,10 @@ def test_key_heads_are_named_where_they_alone_do_not_divide():
     assert "tp 4" in error.cause
 
 
+def test_replicas_are_considered_where_they_can_pay():
+    assert "would span nodes" in refused("gpt2", "4xA100-80G", 4, pins=["replicate=2"]).cause
+
+
 @pytest.mark.parametrize(
     ("pin", "reason"),
     [("cp=2", "context parallelism is considered for sequences of 8192 or more"), ("ep=2", "gpt2 has no experts")],

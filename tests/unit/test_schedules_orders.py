@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uniap_core import schedules
-from uniap_core.pipeline import Pipeline
+from uniap_core.pipeline import Pipeline, placements
 from uniap_core.schedules.contract import group_size
 
 SECONDS = {"F": 1.0, "I": 1.0, "W": 1.0, "B": 2.0}  # of one chunk: three equal parts
@@ -120,6 +121,15 @@ def test_moments_are_what_the_order_holds_at_worst(run):
         for stash in [(1, 1, 1, 1), (1, 0, 0, 0), (0, 1, 0, 2), (0, 0, 1, 1), (3, 2, 1, 5), (1, 7, 2, 1)]:
             cost = lambda counts, stash=stash: sum(a * b for a, b in zip(counts, stash, strict=False))  # noqa: E731
             assert max(map(cost, moments)) == max(map(cost, seen))
+
+
+def test_no_weight_is_negative_by_rounding():
+    """Few micro-batches on many ranks: the ramp is the whole iteration."""
+    for name, ranks, c in product(schedules.names(), range(2, 12), range(1, 12)):
+        for v in placements(name, ranks, 9 * ranks):
+            shape = Pipeline.of(name, ranks, v)
+            if not shape.legal(c):
+                assert min(msgspec.structs.astuple(shape.weights(c))) >= 0, (name, ranks, v, c)
 
 
 @pytest.mark.parametrize("schedule", [*LOOPS, *VEES, "zb-h1"])

@@ -41,10 +41,11 @@ def test_every_candidate_has_a_record_and_all_are_closed(found):
 def test_the_answer_is_the_best_of_all_candidates_solved_one_by_one(found):
     search = small()
     optima = []
-    for record in found.proof:
+    for record, candidate in zip(found.proof, candidates(search), strict=True):
+        assert (record.schedule, record.pp, record.vpp) == (candidate.schedule, candidate.pp, candidate.vpp)
+        assert record.micro_batches == candidate.micro_batches
         if record.outcome == "impossible":
             continue
-        candidate = next(c for c in candidates(search) if (c.pp, c.micro_batches) == (record.pp, record.micro_batches))
         problem = pose(price(search, candidate))
         optimum = solve(problem, "dp").objective_s
         if optimum is None:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from uniap_core.errors import BadValue
 from uniap_core.strategy import (
     AXES,
+    FREE,
     LEAST,
     LONG,
     RECOMPUTES,
@@ -28,8 +29,9 @@ strategies = st.builds(
     etp=st.sampled_from([1, UNSET]),
     dp=st.sampled_from([4, 8, 12]),
     cp=st.sampled_from([1, 2]),
-    ep=st.sampled_from([1, 2, 4]),
-    sharding=st.sampled_from(SHARDINGS),
+    ep=st.sampled_from([1, 2]),
+    sharding=st.sampled_from(SHARDINGS[1:]),
+    replicate=st.sampled_from([1, 2]),
     recompute=st.sampled_from(RECOMPUTES),
     sequence_parallel=st.booleans(),
 )
@@ -61,6 +63,8 @@ def test_names_are_as_documented():
     assert full.words == "tp2 x dp4 zero3, recompute full"
     assert Strategy(tp=2, cp=2, dp=4, ep=8).words == "tp2 x dp4 x cp2 x ep8"
     assert Strategy(tp=1, dp=4).name == "tp1-dp4"
+    copied = Strategy(dp=16, sharding="zero3", replicate=2)
+    assert (copied.name, copied.words) == ("tp1-dp16-zero3-replicate2", "tp1 x dp16 zero3 in 2 replicas")
 
 
 @pytest.mark.parametrize("name", ["", "tp0-dp1", "dp1-tp1", "tp1-dp1-zero4", "tp1-dp1 ", "tp1-dp1-full-zero1"])
@@ -113,6 +117,32 @@ def test_pinned_degrees_may_leave_the_node():
 def test_expert_parallelism_must_divide():
     with pytest.raises(BadValue, match="ep 3"):
         Strategy(dp=4, ep=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"sharding": "none", "replicate": 2}, "nothing is sharded"),
+        ({"sharding": "zero3", "replicate": 3}, "does not part the 16 ranks"),
+        ({"sharding": "zero3", "replicate": 16}, "does not part the 16 ranks"),
+        ({"sharding": "zero1", "replicate": 4, "ep": 8}, "the 2 ranks that hold the same experts"),
+    ],
+)
+def test_replicas_that_there_cannot_be_are_refused(fields, said):
+    with pytest.raises(BadValue, match=said):
+        Strategy(dp=16, **fields)
+
+
+def test_replicas_are_considered_where_a_shard_group_would_span_nodes():
+    def found(devices, space=FREE):
+        return {(s.tp, s.sharding, s.replicate) for s in space.strategies(devices, 8) if s.replicate > 1}
+
+    assert not found(8)
+    assert not found(16, StrategySpace())
+    assert found(16) == {(tp, sharding, 2) for tp in (1, 2, 4) for sharding in ("zero1", "zero3")}
+    assert {r for tp, sharding, r in found(1024) if (tp, sharding) == (2, "zero3")} == {128, 16}
+    stated = StrategySpace(tp=(1,), shardings=("none", "zero2"), replicate=(1, 4, 5, 16))
+    assert found(16, stated) == {(1, "zero2", 4)}
 
 
 @given(st.integers(1, 5000))

@@ -14,6 +14,7 @@ from uniap_core.errors import BadValue, UsageError
 from uniap_core.estimate import estimate
 from uniap_core.export import obstacles
 from uniap_core.graph import ModelGraph
+from uniap_core.modules import again
 from uniap_core.report.page import page
 from uniap_core.search import make
 from uniap_core.tuning import NF4_BYTES, NF4_DOUBLE_BYTES, adapters, tuned
@@ -136,7 +137,18 @@ def test_an_input_that_a_later_adapter_needs_is_kept_once(tiny):
     both = next(x for x in tuned(graph, "lora:targets=cross_q+cross_kv").layers if x.name == block.name)
     kept = {op.name: op.saved for op in both.operators}
     keepers = [name for name in ("cross_q", "cross_q.q.lora_A", "cross_kv.k.lora_A") if kept[name]]
-    assert keepers == ["cross_q.q.lora_A"]
+    assert keepers == ["cross_q"]
+
+
+def test_an_mlp_that_runs_again_is_given_its_input(tiny):
+    """What a recomputed module is given stays, with adapters in it as without."""
+    block = tuned(tiny, "lora:r=8").layers[1].operators
+    told = dict(zip((op.name for op in block), again(block, "mlp"), strict=True))
+    first = next(op for op in block if told[op.name].runs)
+    assert first.name == "gate_up"
+    assert first.saved
+    assert not told["gate_up"].rest
+    assert told["gate_up.gate_proj.lora_B"].rest
 
 
 def test_freezing_takes_a_tied_weight_with_all_that_share_it():

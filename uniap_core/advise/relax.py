@@ -18,6 +18,7 @@ from ..graph import at_sequence
 from ..pins import Pins
 from ..posing import pose
 from ..search import Search, candidates, moved, price, sweep, within
+from ..searched import AUTO, PLAIN
 from ..strategy import divisors
 from .orders import orders
 
@@ -35,6 +36,8 @@ class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
 def relaxations(search: Search, emit: Emit = silent, began: float | None = None) -> tuple[Relaxation, ...]:
     """The smallest single changes with which a plan exists; those that do not help are left out.
 
+    Of ``auto`` plain pipelines alone are asked: those with chunks hold more in flight.
+
     An interrupt or the search's time limit ends it with what was found until then.
 
     Parameters
@@ -45,6 +48,8 @@ def relaxations(search: Search, emit: Emit = silent, began: float | None = None)
         When its time limit began, on the performance counter; ``None``: now.
     """
     began = time.perf_counter() if began is None else began
+    if search.schedules == AUTO and not any(pin.key in ("schedule", "vpp") for pin in search.pins.pins):
+        search = replace(search, schedules=(PLAIN,))
     found: list[Relaxation] = []
     kinds = (_memory, _devices, _states, _batch, _sequence, _order, _pins)
     with contextlib.suppress(NotEnoughTime, KeyboardInterrupt):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .planning import (
     CostModel,
@@ -96,7 +95,7 @@ def sweep(
     train: TrainOption = None,
     freeze: FreezeList = [],  # noqa: B006
     margin: MarginOption = 0.06,
-    schedule: Schedule = SEARCHED,
+    schedule: Schedule = "",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,

@@ -12,7 +12,6 @@ import typer
 from ..pipeline import placing
 from ..posing import pose
 from ..quoting import terminal
-from ..searched import SEARCHED
 from . import Json, command, print_json, read_plan, say_interrupted
 from .progress import progress
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..errors import Infeasible
     from ..events import Emit
+    from ..problem import Problem
     from ..search import Search, Sweep
 
 
@@ -55,6 +55,14 @@ ClusterOption = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Samples per iteration, over all devices.")]
 Sequence = Annotated[int | None, typer.Option("--seq", min=1, help="Positions per sample (default: the model's own).")]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-device",
+        min=1,
+        help="Pack documents of --seq positions to so many tokens, a pack per micro-batch.",
+    ),
+]
 Precision = Annotated[
     str | None,
     typer.Option(
@@ -81,7 +89,11 @@ ImbalanceOption = Annotated[
     float, typer.Option("--imbalance", min=1, help="Rows of the fullest expert-parallel rank over the mean.")
 ]
 Schedule = Annotated[
-    str, typer.Option(help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.")
+    str,
+    typer.Option(
+        help="Pipeline schedule: a name, auto (1f1b and interleaved with all chunks), or any.",
+        show_default="auto; 1f1b with a solver that has no bounds of its own",
+    ),
 ]
 CostModel = Annotated[str, typer.Option("--cost-model", help="Cost model plugin.")]
 ProfileFile = Annotated[str | None, typer.Option("--profile", help="Measurements (uniap profile) to price from.")]
@@ -111,6 +123,7 @@ def plan(
     cluster: ClusterOption,
     batch: Batch,
     seq: Sequence = None,
+    tokens_per_device: TokensOption = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
@@ -119,7 +132,7 @@ def plan(
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
     margin: MarginOption = 0.06,
-    schedule: Schedule = SEARCHED,
+    schedule: Schedule = "",
     solver: Annotated[str, typer.Option(help="Solver plugin.")] = "dp",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
@@ -142,10 +155,6 @@ def plan(
     """Find the fastest plan over all stages, micro-batches and strategies, prove it, verify it."""
     import time
 
-    from .. import plan as plans
-    from ..advise.orders import better_order
-    from ..advise.prices import pin_prices
-    from ..errors import Infeasible
     from ..search import make
 
     began = time.perf_counter()
@@ -155,6 +164,7 @@ def plan(
             ordered(cluster, node_order),
             batch,
             seq=seq,
+            tokens_per_device=tokens_per_device,
             precision=precision,
             optimizer=optimizer,
             states=states,  # type: ignore[arg-type]
@@ -177,27 +187,46 @@ def plan(
             workers=workers,
             emit=emit,
         )
-        try:
-            search, found, kept = _plan(search, old, node_order == "best", emit, began)
-        except Infeasible as error:
-            raise advised(error, search, emit, began) from None
-        if output:
-            written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
-        prices = pin_prices(search, found, emit, began) if search.pins.pins and not found.interrupted else ()
-        order = better_order(search, found, emit, began) if node_order is None and not found.interrupted else None
+        found, remarks = _answered(search, old, node_order, output, emit, began)
     if found.interrupted:
         say_interrupted("this is the best plan so far")
+    if json:
+        return _print_files(found, remarks, single=top == 1)
+    return _print_plans(found, [*remarks, *([("written", output)] if output else [])])
+
+
+def _print_files(found: Sweep, remarks: list[tuple[str, str]], *, single: bool) -> None:
+    from .. import plan as plans
+
+    # A plan file has no place for what is true of the request and not of the plan.
+    for word, text in remarks:
+        print(f"{word}: {terminal(text)}", file=sys.stderr)
+    print_json(plans.to_file(found.plan) if single else [plans.to_file(each) for each in found.plans])
+
+
+def _answered(
+    search: Search, old: str | None, node_order: str | None, output: str | None, emit: Emit, began: float
+) -> tuple[Sweep, list[tuple[str, str]]]:
+    """What a search found, written, and what there is to say of it: a word and a sentence each."""
+    from .. import plan as plans
+    from ..advise.orders import better_order
+    from ..advise.prices import pin_prices
+    from ..errors import Infeasible
+
+    try:
+        search, found, kept = _plan(search, old, node_order == "best", emit, began)
+    except Infeasible as error:
+        raise advised(error, search, emit, began) from None
+    if output:
+        written(lambda: plans.write(output, found.plan), plans.to_file(found.plan))
+    prices = pin_prices(search, found, emit, began) if search.pins.pins and not found.interrupted else ()
+    order = better_order(search, found, emit, began) if node_order is None and not found.interrupted else None
     remarks = [("pins", price.sentence()) for price in prices]
     if kept is not None:
         remarks.append(("kept", f"{kept.what}, {kept.slower:.1%} slower than a fresh plan"))
     if order is not None:
         remarks.append(("order", order.sentence()))
-    if json:
-        # A plan file has no place for what is true of the request and not of the plan.
-        for word, text in remarks:
-            print(f"{word}: {terminal(text)}", file=sys.stderr)
-        return print_json(plans.to_file(found.plan) if top == 1 else [plans.to_file(each) for each in found.plans])
-    return _print_plans(found, [*remarks, *([("written", output)] if output else [])])
+    return found, remarks
 
 
 def _print_plans(found: Sweep, remarks: list[tuple[str, str]]) -> None:
@@ -278,6 +307,7 @@ def candidate(
     micro_batches: Annotated[int, typer.Option("--micro-batches", min=1, help="Micro-batches per iteration.")],
     vpp: Annotated[int, typer.Option("--vpp", min=1, help="Chunks per pipeline rank.")] = 1,
     seq: Sequence = None,
+    tokens_per_device: TokensOption = None,
     precision: Precision = None,
     optimizer: Optimizer = "adamw",
     states: StatesOption = "mixed",
@@ -286,7 +316,7 @@ def candidate(
     freeze: FreezeList = [],  # noqa: B006
     imbalance: ImbalanceOption = 1.0,
     margin: MarginOption = 0.06,
-    schedule: Schedule = SEARCHED,
+    schedule: Schedule = "",
     cost_model: CostModel = "analytic",
     profile: ProfileFile = None,
     executor: Executor = None,
@@ -310,6 +340,7 @@ def candidate(
         cluster,
         batch,
         seq=seq,
+        tokens_per_device=tokens_per_device,
         precision=precision,
         optimizer=optimizer,
         states=states,  # type: ignore[arg-type]
@@ -336,13 +367,14 @@ def candidate(
         files.write(write_mps, posed)
     if json:
         return print_json(problems.to_file(posed))
-    kept = " and ".join(filter(None, (output, write_mps)))
+    where = f" on {pp} ranks" if vpp > 1 else ""
+    return _print_posed(f"{model} {posed.name}", posed, where, " and ".join(filter(None, (output, write_mps))))
+
+
+def _print_posed(name: str, posed: Problem, where: str, kept: str) -> None:
     sizes = sorted({len(layer.strategies) for layer in posed.layers})
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(
-        f"{model} {posed.name}: {len(posed.layers)} layers, {posed.depth} stages"
-        + (f" on {pp} ranks" if vpp > 1 else "")
-        + f", {count} strategies per layer, "
+        f"{name}: {len(posed.layers)} layers, {posed.depth} stages{where}, {count} strategies per layer, "
         f"{len(posed.edges)} edges" + (f"; written to {kept}" if kept else "; give -o FILE to keep it")
     )
-    return None

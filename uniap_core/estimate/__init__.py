@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from .. import artifact, cost_models
 from ..costs import Price
+from ..devices import GIB
 from ..errors import BadFile, PluginError, UniapError
 from ..quoting import cell
 from .calibration import calibrate_file, measured_s
-from .plan import GIB, Plan, Prediction, parse, predict
+from .plan import Plan, parse
+from .prediction import Prediction, predict
 from .space import kept_out
 
 if TYPE_CHECKING:

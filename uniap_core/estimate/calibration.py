@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .. import artifact, registry
 from ..costs import Calibration, Fit, MeasuredRun, Price
 from ..errors import PluginError, UniapError
-from .plan import Plan, parse, predict
+from .plan import Plan, parse
+from .prediction import predict
 
 if TYPE_CHECKING:
     import os

@@ -8,16 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from ..costs import Candidate, CostTables, LayerCosts, Price
+from ..costs import Candidate
 from ..errors import BadValue
 from ..models import Hyperparameters, from_hyperparameters, named
-from ..posing import pose
-from ..problem import Assignment
-from ..strategy import RECOMPUTES, Recompute, Sharding, Strategy, StrategySpace
+from ..modules import MODULES
+from ..strategy import RECOMPUTES, Recompute, Sharding, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
-from ..tables import Rank
 from ..tuning import RANK, tuned
 from .hardware import cluster_of
 from .published import filled
@@ -27,30 +23,18 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..graph import ModelGraph
 
-GIB = 2**30
 
-BESIDE = ("context", "nccl")
-"""Parts of the reserve that lie outside the allocator's memory."""
+DESCRIBED = ("bert", "t5", "vit", "swin", "gpt")
+"""Families whose named models columns describe whole."""
 
-OUTSIDE = (*BESIDE, "fragmentation", "margin")
-"""Parts of the reserve that the allocator does not see."""
-
-BY_WORKSPACE = ("workspace", "fragmentation")
-"""Parts of the reserve that grow with what layers need while they run."""
-
+NO = ("", "1", "0", "no", "none", "false", "off", "-")
+"""How columns say that there is none of what they are for, or one, which is as much."""
 
 DECODERS = ("gpt", "llama", "mixtral")
 """Families whose attention may be a fused kernel or not."""
 
-BUCKETED = ("zero1", "zero2")
-"""Shardings under which gradients are reduced by buckets."""
-
 MOST = {"layers": 20_000, "heads": 1e6, "num_gpus": 2**20, "gpus_per_node": 2**16, "tp": 1e6, "pp": 1e6, "vpp": 1e6}
 """The largest number that a column may have; 10^10 of the others."""
-
-LENIENCE = 1.3
-"""A run that is known to have fitted may have kept less per parameter than the recipe assumed here (bf16 gradients,
-no master copy): fields that its row leaves open are raised only if the estimate is over by more than this."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +45,6 @@ class Plan:
     cluster: Cluster
     candidate: Candidate
     space: StrategySpace
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a plan costs.
-
-    Attributes
-    ----------
-    iteration_s
-        Seconds per iteration.
-    memory_bytes
-        Peak of the fullest device as its allocator sees it; ``context_bytes`` come on top.
-    fits, likely
-        Whether the upper bound fits, and whether the run may have (:data:`LENIENCE`).
-    strategies
-        Of each layer.
-    """
-
-    iteration_s: float
-    memory_bytes: float
-    context_bytes: float
-    fits: bool
-    likely: bool
-    strategies: tuple[Strategy, ...]
 
 
 def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
@@ -105,7 +65,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     model = row.get("model") or "model"
     columns = shape_of(row)
     shape = filled(model, columns, notes)
-    train, freeze = (row.get("train") or row.get("peft") or "").strip(), (row.get("freeze") or "").split()
+    train, freeze = _adapters(row), (row.get("freeze") or "").split()
     if train in ("lora", "qlora"):
         notes.append(f"adapters of rank {RANK} beside all products of the blocks")
     if not train and re.search(r"\bq?lora\b", model, re.IGNORECASE):
@@ -157,6 +117,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
         etp=(etp,),
         shardings=(sharding,) if sharding else ("none", "zero1", "zero3") if dp * cp > 1 else ("none",),
         recomputes=(recompute,) if recompute else RECOMPUTES,
+        replicate=(_number(row, "replicate") or 1,),
         sequence_parallel=fused or etp != tp,
     )
     pipeline = stated(row.get("schedule") or "", pp, _number(row, "vpp"), count)
@@ -168,8 +129,9 @@ def _modelled(
 ) -> ModelGraph:
     """The model by its name where no column says anything of it, else what the columns describe."""
     if columns._replace(sequence=0) == Hyperparameters():
-        graph = named(model, columns.sequence or None, stack.kernels, mtp=mtp)
-        if graph is not None:
+        own = named(model, None, stack.kernels)
+        if own is not None and own.family not in DESCRIBED:
+            graph = named(model, columns.sequence or min(2048, own.sequence), stack.kernels, mtp=mtp) or own
             if not columns.sequence:
                 notes.append(f"sequence {graph.sequence}")
             if mtp and not any(layer.name.startswith("mtp.") for layer in graph.layers):
@@ -210,6 +172,12 @@ def shape_of(row: Mapping[str, str]) -> Hyperparameters:
     )
 
 
+def _adapters(row: Mapping[str, str]) -> str:
+    """What ``--train`` would say of a row, empty where its adapters are none."""
+    peft = (row.get("peft") or "").strip()
+    return (row.get("train") or "").strip() or ("" if peft.lower() in NO else peft)
+
+
 def _attention(row: Mapping[str, str]) -> Attention | None:
     """The kernel of attention that a row states, or ``None``."""
     word = (row.get("attention") or "").strip().lower()
@@ -225,133 +193,6 @@ def _count(row: Mapping[str, str], name: str) -> int | None:
 
 _NOTHING = ("-", "--", "?", "n/a", "na", "nan", "null", "tbd", "unknown", "unspecified")
 """What sources write where they know nothing."""
-
-
-def predict(plan: Plan, price: Price, notes: list[str] | None = None) -> Prediction:
-    """Price a plan with stages of equal numbers of layers.
-
-    Sharding and recomputation that a row leaves open are the cheapest whose estimate fits (:data:`_RISING`); what was
-    chosen is added to ``notes``.
-
-    Raises
-    ------
-    BadValue
-        If the plan does not fit model or cluster.
-    """
-    options = [
-        (sharding, recompute)
-        for sharding, recompute in _RISING
-        if sharding in plan.space.shardings and recompute in plan.space.recomputes
-    ]
-    for sharding, recompute in options:
-        space = msgspec.structs.replace(plan.space, shardings=(sharding,), recomputes=(recompute,))
-        tables = price(plan.graph, plan.cluster, space, plan.candidate)
-        found = uniform(plan.graph, tables, 0)
-        if found.likely:
-            break
-    if len(options) > 1 and notes is not None:
-        notes += [f"sharding {sharding}", f"recompute {recompute}"]
-    return found
-
-
-_RISING: tuple[tuple[Sharding, Recompute], ...] = (
-    ("none", "none"),
-    ("zero1", "none"),
-    ("zero2", "none"),
-    ("none", "selective"),
-    ("zero1", "selective"),
-    ("zero2", "selective"),
-    ("none", "full"),
-    ("zero1", "full"),
-    ("zero2", "full"),
-    ("zero3", "none"),
-    ("zero3", "selective"),
-    ("zero3", "full"),
-)
-"""Pairs of sharding and recomputation by what they cost."""
-
-
-def uniform(graph: ModelGraph, tables: CostTables, k: int) -> Prediction:
-    """Time and memory if all layers use their strategy ``k``: time by :meth:`Problem.evaluate`, as the search does."""
-    problem = pose(tables)
-    chunk = even_split(graph, problem.depth)
-    total = problem.evaluate(Assignment(chunk, (k,) * len(chunk))).objective_s
-    if not math.isfinite(total):
-        raise BadValue("the strategy is not possible on these devices", "choose another precision or plan")
-    stage = tuple(problem.chunks[j] for j in chunk)
-    memory = _memory(tables, chunk, k)
-    reserves = _reserves(tables, stage, k)
-    seen = [m + sum(v[i] for name, v in reserves.items() if name not in OUTSIDE) for i, m in enumerate(memory)]
-    bound = [m + sum(v[i] for v in reserves.values()) for i, m in enumerate(memory)]
-    fits = all(m <= rank.memory_bytes for m, rank in zip(bound, tables.ranks, strict=True))
-    context = max(
-        (sum(sizes) for sizes in zip(*(reserves[n] for n in BESIDE if n in reserves), strict=True)), default=0.0
-    )
-    likely = all(m + context <= rank.memory_bytes * LENIENCE for m, rank in zip(seen, tables.ranks, strict=True))
-    return Prediction(total, max(seen), context, fits, likely, tuple(layer.strategies[k] for layer in tables.layers))
-
-
-def _memory(tables: CostTables, chunk: tuple[int, ...], k: int) -> list[float]:
-    """Bytes of state and activations of each rank at its fullest moment, without its reserve."""
-    problem = pose(tables)
-    state, stash = [0.0] * problem.depth, [0.0] * problem.depth
-    for layer, j in zip(tables.layers, chunk, strict=True):
-        state[j] += _state(layer, k)
-        stash[j] += float(layer.stash_bytes[k])
-    bare = [Rank(r.memory_bytes, 0.0, r.in_flight) for r in problem.ranks]
-    return [
-        rank.need_bytes([(state[j], stash[j]) for j in held]) for rank, held in zip(bare, problem.held, strict=True)
-    ]
-
-
-def _state(layer: LayerCosts, k: int) -> float:
-    """State without what the planner charges because it cannot know: here all layers are alike.
-
-    That is the workspace beyond the reserved one, whose need is known here, and copies of tied weights on one stage.
-    """
-    charged = [layer.state_parts_bytes[name] for name in ("workspace", "tied") if name in layer.state_parts_bytes]
-    return float(layer.state_bytes[k]) - sum(float(part[k]) for part in charged)
-
-
-def _reserves(tables: CostTables, stage: tuple[int, ...], k: int) -> dict[str, list[float]]:
-    """Parts of each stage's reserve, with the workspace that this plan's layers need in place of the planner's."""
-    found = {name: list(values) for name, values in tables.reserved_parts_bytes.items()}
-    if not found:
-        return {"reserve": [s.reserved_bytes for s in tables.ranks]}
-    strategy = tables.layers[0].strategies[k]
-    if "buckets" in found and (strategy.sharding not in BUCKETED or strategy.dp == 1):
-        found["buckets"] = [0.0] * len(tables.ranks)
-    if "workspace" not in found or any(layer.workspace_bytes is None for layer in tables.layers):
-        return found
-    need = [0.0] * len(tables.ranks)
-    for layer, i in zip(tables.layers, stage, strict=True):
-        need[i] = max(need[i], float(layer.workspace_bytes[k]))  # type: ignore[index]
-    for name in (name for name in BY_WORKSPACE if name in found):
-        reserved = tables.reserved_parts_bytes["workspace"]
-        found[name] = [v * n / w if w else 0.0 for v, n, w in zip(found[name], need, reserved, strict=True)]
-    return found
-
-
-def even_split(graph: ModelGraph, depth: int) -> tuple[int, ...]:
-    """Chunk of each layer: blocks in equal numbers, what comes before them first, what comes after last.
-
-    Where there are more chunks than blocks, what comes before and after counts like a block (Megatron-LM
-    ``--account-for-embedding-in-pipeline-split`` and ``--account-for-loss-in-pipeline-split``).
-
-    Raises
-    ------
-    BadValue
-        If there are fewer layers than chunks.
-    """
-    ends = ("embedding", "head", "patch")
-    blocks = [u for u, layer in enumerate(graph.layers) if layer.kind not in ends]
-    if len(blocks) < depth:
-        blocks = list(range(len(graph.layers)))
-    if len(blocks) < depth:
-        raise BadValue(f"{len(blocks)} layers do not fill {depth} stages", "use fewer stages or chunks")
-    place = {u: position * depth // len(blocks) for position, u in enumerate(blocks)}
-    at_end = {u: depth - 1 if layer.kind == "head" else 0 for u, layer in enumerate(graph.layers)}
-    return tuple(place.get(u, at_end[u]) for u in at_end)
 
 
 def _number(row: Mapping[str, Any], name: str) -> int | None:
@@ -470,8 +311,21 @@ def _recompute(text: str) -> Recompute | None:
     if not low:
         return None
     if "selective" in low:
-        return "selective"
+        named = {NAMED.get(word, word) for word in re.findall(r"[a-z]\w*", low)}
+        found = "+".join(word for word in MODULES[1:] if word in named)
+        return found if found not in ("", "core_attn") else "selective"
     return "none" if low in ("none", "no", "false", "off", "0", "disabled") else "full"
+
+
+NAMED = {
+    "layernorm": "norm",
+    "moe_act": "activation",
+    "mla_up_proj": "mla_up",
+    "core_attention": "core_attn",
+    "attention": "core_attn",
+}
+"""Modules as Megatron-Core names them. The attention core alone is what selective recomputation was (Korthikanti et al.
+2022), and what can be rebuilt without a product goes with it."""
 
 
 def _precision_of(row: Mapping[str, str], cluster: Cluster, notes: list[str]) -> str:

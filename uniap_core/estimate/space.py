@@ -5,26 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from msgspec.structs import replace
+
+from ..modules import MODULES, own
 from ..pipeline import searched
 from ..search import Search, outside
 from ..search.software import space_of
 from ..searched import SEARCHED
 from ..system import Stack
-from .plan import Plan, Prediction
+from .plan import NAMED, NO, Plan
+from .prediction import Prediction
 
 UNPLANNED = {
-    "peft": "adapters as this column states them",
     "frozen": "freezing as this column states it",
     "offload": "offloading activations",
     "expert_overlap": "experts' exchange behind another micro-batch",
-    "replicate": "replicas of shards",
 }
 """Columns that state what no plan says."""
-
-NO = ("", "1", "0", "no", "none", "false", "off", "-")
-
-CORE = {"core_attn", "core_attention", "attention", "selective"}
-"""What selective recomputation repeats (Korthikanti et al. 2022)."""
 
 KINDS = ("", "p2p", "ring")
 """How keys and values get to context-parallel ranks where a ring can run."""
@@ -52,8 +49,8 @@ def _reasons(row: Mapping[str, str], plan: Plan, prediction: Prediction, notes: 
         if "selective" in told.get("recompute", "")
         else set()
     )
-    if modules - CORE:
-        yield f"recomputing {', '.join(sorted(modules - CORE))} is not searched"
+    if odd := modules - {*MODULES, *NAMED}:
+        yield f"recomputing {', '.join(sorted(odd))} is not searched"
     if any(s.cp > 1 for s in prediction.strategies) and told.get("cp_kind", "").lower() not in KINDS:
         yield f"context parallelism by {told['cp_kind']} is not searched where a ring can run"
     training = plan.candidate.training
@@ -66,5 +63,10 @@ def _reasons(row: Mapping[str, str], plan: Plan, prediction: Prediction, notes: 
         space=space,
         free_space=space,
     )
-    if reason := outside(search, plan.candidate, prediction.strategies):
+    # What a set says of modules that a layer has not means nothing to it.
+    chosen = [
+        replace(s, recompute=own(layer.operators, s.recompute))
+        for layer, s in zip(plan.graph.layers, prediction.strategies, strict=True)
+    ]
+    if reason := outside(search, plan.candidate, chosen):
         yield reason

@@ -10,7 +10,7 @@ import numpy as np
 from ..events import Incumbent
 from ..plan import Plan
 from ..proposal import CandidateProof, StagePlan
-from ..strategy import RECOMPUTES, SHARDINGS
+from ..strategy import SHARDINGS
 from ..verify.orders import LETTERS
 from ..verify.simulate import Simulation, simulate
 from ..verify.timing import plan_pipeline
@@ -190,7 +190,7 @@ def strategy_map(plan: Plan) -> str:
             f"s{layer.stage % 2}",
             f"heat{min(4, degrees.index(strategy.tp))}",
             f"heat{SHARDINGS.index(strategy.sharding)}",
-            f"heat{2 * RECOMPUTES.index(strategy.recompute)}",
+            f"heat{ {'none': 0, 'full': 4}.get(strategy.recompute, 2) }",
         )
         parts += [rectangle(x, row * 26 + 2, cell - gap, 22, style, tip) for row, style in enumerate(styles)]
         values = (str(rank), str(strategy.tp), strategy.sharding.removeprefix("zero"), strategy.recompute[0])

@@ -172,9 +172,11 @@ def _reproduce(plan: Plan) -> str:
     options = (*unusual(plan.training).items(), *chosen(plan.model))
     kept = "".join(f" --{name} {shell(value)}" for name, value in options)
     model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
-    sequence = f"--seq {plan.sequence} " if plan.model.counts_positions else ""
+    sequence, batch = f"--seq {plan.sequence} " if plan.model.counts_positions else "", plan.global_batch
+    if documents := plan.training.documents:
+        sequence, batch = f"--seq {documents} --tokens-per-device {plan.sequence} ", batch * plan.sequence // documents
     command = (
-        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {plan.global_batch} {sequence}"
+        f"uniap plan {model} --cluster {shell(plan.cluster.name)} --batch {batch} {sequence}"
         f"--precision {shell(plan.precision)}{kept} --schedule {shell(words_of(plan.schedules))}{pins} -o plan.json"
     )
     rows = [

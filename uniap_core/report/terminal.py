@@ -14,6 +14,7 @@ from ..quoting import line
 from .runs import gathered, runs
 from .words import axes_searched, chosen, proof_line, time_shares, unusual
 
+WIDTH = 80
 BAR = 16
 TITLE = 30
 """Columns for the names of layers."""
@@ -26,6 +27,9 @@ MANY_CHUNKS = 4
 
 MANY_STAGES = 8
 """Past this many stages only the first, the last and those that differ are shown in full."""
+
+WIDTH = 68
+"""Columns beside the words on the left."""
 
 
 def print_plan(plan: Plan, console: Console, seconds: float | None = None) -> None:
@@ -53,9 +57,8 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
     shown = [f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares if share >= 0.005]
     yield Text("  time      ", style="bold") + Text(", ".join(shown))
     proof = proof_line(plan.proof, plan.bound_s, plan.predicted.iteration_time_s, axes_searched(plan.proposal))
-    first, *more = textwrap.wrap(proof, 68)
-    yield Text("  proof     ", style="bold") + Text(first)
-    yield from (Text(" " * 12 + rest) for rest in more)
+    for number, piece in enumerate(textwrap.wrap(proof, WIDTH, break_long_words=False)):
+        yield Text(f"  {'' if number else 'proof':<10}", style="bold") + Text(piece)
     checks = f"{len(plan.verdict.checks)} checks passed"
     yield Text("  verified  ", style="bold") + Text(checks if seconds is None else f"{checks}, {seconds:.2f} s in all")
 

@@ -24,7 +24,7 @@ def weights(chunks: Chunks, micro_batches: int) -> Weights:
     ramp = 1 / v + (1 - 1 / v) * missing / (ranks - 1)
     ends = group, micro_batches % group or group
     cross = sum(1.0 if end <= ranks else (ranks - 1) / (len(chunks) - 1) for end in ends) / 2
-    return Weights(ramp, cross, micro_batches - ramp)
+    return Weights(ramp, cross, max(0.0, micro_batches - ramp))
 
 
 def work(rank: int, shape: Shape) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
+from msgspec import UNSET
 
 from .. import registry
 from ..cluster import Cluster
@@ -102,6 +103,8 @@ def lacks(executor: ExecutorPlugin, graph: ModelGraph, training: Training) -> It
         yield f"{name} does not keep states in {training.states}", f"it has --states {_either(able.states)}"
     if training.loss not in able.losses:
         yield f"{name} does not compute a {training.loss} loss", f"it has --loss {_either(able.losses)}"
+    if training.documents and not able.packed:
+        yield f"{name} gives every device samples of one length, not packs of documents", "leave out tokens per device"
     if graph.tuning is not msgspec.UNSET and not able.tuning:
         chosen = " ".join(f"--{option} {value}" for option, value in graph.tuning.options)
         yield (
@@ -133,7 +136,8 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
     shardings = tuple(s for s in space.shardings if s in capability.shardings)
     recomputes = tuple(r for r in space.recomputes if r in capability.recomputes)
     degrees = {key: _shared(getattr(space, key), getattr(capability, key)) for key in ("cp", "ep")}
-    if not shardings or not recomputes or () in degrees.values():
+    alone = capability.replicas or not space.replicate or 1 in space.replicate
+    if not shardings or not recomputes or () in degrees.values() or not alone:
         raise UsageError("the executor can launch none of the pinned strategies", "drop a pin or the executor")
     sequence_parallel = space.sequence_parallel
     if capability.sequence_parallel is not None and sequence_parallel is None:
@@ -143,6 +147,8 @@ def narrow(space: StrategySpace, capability: Capability) -> StrategySpace:
         **degrees,
         shardings=shardings,
         recomputes=recomputes,
+        replicate=space.replicate if capability.replicas else UNSET,
+        modules=tuple(m for m in space.modules or () if m in capability.modules) or UNSET,
         max_strategies=1 if capability.uniform else space.max_strategies,
         sequence_parallel=sequence_parallel,
     )

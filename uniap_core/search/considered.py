@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..pins import CANDIDATE_KEYS, Pin, Pins, satisfies
 from ..pipeline import devices_per_rank, placements
 from ..schedules import names
-from ..strategy import AXES, DEGREES, LEAST, LONG, Extent, Strategy, StrategySpace, divisors
+from ..strategy import AXES, DEGREES, FREE, LEAST, LONG, Extent, Strategy, divisors
 from .request import Search
 
 Value = int | str
@@ -88,7 +88,8 @@ class Considered:
         cluster = self.search.cluster
         every = self.search.free_space.strategies(devices_per_rank(cluster.devices, pp), cluster.node_size, extent)
         batch = self.search.training.global_batch // micro_batches
-        return [s for s in every if batch % s.dp == 0]
+        packed = self.search.training.documents  # one pack to a data-parallel rank
+        return [s for s in every if (batch == s.dp if packed else batch % s.dp == 0)]
 
     @cached_property
     def _offered(self) -> dict[Kind, dict[Strategy, None]]:
@@ -219,7 +220,7 @@ def _refusal(known: Considered, pin: Pin) -> UsageError:
     listed = f"{pin.key} {_list(values)}" if values else f"no {pin.key}"
     cause = f"pin {pin.text!r}: the search considers {listed}"
     if search.executor is not None:
-        free = Considered(replace(search, free_space=StrategySpace(), regimes=(Pins(),)))
+        free = Considered(replace(search, free_space=FREE, regimes=(Pins(),)))
         if any(pin.holds(value) for value in free.values(pin)):
             name = search.executor.name
             shapes = _undivided(search, pin)
@@ -251,6 +252,8 @@ def _reason(search: Search, pin: Pin) -> str:
     if pin.op != "=" or not isinstance(pin.value, int):
         return ""
     value, cluster, batch = pin.value, search.cluster, search.training.global_batch
+    if pin.key == "replicate":
+        return "replicas are considered where a shard group would span nodes, over those of one (under zero3 of 8 too)"
     if pin.key == "micro_batches":
         if batch % value:
             return f"{value} does not divide the batch of {batch}"

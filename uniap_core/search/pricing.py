@@ -197,7 +197,7 @@ def _check_batch(search: Search, candidate: Candidate) -> None:
     devices = candidate.pipeline.devices_per_rank(search.cluster.devices)
     extents = dict.fromkeys(menus.extents(search.graph, search.space))
     strategies = [s for e in extents for s in search.space.strategies(devices, search.cluster.node_size, e)]
-    if not any(candidate.micro_batch % s.dp == 0 for s in strategies):
+    if not any(candidate.divides(s.dp) for s in strategies):
         least = min((s.dp for s in strategies), default=devices)
         raise BadValue(
             f"a micro-batch of {candidate.micro_batch} does not divide over dp of {least} or more",
@@ -271,9 +271,10 @@ def sharpened(search: Search, priced: PricedCandidate) -> PricedCandidate:
     coarse = (*priced.coarse_s, priced.bound_s)
     if not priced.coarse_s:
         held = max(priced.bound_s, min(floor.held_s(priced.candidate) for _, floor in priced.raw))
-        if held < math.inf:
+        if held < math.inf or priced.candidate.vpp > 1:  # plain pipelines say, once posed, what memory they lack
             seconds = priced.seconds + time.perf_counter() - started
-            return replace(priced, bound_s=held, coarse_s=coarse, seconds=seconds)
+            raw = priced.raw if held < math.inf else ()
+            return replace(priced, bound_s=held, raw=raw, coarse_s=coarse, seconds=seconds)
     try:
         one = _posed(search, priced.candidate, _regimes(search, priced.candidate, price(search, priced.candidate)))
     except BadValue as error:

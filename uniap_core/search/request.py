@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +17,15 @@ from ..errors import PluginError, UsageError
 from ..events import Emit, Note, silent
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
+from ..modules import MODULES, words_of
+from ..packing import packed
 from ..pins import Pins
 from ..pipeline import searched
 from ..plan import Plan
 from ..profile import Profile
-from ..searched import SEARCHED
+from ..searched import AUTO, PLAIN, SEARCHED
 from ..solve.plugin import SolverPlugin
-from ..strategy import StrategySpace
+from ..strategy import FREE, StrategySpace
 from ..system import Attention
 from ..tuning import tuned
 from .ability import able_schedules, best_precision, narrow, regimes_of
@@ -66,8 +69,8 @@ class Search:
     cluster: Cluster
     training: Training
     schedules: tuple[str, ...] = searched(SEARCHED)
-    space: StrategySpace = field(default_factory=StrategySpace)
-    free_space: StrategySpace = field(default_factory=StrategySpace)
+    space: StrategySpace = FREE
+    free_space: StrategySpace = FREE
     pins: Pins = field(default_factory=Pins)
     regimes: tuple[Pins, ...] = (Pins(),)
     executor: ExecutorPlugin | None = None
@@ -164,6 +167,7 @@ def make(
     batch: int,
     *,
     seq: int | None = None,
+    tokens_per_device: int | None = None,
     precision: str | None = None,
     optimizer: str = "adamw",
     states: States = "mixed",
@@ -193,38 +197,53 @@ def make(
 
     Parameters
     ----------
+    tokens_per_device
+        Tokens that every device packs documents of ``seq`` positions to in each micro-batch, which is one pack then;
+        ``batch`` counts documents.
     train, freeze
         What of the model is trained (:func:`uniap_core.tuning.tuned`); all that its source trains, where nothing is
         said.
     schedule
         A name; ``auto`` for :data:`~uniap_core.searched.AUTO`, ``any`` for all that there are; empty for
-        :data:`~uniap_core.searched.SEARCHED`.
+        :data:`~uniap_core.searched.SEARCHED`, and for plain pipelines with a solver that has no bounds of its own.
 
     Raises
     ------
     UniapError
         If a name is unknown or a value makes no sense.
     """
-    limits.check_options({"batch": batch, "seq": seq, "top": top, "gap": gap, "workers": workers})
+    limits.check_options(
+        {"batch": batch, "seq": seq, "tokens_per_device": tokens_per_device, "top": top, "gap": gap, "workers": workers}
+    )
+    engine: SolverPlugin = registry.load("solver", solver)
+    if not schedule and not engine.bound:
+        # It would have to take many large problems with chunks to their ends.
+        emit(Note(0.0, f"{solver} has no bounds of its own; searching {PLAIN} alone (--schedule auto: with chunks)"))
+        schedule = PLAIN
     names = searched(schedule or SEARCHED)
-    registry.load("solver", solver)
     plugin: ExecutorPlugin | None = None if executor is None else registry.load("executor", executor)
     machine = clusters.load(cluster) if isinstance(cluster, str) else cluster
-    precision = precision or _chosen_precision(machine, plugin, emit)
-    for device in machine.device_kinds:
-        device.peak(precision)
+    precision = _chosen_precision(precision, machine, plugin, emit)
     parsed = Pins.of(tuple(pins))
     graph = models.load(model, seq, emit=emit) if isinstance(model, str) else model
     stack = stack_of(system, plugin, emit)
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
+    document = graph.sequence
+    if tokens_per_device is not None:
+        graph = packed(graph, tokens_per_device)
+        batch = _packs(document, batch, tokens_per_device, emit)
     software = trained(graph, machine, stack, attention, batch, precision)
     training = msgspec.structs.replace(
         software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin
     )
     space = space_of(graph, machine, stack, precision)
+    if tokens_per_device is not None:
+        training = msgspec.structs.replace(training, documents=document)
+        space = msgspec.structs.replace(space, cp=(1,))  # a pack is of one device: nothing divides its positions
     if plugin is not None:
         names = _chosen_schedules(plugin, graph, machine, training, names, emit)
         space = narrow(space, plugin.capability)
+    space = _with_sets(space, parsed, plugin)
     return Search(
         graph=graph,
         cluster=machine,
@@ -245,8 +264,38 @@ def make(
     )
 
 
-def _chosen_precision(cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
-    """The precision that is meant where none is named."""
+def _packs(document: int, batch: int, tokens: int, emit: Emit) -> int:
+    """Samples of an iteration: packs of so many tokens that documents of one length fill.
+
+    Raises
+    ------
+    UsageError
+        If packs of that size do not divide the documents of an iteration.
+    """
+    packs, rest = divmod(batch * document, tokens)
+    if rest or not packs:
+        least = tokens // math.gcd(tokens, document)
+        raise UsageError(
+            f"{batch} documents of {document} positions do not fill packs of {tokens} tokens",
+            f"let --batch be a multiple of {least}, or choose other tokens per device",
+        )
+    emit(Note(0.0, f"{batch} documents of {document} positions are {packs} packs of {tokens} tokens"))
+    return packs
+
+
+def _with_sets(space: StrategySpace, pins: Pins, executor: ExecutorPlugin | None) -> StrategySpace:
+    """The space with the sets of modules that pins name, so far as the executor has them: others need no pin."""
+    able = set(MODULES if executor is None else executor.capability.modules)
+    asked = (name for name in pins.named_sets() if able.issuperset(words_of(name)))
+    return msgspec.structs.replace(space, recomputes=tuple(dict.fromkeys((*space.recomputes, *asked))))
+
+
+def _chosen_precision(named: str | None, cluster: Cluster, executor: ExecutorPlugin | None, emit: Emit) -> str:
+    """The precision that is named, which every device has, or the one that is meant where none is."""
+    if named:
+        for device in cluster.device_kinds:
+            device.peak(named)
+        return named
     usual = cluster.best_precision
     if executor is None:
         return usual
@@ -266,7 +315,8 @@ def _chosen_schedules(
 ) -> tuple[str, ...]:
     """The schedules that an executor can run; ``emit`` is told of those that are not searched for it."""
     able = able_schedules(executor, graph, cluster, training, names)
-    if left := [name for name in names if name not in able]:
+    # auto is what each runtime has.
+    if (left := [name for name in names if name not in able]) and names != AUTO:
         emit(Note(0.0, f"{executor.name} does not run {', '.join(left)}; searching {', '.join(able)}"))
     return able
 

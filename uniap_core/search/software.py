@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..events import Emit, Note
 from ..execute import ExecutorPlugin
 from ..graph import ModelGraph
-from ..strategy import StrategySpace
+from ..strategy import FREE, StrategySpace
 from ..system import DEFAULT, Attention, Stack, era_of, training_of
 
 
@@ -73,7 +73,7 @@ def trained(
 
 def space_of(graph: ModelGraph, cluster: Cluster, stack: Stack, precision: str) -> StrategySpace:
     """All strategies; without sequence parallelism where the software is older than that."""
-    space = StrategySpace()
+    space = FREE
     if stack.fuses_attention(era_of(cluster), precision, graph.sequence):
         return space
     return msgspec.structs.replace(space, sequence_parallel=False)

@@ -14,6 +14,7 @@ layers. Of several kinds, layers are counted by weights: any are valid, those th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ PRICES = 32
 """Prices of a byte that are tried, and nothing; any gives a valid bound."""
 
 HALVINGS = 40
+
+ROUNDING = 1e-9
+"""Relative, of a count of layers."""
 
 
 class Layers(NamedTuple):
@@ -53,7 +57,7 @@ class Counted(NamedTuple):
 def least_spread_s(
     layers: Layers, budgets: Array, chunks: Sequence[int], flights: Sequence[Sequence[Moment]]
 ) -> tuple[float, float]:
-    """The least time per micro-batch of all ranks together, and of the slowest, seconds.
+    """The least time per micro-batch of all ranks together, and of the slowest, seconds; ``inf`` if nothing fits.
 
     Parameters
     ----------
@@ -66,7 +70,10 @@ def least_spread_s(
     """
     where = np.array(chunks)
     mixtures = _mixtures(where, flights)
-    counted = _counted(layers, float(mixtures[0].mean()))
+    mean = float(mixtures[0].mean())
+    if not _fits(layers, budgets, where, mixtures, mean):
+        return math.inf, math.inf
+    counted = _counted(layers, mean)
     whole = counted.whole
     lines = [_lines(layers, budgets, where, flight, counted) for flight in mixtures]
     start, slope = (np.concatenate(parts) for parts in zip(*lines, strict=True))
@@ -82,6 +89,15 @@ def least_spread_s(
         middle = (low + high) / 2
         low, high = (middle, high) if held(middle) < whole else (low, middle)
     return total, low
+
+
+def _fits(layers: Layers, budgets: Array, chunks: Array, mixtures: list[Array], mean: float) -> bool:
+    """Whether ranks can hold all layers in any time: the same count with bytes for seconds."""
+    bytes_alone = layers._replace(time_s=np.where(np.isfinite(layers.time_s), 0.0, np.inf))
+    counted = _counted(bytes_alone, mean)._replace(prices=np.ones(1))
+    lines = [_lines(bytes_alone, budgets, chunks, flight, counted) for flight in mixtures]
+    most = np.min([-start / slope for start, slope in lines], axis=(0, 1))
+    return float(most.sum()) >= counted.whole * (1 - ROUNDING)
 
 
 def _mixtures(chunks: Array, flights: Sequence[Sequence[Moment]]) -> list[Array]:
@@ -105,7 +121,8 @@ def _counted(layers: Layers, flight: float) -> Counted:
     need = layers.state_bytes[main, possible] + flight * layers.stash_bytes[main, possible]
     unit = layers.time_s[main, possible].min() / max(float(need.min()), 1e-300)
     prices = np.append(0.0, unit * np.geomspace(1e-3, 10.0, PRICES))
-    dear = np.maximum(_costs(layers, prices[[PRICES // 2]], np.array([flight]))[:, 0, 0], 1e-300)
+    middle = prices[[PRICES // 2]] if unit > 0 else np.ones(1)
+    dear = np.maximum(_costs(layers, middle, np.array([flight]))[:, 0, 0], 1e-300)
     inner = np.flatnonzero(counts > 0)
     return Counted(inner, dear / dear[main], float(counts @ (dear / dear[main])), prices)
 

@@ -14,7 +14,14 @@ from .verdict import Check, conclude
 
 def checks(proposal: Proposal) -> list[Check]:
     """All checks of a proposal on its devices; its layers are known and placed in range."""
-    return [ranks(proposal), degrees(proposal), batch(proposal), divisibility(proposal), nodes(proposal)]
+    return [
+        ranks(proposal),
+        degrees(proposal),
+        batch(proposal),
+        divisibility(proposal),
+        recomputation(proposal),
+        nodes(proposal),
+    ]
 
 
 def ranks(proposal: Proposal) -> Check:
@@ -67,13 +74,27 @@ def degrees(proposal: Proposal) -> Check:
             faults.append(
                 f"{layer.name}: etp {etp} x ep {s.ep} does not divide the {size} ranks of stage {layer.stage}"
             )
+            continue
         if etp not in (1, s.tp):
             faults.append(f"{layer.name}: etp {etp} is neither 1 nor tp {s.tp}")
         if etp != s.tp and not s.sequence_parallel:
             faults.append(f"{layer.name}: etp {etp} under tp {s.tp} needs sequence parallelism")
+        faults += [f"{layer.name}: {fault}" for fault in _uncopied(s, size // (etp * s.ep))]
     return conclude(
         "degrees", faults, f"the degrees of {len(proposal.layers)} layers multiply to their stages", "choose divisors"
     )
+
+
+def _uncopied(s: Strategy, experts: int) -> Iterator[str]:
+    """What is wrong with the replicas of a strategy whose degrees are right (Megatron-Core, parallel_state.py)."""
+    if s.replicate == 1:
+        return
+    if s.sharding == "none":
+        yield f"{s.replicate} replicas of shard groups, and nothing is sharded"
+    elif s.dp * s.cp % s.replicate or s.dp * s.cp == s.replicate:
+        yield f"{s.replicate} replicas do not part dp x cp = {s.dp * s.cp} ranks into shard groups"
+    elif experts % s.replicate:
+        yield f"{s.replicate} replicas do not divide the {experts} ranks that hold the same experts"
 
 
 def batch(proposal: Proposal) -> Check:
@@ -88,6 +109,12 @@ def batch(proposal: Proposal) -> Check:
         for layer in proposal.layers
         if micro_batch % layer.strategy.dp
     ]
+    if proposal.training.documents:
+        faults += [
+            f"{layer.name}: {micro_batch} packs of a micro-batch on dp {layer.strategy.dp}, which takes one each"
+            for layer in proposal.layers
+            if micro_batch != layer.strategy.dp
+        ]
     evidence = f"batch {total} = {c} micro-batches of {micro_batch}, divided evenly by every layer's dp"
     return conclude("batch", faults, evidence, "use fewer micro-batches or less data parallelism")
 
@@ -129,6 +156,30 @@ def _indivisible(layer: Layer, s: Strategy, sequence: int) -> Iterator[str]:
     # Ring attention cuts the sequence into 2 cp pieces, so that a causal mask gives every rank equal work.
     if s.cp > 1 and sequence % (2 * s.cp):
         yield f"the sequence of {sequence} does not divide by twice cp {s.cp}"
+
+
+def recomputation(proposal: Proposal) -> Check:
+    """Sets of modules are ones that there are, and every module is one that some layer under them has."""
+    known = ("core_attn", "norm", "activation", "mla_up", "shared_experts", "mlp", "moe")
+    kinds = {layer.name: {op.kind for op in layer.operators} for layer in proposal.model.layers}
+    needs = {"core_attn": "attention", "norm": "norm", "mla_up": "attention", "mlp": "gemm", "activation": "pointwise"}
+    needs |= dict.fromkeys(("shared_experts", "moe"), "grouped_gemm")
+    faults: list[str] = []
+    used: dict[str, list[str]] = {}
+    for layer in proposal.layers:
+        used.setdefault(layer.strategy.recompute, []).append(layer.name)
+    sets = {name: layers for name, layers in used.items() if name not in ("none", "selective", "full")}
+    for name, layers in sets.items():
+        words = name.split("+")
+        rest = words[1:] if words[0] == "selective" else words
+        order = [known.index(word) for word in rest if word in known]
+        if len(order) < len(rest) or order != sorted(set(order)) or (len(rest) < len(words) and min(order) < 3):
+            faults.append(f"{layers[0]}: {name!r} is no set of modules")
+            continue
+        here = set().union(*(kinds[layer] for layer in layers))
+        faults += [f"{layers[0]}: no layer under {name} has {word}" for word in rest if needs[word] not in here]
+    evidence = f"{len(sets)} sets of modules are recomputed, each of modules that its layers have"
+    return conclude("recomputation", faults, evidence, "plan again; sets are modules of uniap_core.modules joined by +")
 
 
 def nodes(proposal: Proposal) -> Check:

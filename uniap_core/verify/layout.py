@@ -26,11 +26,12 @@ AS_PLANNED = "the executor's groups do not follow the plan; report it with the p
 def groups(ranks: Sequence[int], strategy: Strategy) -> dict[str, Groups]:
     """Groups of both grids of a layer under a strategy on the ranks of its stage: ``tp`` to ``dp``, ``etp`` to ``edp``.
 
-    The degrees multiply to the ranks of the stage (check ``degrees``).
+    With replicas ``shard`` and ``replicate`` too, of dense parameters: neighbours share, replicas lie beside. The
+    degrees multiply to the ranks of the stage (check ``degrees``).
     """
     block = np.array(ranks).reshape(strategy.dp, strategy.cp, strategy.tp)
     experts = np.array(ranks).reshape(-1, strategy.ep, strategy.tp if strategy.etp is UNSET else strategy.etp)
-    return {
+    found = {
         "tp": _rows(block, 2),
         "cp": _rows(block, 1),
         "dp": _rows(block, 0),
@@ -38,6 +39,10 @@ def groups(ranks: Sequence[int], strategy: Strategy) -> dict[str, Groups]:
         "ep": _rows(experts, 1),
         "edp": _rows(experts, 0),
     }
+    if strategy.replicate > 1:
+        copies = np.array(ranks).reshape(strategy.replicate, -1, strategy.tp)
+        found |= {"shard": _rows(copies, 1), "replicate": _rows(copies, 0)}
+    return found
 
 
 def _rows(block: np.ndarray, axis: int) -> Groups:
@@ -87,7 +92,7 @@ def _groups(proposal: Proposal, built: Mapping[str, Mapping[str, Groups]]) -> Ch
     faults, count, known = [], 0, {}
     for layer in proposal.layers:
         s = layer.strategy
-        key = layer.stage, s.tp, s.cp, s.dp, s.ep, s.etp
+        key = layer.stage, s.tp, s.cp, s.dp, s.ep, s.etp, s.replicate
         if key not in known:
             known[key] = groups(proposal.stages[layer.stage].ranks, s)
         found = built.get(layer.name, {})

@@ -1,7 +1,7 @@
 """Models as their Hugging Face configurations describe them, in pure Python.
 
 A family is one file of :mod:`uniap_zoo.hub.types` with ``FAMILY`` (its title), ``READS`` (model types),
-``read(kind, config, asked) -> Decoder`` and ``MODELS``.
+``read(kind, config, base) -> Decoder`` and ``MODELS``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uniap_core.models import Kernels
 
 from .blocks import Style
 from .config import Config, Unread
-from .decoder import Asked, Decoder, graph
+from .decoder import Decoder, graph
 
 LONGEST = 2048
 """Positions of models that are made for more, where nobody says how many."""
@@ -59,7 +59,7 @@ def read(fields: Mapping[str, Any], sequence: int | None, kernels: Kernels = "ea
         raise Unread("dropout beside that of attention")
     length = sequence or min(config.integer("max_position_embeddings", default=LONGEST), LONGEST)
     try:
-        return module.read(kind, config, Asked(length, Style(0, kernels))), length
+        return module.read(kind, config, Style(0, kernels)), length
     except ZeroDivisionError:
         raise Unread("a size is 0") from None
 

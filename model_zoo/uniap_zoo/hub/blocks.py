@@ -16,7 +16,7 @@ from uniap_core.models import Kernels
 from .. import operators as op
 
 NormKind = Literal["rms", "rms_wide", "layer", "flat"]
-"""RMS norm, RMS norm that multiplies its weight in fp32 (Gemma, OLMo 2, Nemotron-H), layer norm with a shift, and without."""
+"""RMS norm; the same with its weight multiplied in fp32 (Gemma, OLMo 2, Nemotron-H); layer norm with a shift or not."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Style:
     norm: NormKind = "rms"
     attention: str = "self_attn"
     mlp: str = "mlp"
+
+    def of(self, **more: object) -> Style:
+        """The style with what a configuration says."""
+        return replace(self, **more)  # type: ignore[arg-type]
 
 
 def norm(style: Style, name: str, width: int = 0, *, rows: Length = TOKENS, heads: bool = False) -> Operator:
@@ -103,7 +107,7 @@ class Attention:
     sinks
         A learned logit per head beside the keys (gpt-oss).
     gated
-        A gate per element of its output, from a product as wide as the queries' (Qwen3-Next), ``heads`` for one per head.
+        A gate for each of the ``elements`` of its output (Qwen3-Next), for each of its ``heads`` (Step-3.5), or none.
     packed
         One product for queries, keys and values (Phi-3).
     """
@@ -138,7 +142,7 @@ def attention(style: Style, a: Attention) -> tuple[Operator, ...]:
         return op.linear(f"{where}.{name}", hidden, outer, split="column", entry=first, bias=qb, keep=first)
 
     if a.packed:
-        into = (product("qkv_proj", query + 2 * key, True),)
+        into: tuple[Operator, ...] = (product("qkv_proj", query + 2 * key, True),)
     else:
         into = (product("q_proj", wide, True), product("k_proj", key, False), product("v_proj", key, False))
     norms = norms_of_heads(style, a.heads, a.kv_heads, a.size, a.qk_norm)
@@ -269,14 +273,20 @@ def _indexer(style: Style, a: Latent, heads: int, size: int) -> tuple[Operator, 
     return (*products, shift, scores)
 
 
-def gated_mlp(style: Style, ffn: int, where: str = "", *, bias: bool = False, packed: bool = False) -> tuple[Operator, ...]:
+def gated_mlp(
+    style: Style, ffn: int, where: str = "", *, bias: bool = False, packed: bool = False
+) -> tuple[Operator, ...]:
     """Gate and up projections, activation, down projection."""
     where = where or style.mlp
 
     def product(name: str, outer: int, first: bool) -> Operator:
         return op.linear(f"{where}.{name}", style.hidden, outer, split="column", entry=first, bias=bias, keep=first)
 
-    into = (product("gate_up_proj", 2 * ffn, True),) if packed else (product("gate_proj", ffn, True), product("up_proj", ffn, False))
+    into = (
+        (product("gate_up_proj", 2 * ffn, True),)
+        if packed
+        else (product("gate_proj", ffn, True), product("up_proj", ffn, False))
+    )
     return (
         *into,
         _named(op.swiglu(ffn, style.kernels), f"{where}.act_fn"),
@@ -284,7 +294,9 @@ def gated_mlp(style: Style, ffn: int, where: str = "", *, bias: bool = False, pa
     )
 
 
-def plain_mlp(style: Style, ffn: int, where: str = "", *, bias: bool = False, squared: bool = False) -> tuple[Operator, ...]:
+def plain_mlp(
+    style: Style, ffn: int, where: str = "", *, bias: bool = False, squared: bool = False
+) -> tuple[Operator, ...]:
     """Up projection, activation (``squared`` ReLU keeps two), down projection."""
     where = where or style.mlp
     act = op.activation(f"{where}.act_fn", ffn)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MOST, MOST_LAYERS = 10**10, 20_000
+"""The largest number that is read, and the largest of layers."""
+
 
 class Unread(Exception):
     """Why a configuration is not read here; whoever asked traces the model instead."""
@@ -28,7 +31,9 @@ class Config:
     def integer(self, *names: str, default: int | None = None) -> int:
         """A whole number, not negative, under the first of the names that is there."""
         value = self._first(names, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        most = MOST_LAYERS if "layer" in names[0] else MOST
+        least = 1 if names[0] in POSITIVE else 0
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise Unread(f"{names[0]} is {value!r}")
         return value
 
@@ -63,9 +68,10 @@ class Config:
     def kinds(self, name: str, layers: int, default: tuple[str, ...]) -> tuple[str, ...]:
         """A word for each layer (``layer_types``), in today's spelling."""
         value = self.fields.get(name, list(default))
-        if not isinstance(value, list) or len(value) != layers or not all(isinstance(word, str) for word in value):
+        words = [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
+        if len(words) != layers or value != words:
             raise Unread(f"{name} is no list of {layers} words")
-        return tuple(SPELLINGS.get(word, word) for word in value)
+        return tuple(SPELLINGS.get(word, word) for word in words)
 
     def indices(self, name: str) -> tuple[int, ...]:
         """Numbers of layers, empty if they are not there."""
@@ -93,11 +99,16 @@ class Config:
         return default
 
 
+POSITIVE = frozenset(
+    {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "d_model", "vocab_size"}
+    | {"num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads", "head_dim", "mamba_n_heads"}
+)
+"""Numbers of which a decoder has at least one."""
+
 SPELLINGS = {
     "attention": "full_attention",
     "mamba": "linear_attention",
     "mamba2": "linear_attention",
-    "moe": "moe",
     "local": "sliding_attention",
     "global": "full_attention",
 }

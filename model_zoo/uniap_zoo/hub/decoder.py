@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from msgspec import structs
 
@@ -65,26 +66,6 @@ class Decoder:
     embedded: Operators = ()
     head_bias: bool = False
     narrow: int = 0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a graph is read for.
-
-    Attributes
-    ----------
-    sequence
-        Positions per sample, known before the blocks are built: windows and picked keys depend on it.
-    style
-        Gets the configuration's width and kind of norm.
-    """
-
-    sequence: int
-    style: Style = field(default_factory=lambda: Style(0))
-
-    def styled(self, **more: object) -> Style:
-        """The style with what the configuration says."""
-        return replace(self.style, **more)  # type: ignore[arg-type]
 
 
 def prenorm(style: Style, mixer: Operators, mlp: Operators) -> Operators:
@@ -169,8 +150,9 @@ def _embedding(decoder: Decoder) -> Layer:
 
 
 def _predicting(decoder: Decoder) -> Operators:
-    """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm; then the shared
-    head's product over the tokens two ahead (arXiv 2412.19437, section 2.2).
+    """Norms of the hidden state and of the next token's embedding, their projection, a layer, a norm.
+
+    The product over the tokens two ahead is in the head, which it shares (arXiv 2412.19437, section 2.2).
     """
     style = decoder.style
     hidden = style.hidden
@@ -186,14 +168,18 @@ def _predicting(decoder: Decoder) -> Operators:
 def _head(decoder: Decoder, mtp: int) -> Layer:
     """Final norm, output projection and loss; a prediction further ahead takes the same product and loss again."""
     style, weight = decoder.style, f"embedding/{decoder.embedding}" if decoder.tied else ""
-    before = (norm(style, decoder.final_norm),) if decoder.final_norm else ()
+    before: Operators = (norm(style, decoder.final_norm),) if decoder.final_norm else ()
     if decoder.narrow:
         before += (op.linear("project_out", style.hidden, decoder.narrow),)
     width = decoder.narrow or style.hidden
     product = op.linear(
         decoder.head, width, decoder.vocab, split="vocab", entry=True, bias=decoder.head_bias, tied=weight
     )
-    cap = (pointwise("softcap", decoder.vocab, 6.0, split="vocab", saved=(Saved(decoder.vocab, split=True),)),) if decoder.capped else ()
+    cap = (
+        (pointwise("softcap", decoder.vocab, 6.0, split="vocab", saved=(Saved(decoder.vocab, split=True),)),)
+        if decoder.capped
+        else ()
+    )
     operators = [*before, product, *cap, op.cross_entropy(decoder.vocab)]
     for k in range(mtp):
         again = op.linear(
@@ -203,7 +189,7 @@ def _head(decoder: Decoder, mtp: int) -> Layer:
     return Layer("head", "head", tuple(operators), ",".join(filter(None, (decoder.final_norm, decoder.head))))
 
 
-def repeated(kinds: Sequence[object], build: dict[object, Operators]) -> tuple[Operators, ...]:
+def repeated(kinds: Sequence[Any], build: Mapping[Any, Operators]) -> tuple[Operators, ...]:
     """The layers of a pattern, equal ones sharing their operators.
 
     Raises

@@ -116,7 +116,9 @@ def _routed(style: Style, e: Experts, width: int) -> tuple[Operator, ...]:
     )
 
 
-def _product(name: str, e: Experts, inner: int, outer: int, saved: tuple[Saved, ...], *, entry: bool = False) -> Operator:
+def _product(
+    name: str, e: Experts, inner: int, outer: int, saved: tuple[Saved, ...], *, entry: bool = False
+) -> Operator:
     return Operator(
         name=name,
         kind="grouped_gemm",

@@ -89,6 +89,7 @@ def gated_delta_net(
     """
     keys, values = key_heads * key_size, value_heads * value_size
     mixed = 2 * keys + values
+    outers: tuple[tuple[str, int], ...]
     if split_projections:
         outers = (("in_proj_qkv", mixed), ("in_proj_z", values), ("in_proj_b", value_heads), ("in_proj_a", value_heads))
     else:

@@ -104,9 +104,11 @@ class Posed:
         for at, u in enumerate(self.problem.order):
             if kinds[u] not in known:
                 rows = np.vstack([flow.time[at], flow.state[at], flow.stash[at]])
-                as_good = (rows[:, :, None] <= rows[:, None, :]).all(axis=0)
-                better = as_good & (~as_good.T | np.tri(len(as_good), k=-1, dtype=bool).T)
-                known[kinds[u]] = ~better.any(axis=0)
+                as_good: Array = np.all(rows[:, :, None] <= rows[:, None, :], axis=0)
+                number = np.arange(as_good.shape[0])
+                better: Array = as_good & (~as_good.T | (number[:, None] < number))
+                beaten: Array = np.any(better, axis=0)
+                known[kinds[u]] = ~beaten
         return np.array([known[kinds[u]] for u in self.problem.order])
 
     def assignment(self, path: Array) -> Assignment:

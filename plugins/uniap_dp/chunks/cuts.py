@@ -28,6 +28,14 @@ class Least(NamedTuple):
     goal: float
 
 
+class Mean(NamedTuple):
+    """The mean of a rank's moments: in flight on each chunk (J,), bytes, and prices of a byte (N,)."""
+
+    flight: Array
+    cap: float
+    price: Array
+
+
 class Ahead(NamedTuple):
     """One point of the dual, with strategies left open.
 
@@ -50,6 +58,7 @@ class Ahead(NamedTuple):
 
 
 OBJECTIVE = record(Objective, float64, float64, float64)
+MEAN = record(Mean, float64[::1], float64, float64[::1])
 AHEAD = record(Ahead, float64[:, ::1], float64[:, ::1], float64[:, ::1], float64)
 LEAST = record(Least, float64, float64, float64)
 
@@ -122,8 +131,8 @@ def list_cuts(priced, objective, least, dual, ahead, most, out, ranks_s, bounds)
     return found
 
 
-@compiled(int64(FLOW, int64[:, ::1], float64, int64, int64[::1], float64[::1], int64[:, ::1]))
-def fit_rank(flow, layers, longest, most, weight, best, chosen):
+@compiled(int64(FLOW, MEAN, int64[:, ::1], float64, int64, int64[::1], float64[::1], int64[:, ::1]))
+def fit_rank(flow, mean, layers, longest, most, weight, best, chosen):
     """The least seconds of a rank for each signature of its strategies, and these strategies.
 
     Parameters
@@ -148,21 +157,24 @@ def fit_rank(flow, layers, longest, most, weight, best, chosen):
         if flow.row[r] <= rank:
             last = r + 1
     rows = last - first
-    least_s, least_b = np.zeros(count + 1), np.zeros((count + 1, rows))
+    prices = len(mean.price)
+    least_s, least_b = np.zeros((count + 1, prices)), np.zeros((count + 1, rows))
     for d in range(count - 1, -1, -1):
         u, j = layers[d, 0], layers[d, 1]
-        fastest = INF
+        fastest = np.full(prices, INF)
         smallest = np.full(rows, INF)
         for k in range(widest):
             if flow.time[u, rank, k] < INF:
-                fastest = min(fastest, flow.time[u, rank, k])
+                b = flow.state[u, k] + mean.flight[j] * flow.stash[u, k]
+                for n in range(prices):
+                    fastest[n] = min(fastest[n], flow.time[u, rank, k] + mean.price[n] * b)
                 for r in range(rows):
                     smallest[r] = min(smallest[r], flow.state[u, k] + flow.flight[first + r, j] * flow.stash[u, k])
         least_s[d] = least_s[d + 1] + fastest
         for r in range(rows):
             least_b[d, r] = least_b[d + 1, r] + smallest[r]
     best[:] = INF
-    seconds, bytes_ = np.zeros(count + 1), np.zeros((count + 1, rows))
+    seconds, bytes_, used = np.zeros(count + 1), np.zeros((count + 1, rows)), np.zeros(count + 1)
     mark, choice = np.zeros(count + 1, dtype=np.int64), np.full(count + 1, -1, dtype=np.int64)
     d = 0
     while d >= 0:
@@ -180,9 +192,12 @@ def fit_rank(flow, layers, longest, most, weight, best, chosen):
         s = seconds[d] + flow.time[u, rank, k]
         if d > 0 and layers[d - 1, 0] == u - 1:
             s += flow.reshard[u - 1, k, choice[d - 1]]
-        if s + least_s[d + 1] > longest:
-            continue
+        used[d + 1] = used[d] + flow.state[u, k] + mean.flight[j] * flow.stash[u, k]
         fits = True
+        for n in range(prices):
+            fits = fits and s + least_s[d + 1, n] + mean.price[n] * (used[d + 1] - mean.cap) <= longest * SLACK
+        if not fits:
+            continue
         for r in range(rows):
             b = bytes_[d, r] + flow.state[u, k] + flow.flight[first + r, j] * flow.stash[u, k]
             bytes_[d + 1, r] = b

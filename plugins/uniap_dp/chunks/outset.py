@@ -3,8 +3,8 @@
 On rank i let ``c_i(r)`` be what its share costs where a byte costs ``r`` seconds, at the ``r`` where ``c_i(r) - r cap``
 is highest. Layers are nowhere better placed than elsewhere if ``(sum + w_i) c_i`` is the same for all ranks, and the
 weights ``w_i`` add up to ``peak``: so ``sum + w_i = (peak + P sum) / (c_i (1/c_0 + 1/c_1 + ...))``. A rank's price is
-spread over its moments so that no chunk is cheaper than another (a matrix game, played by both sides with multiplicative
-weights: Freund and Schapire 1999). Any weights and prices give a bound; these are good ones.
+spread over its moments so that no chunk is cheaper than another (a matrix game, played by both sides with
+multiplicative weights: Freund and Schapire 1999). Any weights and prices give a bound; these are good ones.
 """
 
 from __future__ import annotations

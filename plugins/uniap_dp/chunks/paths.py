@@ -70,9 +70,7 @@ def cheapest(flow, prices, to_go, path, used):
     if beyond == INF:
         return INF
     used[:] = 0.0
-    flight = flow.flight
-    ranks = time.shape[1]
-    links = len(prices.link)
+    flight, ranks, links = flow.flight, time.shape[1], len(prices.link)
     a, b = 0, 0
     for u in range(count):
         least, j, k = INF, 0, 0

@@ -14,22 +14,17 @@ import numpy as np
 
 from .arrays import Posed
 from .counts import least_transfers
-from .cuts import SLACK, Ahead, Least, fit_rank, join, list_cuts
-from .relax import Point, prices
+from .cuts import SLACK, Ahead, Least, Mean, fit_rank, join, list_cuts
+from .relax import Point, mean_moments, prices
 from .repair import rank_prices
 
 Array = np.ndarray
 
-MOST_TRIED, MOST_LISTED = 5_000_000, 50_000
+MOST_TRIED, MOST_LISTED = 30_000_000, 50_000
 """Chunks that are ended somewhere while cuts are listed, and cuts that are listed."""
 
 MOST_SIGNATURES = 20_000
 """Signatures of a rank."""
-
-
-def can_cut(posed: Posed) -> bool:
-    """Whether a problem is a chain without other edges, and its longest rank matters."""
-    return posed.flow.linked and not posed.others and posed.objective.peak > 0
 
 
 def try_cuts(posed: Posed, point: Point, goal: float, most: int, clock: Callable[[], None]) -> tuple[list[Array], bool]:
@@ -51,6 +46,8 @@ def try_cuts(posed: Posed, point: Point, goal: float, most: int, clock: Callable
     ranks_s = np.zeros((MOST_LISTED, ranks))
     least = Least(sent, busiest, goal)
     edge = _edges(posed)
+    flight, cap = mean_moments(posed, point.dual)
+    means = [Mean(flight, float(c), due / c if c > 0 else due) for c, due in zip(cap, priced.due, strict=True)]
     listed = list_cuts(priced, objective, least, _ahead(posed, point, edge), ahead, MOST_TRIED, out, ranks_s, bounds)
     if listed < 0:
         return [], False
@@ -62,7 +59,7 @@ def try_cuts(posed: Posed, point: Point, goal: float, most: int, clock: Callable
         chunk = np.searchsorted(out[x, :-1], np.arange(count), side="right") - 1
         crossed = (np.diff(chunk, append=depth - 1) > 0) & (flow.link[chunk] >= 0)
         behind = np.where(crossed, edge, 0.0)
-        left = _solve(posed, chunk, ranks_s[x].copy(), behind, best, most, paths)
+        left = _solve(posed, means, chunk, ranks_s[x].copy(), behind, best, most, paths)
         if left < 0:
             return paths, False
         most = left
@@ -91,7 +88,16 @@ def _ahead(posed: Posed, point: Point, edge: Array) -> Ahead:
     return Ahead(upto, sent, np.ascontiguousarray(point.to_go.min(axis=2)), float(point.dual.price @ flow.cap))
 
 
-def _solve(posed: Posed, chunk: Array, least: Array, behind: Array, best: Array, most: int, paths: list[Array]) -> int:
+def _solve(
+    posed: Posed,
+    means: list[Mean],
+    chunk: Array,
+    least: Array,
+    behind: Array,
+    best: Array,
+    most: int,
+    paths: list[Array],
+) -> int:
     """The best plan of given cuts, if it beats ``best``; returns the nodes that are left, negative if they ran out.
 
     ``least`` are seconds that each rank takes at least (P,), ``behind`` those of each layer's transfer (L,).
@@ -115,7 +121,7 @@ def _solve(posed: Posed, chunk: Array, least: Array, behind: Array, best: Array,
         weight[facing] = classes ** np.arange(int(facing.sum()))
         seconds, chosen = np.empty(size), np.zeros((size, len(on)), dtype=np.int64)
         layers = np.stack([on, chunk[on]], axis=1)
-        most = fit_rank(flow, layers, longest, most, weight, seconds, chosen)
+        most = fit_rank(flow, means[rank], layers, longest, most, weight, seconds, chosen)
         if most < 0:
             return most
         order = np.argsort(seconds, kind="stable")

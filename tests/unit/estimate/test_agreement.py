@@ -7,7 +7,7 @@ import pytest
 from uniap_core.cluster import load as cluster
 from uniap_core.costs import Candidate
 from uniap_core.estimate import Prediction, parse, predict, pricer
-from uniap_core.estimate.plan import uniform
+from uniap_core.estimate.prediction import uniform
 from uniap_core.events import Note
 from uniap_core.search import make, price, sweep
 

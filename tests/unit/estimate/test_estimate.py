@@ -206,10 +206,13 @@ def test_experts_beyond_a_stage_are_taken_for_as_many_as_divide() -> None:
         ({"schedule": "zbv", "pp": "2", "dp": "4", "tp": "2"}, "schedule zbv: --schedule zbv searches it"),
         ({"tp": "16", "dp": "1", "pp": "1"}, "tp 16: tensor parallelism stays inside a node"),
         ({"recompute": "selective: core_attn"}, ""),
-        ({"recompute": "selective: moe_act layernorm"}, "recomputing layernorm, moe_act is not searched"),
+        ({"recompute": "selective: moe_act layernorm"}, "recomputation norm+activation is not searched"),
+        ({"recompute": "selective: mhc"}, "recomputing mhc is not searched"),
         ({"expert_overlap": "yes"}, "experts' exchange behind another micro-batch"),
-        ({"peft": "lora"}, "adapters"),
-        ({"precision": "nvfp4", "gpu": "B200"}, "priced with fp8 in place of fp4"),
+        ({"peft": "lora"}, ""),
+        ({"peft": "none"}, ""),
+        ({"precision": "nvfp4", "gpu": "B200"}, ""),
+        ({"precision": "nvfp4", "gpu": "H100"}, "priced with fp8 in place of nvfp4"),
     ],
 )
 def test_a_row_says_whether_the_default_search_considers_its_plan(row: dict[str, str], reason: str) -> None:

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniap_core.estimate import estimate
-
 from tests.unit.uniap_zoo.known_sizes import KNOWN
+from uniap_core.estimate import estimate
 
 RUN = {"gpu": "H100-80GB", "num_gpus": "8", "gpus_per_node": "8", "tp": "1", "pp": "1", "cp": "1", "ep": "1", "dp": "8"}
 RUN |= {

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.uniap_zoo.known_sizes import KNOWN
 from uniap_core import cluster as clusters
 from uniap_core.estimate import parse, predict, pricer
 from uniap_core.estimate.published import filled
 from uniap_core.models import Hyperparameters
 from uniap_core.system import Stack
-
-from tests.unit.uniap_zoo.known_sizes import KNOWN
 
 ROW = {"gpu": "A100-80GB", "num_gpus": "16", "gpus_per_node": "8", "tp": "4", "pp": "2", "dp": "2", "seq": "2048"}
 ROW |= {"model": "GPT", "layers": "8", "hidden": "2048", "heads": "16", "global_batch": "32", "micro_batch": "2"}

@@ -13,7 +13,7 @@ from uniap_cost_analytic.layers import LayoutCosts, Place, exposed_s, price_laye
 from uniap_cost_analytic.links import ALONE, collective_s, stage_group
 from uniap_cost_analytic.memory import local_parameters, recipe
 
-from uniap_core.api import Span, Strategy, Training
+from uniap_core.api import Strategy, Training
 from uniap_core.cluster import preset
 from uniap_zoo.llama import llama
 
@@ -37,14 +37,18 @@ def test_overlap_hides_at_most_what_there_is_and_more_compute_never_hides_less(c
     assert seen >= communication * (1 - CONSTANTS.overlap) * (1 - 1e-12)
 
 
-def place(dp: int) -> Place:
-    cluster = preset("8xA100-80G")
-    data = stage_group(cluster, 0, 8, Span(dp, 1), CONSTANTS) if dp > 1 else ALONE
-    return Place(engine(cluster.device(0), TRAINING, CONSTANTS), ALONE, ALONE, ALONE, data, data)
+def place(strategy: Strategy, machine: str = "8xA100-80G") -> Place:
+    cluster = preset(machine)
+    share, copies = (
+        stage_group(cluster, 0, cluster.devices, span, CONSTANTS) for span in strategy.shards(strategy.grids.data)
+    )
+    both = share, copies
+    return Place(engine(cluster.device(0), TRAINING, CONSTANTS), ALONE, ALONE, ALONE, both, both)
 
 
-def priced(strategy: Strategy, costs: LayoutCosts = LONG, turns: float = 4.0):
-    return price_layer(BLOCK, costs, strategy, place(strategy.dp), recipe(TRAINING), CONSTANTS, turns, copies=False)
+def priced(strategy: Strategy, costs: LayoutCosts = LONG, turns: float = 4.0, machine: str = "8xA100-80G"):
+    where = place(strategy, machine)
+    return price_layer(BLOCK, costs, strategy, where, recipe(TRAINING), CONSTANTS, turns, copies=False)
 
 
 @pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
@@ -72,7 +76,7 @@ def test_one_device_reduces_nothing_and_updates_everything():
 
 def test_what_each_sharding_moves():
     """Gradients once or per micro-batch, weights gathered once or around every pass (Rajbhandari et al. 2020)."""
-    group, moved = place(8).data, recipe(TRAINING)
+    group, moved = place(Strategy(dp=8, sharding="zero3")).data[0], recipe(TRAINING)
     count = local_parameters(BLOCK, Strategy(dp=8), copies=False)[0]
     gather = exposed_s(collective_s("unshard", count * moved.gathered, group, CONSTANTS), 10.0, CONSTANTS)
     plain, third = priced(Strategy(dp=8)), priced(Strategy(dp=8, sharding="zero3"))
@@ -82,6 +86,21 @@ def test_what_each_sharding_moves():
     assert second.backward_s > first.backward_s == plain.backward_s
     assert third.backward_s > second.backward_s
     assert plain.iteration_s > third.iteration_s  # the update of one shard, and nothing left to move
+
+
+def test_replicas_move_shards_inside_a_node_and_their_share_of_gradients_once():
+    two = "2x8xA100-80G"
+    far = priced(Strategy(dp=16, sharding="zero3"), machine=two)
+    near = Strategy(dp=16, sharding="zero3", replicate=2)
+    found, (share, copies) = priced(near, machine=two), place(near, two).data
+    assert (share.size, share.nodes, copies.size, copies.nodes) == (8, 1, 2, 2)
+    inside = priced(Strategy(dp=8, sharding="zero3"))
+    assert (found.forward_s, found.backward_s) == (inside.forward_s, inside.backward_s)
+    assert found.forward_s < far.forward_s
+    count, moved = local_parameters(BLOCK, near, copies=False)[0], recipe(TRAINING)
+    once = collective_s("all_reduce", count / 8 * moved.reduced, copies, CONSTANTS)
+    hidden = exposed_s(once, 10.0, CONSTANTS)
+    assert found.iteration_s - inside.iteration_s == pytest.approx(hidden, rel=1e-6)
 
 
 def test_a_host_that_cannot_keep_up_is_waited_for():

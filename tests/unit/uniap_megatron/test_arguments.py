@@ -133,6 +133,13 @@ def test_context_parallelism_that_megatron_lacks(model, changes, reason):
     assert "cp=1" not in str(fit(load(SMALL["llama"]), preset("8xA100-80G"), Training(global_batch=8), "1f1b"))
 
 
+def test_replicas_are_instances_of_the_distributed_optimizer():
+    plan = planned("llama", "tp1-dp16-zero1-replicate2", cluster="2x8xA100-80G")
+    assert express(plan) == []
+    assert spoken(plan)["num-distributed-optimizer-instances"] == "2"
+    assert "num-distributed-optimizer-instances" not in spoken(planned("llama", "tp1-dp8-zero1"))
+
+
 def test_context_parallelism():
     assert spoken(planned("llama", "tp1-dp2-cp4-zero1"))["context-parallel-size"] == "4"
 

@@ -7,9 +7,8 @@ from collections import defaultdict
 
 import pytest
 
-from uniap_zoo import hub
-
 from tests.unit.uniap_zoo.small_configs import COUNTED, LIKE_TRACED, small
+from uniap_zoo import hub
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

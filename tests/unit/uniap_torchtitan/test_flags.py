@@ -64,6 +64,24 @@ def test_replication():
     assert said["data_parallel_shard_degree"] == ["1"]
 
 
+def test_replicas_of_shard_groups():
+    plan = planned("llama", "tp1-dp16-zero3-replicate2", cluster="2x8xA100-80G")
+    assert express(plan) == []
+    said = spoken(plan)
+    assert said["data_parallel_replicate_degree"] == ["2"]
+    assert said["data_parallel_shard_degree"] == ["8"]
+    piped = planned("llama", "tp1-dp8-zero1-replicate2", cuts=(4,), micro_batches=2, cluster="4x4xA100-80G")
+    assert express(piped) == []
+
+
+def test_replicas_that_torchtitan_would_reduce_between_too_often_are_refused():
+    plan = planned("llama", "tp1-dp16-zero3-replicate2", micro_batches=2, batch=32, cluster="2x8xA100-80G")
+    assert any("in every accumulated micro-batch" in reason for reason in express(plan))
+    assert not any(_meets(plan, regime) for regime in fit(plan.model, plan.cluster, plan.training, plan.schedule))
+    across = planned("llama", "tp1-dp2-cp4-zero3-replicate4", cluster="8xA100-80G")
+    assert any("do not divide dp 2" in reason for reason in express(across))
+
+
 def test_every_module_has_one_stage():
     plan = planned("llama", "tp1-dp2", cuts=(1, 2, 7), micro_batches=2)
     names = module_names(plan)

@@ -1,5 +1,8 @@
 """Every named model: parameters, structure, FLOPs."""
 
+import json
+from pathlib import Path
+
 import networkx as nx
 import pytest
 from hypothesis import given
@@ -21,6 +24,9 @@ PARAMETERS = {
     "bert-large": 336_226_108,
     "bert-base": 110_106_428,
     "t5-large": 737_668_096,
+    "t5-base": 222_903_552,
+    "t5-3b": 2_851_598_336,
+    "t5-11b": 11_307_321_344,
     "vit-huge": 632_199_400,
     "swin-huge": 1_016_178_840,
     "llama-7b": 6_738_415_616,
@@ -42,15 +48,34 @@ PARAMETERS = {
     "gpt3-13b": 12_853_386_240,
     "gpt3-175b": 174_604_259_328,
 }
+COUNTED = json.loads((Path(__file__).parents[2] / "data" / "zoo_parameters.json").read_text())
+PARAMETERS |= {name: row["parameters"] for name, row in COUNTED.items()}  # bench/zoo_parameters.py counts them
 
 
 @pytest.mark.parametrize("name", uniap_zoo.names())
 def test_parameters_are_exact_and_agree_with_the_published_figure(name):
     graph = uniap_zoo.build(name)
     assert graph.parameters == PARAMETERS[name]
-    figure, unit = uniap_zoo.catalogue.ENTRIES[name].published.split()
-    published = float(figure) * {"M": 1e6, "B": 1e9}[unit]
-    assert graph.parameters == pytest.approx(published, rel=0.025)
+    assert graph.parameters == pytest.approx(_figure(uniap_zoo.catalogue.ENTRIES[name].published), rel=0.025)
+
+
+ACTIVE = {name: entry.active for name, entry in uniap_zoo.catalogue.ENTRIES.items() if entry.active}
+
+ROUNDED = ("granite4-h-tiny", "glm-4.7-flash")  # "1 B" is 1.2 B without the embedding, "A3B" 3.3 B
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVE if name not in ROUNDED])
+def test_active_parameters_agree_with_the_published_figure(name):
+    """Figures leave out embedding and head, or one of them, and are round."""
+    graph = uniap_zoo.build(name)
+    vocabulary = 2 * graph.layers[0].own_parameters
+    published = _figure(ACTIVE[name])
+    assert published * 0.93 - vocabulary <= graph.active_parameters <= published * 1.07 + vocabulary
+
+
+def _figure(text: str) -> float:
+    figure, unit = text.split()
+    return float(figure) * {"M": 1e6, "B": 1e9, "T": 1e12}[unit]
 
 
 @pytest.mark.parametrize("name", uniap_zoo.names())

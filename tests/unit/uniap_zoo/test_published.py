@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.uniap_zoo.known_sizes import KNOWN
 from uniap_core.graph import ModelGraph
 from uniap_core.models import Hyperparameters
 from uniap_zoo.catalogue import build
 from uniap_zoo.deepseek import deepseek
 from uniap_zoo.published import published
 from uniap_zoo.tabulated import graph_of
-
-from tests.unit.uniap_zoo.known_sizes import KNOWN
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -22,7 +21,7 @@ def test_columns_describe_a_model_of_the_size_of_its_own_graph(name: str) -> Non
         return sum(op.parameters for layer in graph.layers for op in layer.operators)
 
     graph = graph_of(name, KNOWN[name]._replace(sequence=512), [])
-    close = 0.08 if name in ("opt-350m", "exaone4-1.2b") else 0.03
+    close = 0.15 if name == "opt-350m" else 0.03  # its embedding is half as wide as its layers
     assert held(graph) == pytest.approx(held(build(name)), rel=close)
 
 
@@ -46,7 +45,7 @@ def test_known_mixtures_have_their_published_size(name: str, billions: float) ->
         ("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16", "nemotron3-super-120b-a12b"),
         ("zai-org/GLM-5.1", "glm-5"),
         ("deepseek-ai/DeepSeek-R1", "deepseek-v3"),
-        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", None),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "r1-distill-qwen-7b"),
         ("llama3_70B.yaml", "llama3-70b"),
         ("GPT2-52B", None),
         ("GPT", None),

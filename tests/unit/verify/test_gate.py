@@ -9,6 +9,7 @@ import pytest
 
 from tests import synthetic
 from tests.editing import changed
+from tests.planned import planned
 from uniap_core.cluster import preset
 from uniap_core.errors import Unverified
 from uniap_core.execute import Capability, ExecutorPlugin, RankLayout, admit, dry_run, rank_layout
@@ -122,6 +123,20 @@ def test_groups_across_nodes_are_named(plan):
     across = {"embed": {"tp": ((3, 4),)}}
     named = {c.name: c for c in checks(plan, world=8, stages=[s.ranks for s in plan.stages], built=across)}
     assert "tp group [3, 4] of embed spans nodes" in named["layout-nodes"].evidence
+
+
+def test_groups_of_replicas_are_held_against_the_plan():
+    plan = planned("llama", "tp2-dp8-zero1-replicate2-sp", cluster="2x8xA100-80G")
+    laid = rank_layout(plan)
+    built = laid.groups["layers.0"]
+    assert built["shard"][0] == (0, 2, 4, 6)
+    assert built["replicate"][0] == (0, 8)
+    for kind in ("shard", "replicate"):
+        for odd in (None, built[kind][1:]):
+            spoiled = {k: odd if k == kind else v for k, v in built.items() if k != kind or odd}
+            groups = {**laid.groups, "layers.0": spoiled}
+            found = checks(plan.proposal, world=16, stages=laid.stages, built=groups)
+            assert [check.name for check in found if not check.passed] == ["layout-groups"]
 
 
 def test_a_thousand_ranks():

@@ -18,6 +18,7 @@ from uniap_core.problem import Assignment
 from uniap_core.proposal_file import subject
 from uniap_core.strategy import Strategy
 from uniap_core.verify import timeline, verify
+from uniap_core.verify.devices import degrees
 from uniap_core.verify.structure import contiguity, flow, order, quotient, used
 from uniap_core.verify.timing import timing
 
@@ -37,7 +38,7 @@ def test_a_valid_proposal_passes(case):
     verdict = verify(s.proposal, s.tables)
     assert verdict.passed, [check.evidence for check in verdict.failed]
     assert verdict.subject == subject(s.proposal)
-    assert len({check.name for check in verdict.checks}) == len(verdict.checks) == 23
+    assert len({check.name for check in verdict.checks}) == len(verdict.checks) == 24
     assert isinstance(seal(s.proposal, (), verdict), Plan)
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=type(verdict)) == verdict
 
@@ -78,6 +79,27 @@ def test_a_stage_that_overflows_only_after_warm_up_is_named_with_its_event():
 
 
 DIAMOND = flow(["a", "b", "c", "d"], [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"sharding": "none", "replicate": 2}, "nothing is sharded"),
+        ({"sharding": "zero3", "replicate": 3}, "do not part dp x cp"),
+        ({"sharding": "zero1", "replicate": 16}, "do not part dp x cp"),
+        ({"sharding": "zero1", "replicate": 8, "ep": 4}, "hold the same experts"),
+        ({"sharding": "zero1", "replicate": 4, "ep": 4}, ""),
+    ],
+)
+def test_replicas_part_ranks_into_shard_groups(fields, said):
+    """Held by an account of the verifier's own: such a strategy cannot be made, and is put together by force here."""
+    strategy = Strategy(dp=16)
+    for name, value in fields.items():
+        msgspec.structs.force_setattr(strategy, name, value)
+    s = synthetic.subject(pp=1, cluster="2x8xA100-80G", micro_batches=1, batch=16)
+    layers = tuple(msgspec.structs.replace(layer, strategy=strategy) for layer in s.proposal.layers)
+    found = degrees(msgspec.structs.replace(s.proposal, layers=layers))
+    assert (said in found.evidence) if said else found.passed
 
 
 def test_structure_by_reachability():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..blocks import Latent, gated_mlp, latent_attention
+from ..blocks import Latent, Style, gated_mlp, latent_attention
 from ..config import Config, Unread
-from ..decoder import Asked, Decoder, prenorm, repeated, shapes
+from ..decoder import Decoder, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..facts import activation, settings
 from ..model import Model, trunk
@@ -16,14 +16,14 @@ READS = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa",
 INDEXED = ("deepseek_v32", "glm_moe_dsa")
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Pre-norm layers of latent attention; the first have a dense MLP, the others experts."""
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     ranked = "q_lora_rank" in c.given and not c.has("q_lora_rank")
     rank = 0 if ranked else c.integer("q_lora_rank")
     plain, turned = c.integer("qk_nope_head_dim"), c.integer("qk_rope_head_dim")
     bias = c.flag("attention_bias", default=False)
-    style = asked.styled(hidden=hidden)
+    style = base.of(hidden=hidden)
     ffn = c.integer("intermediate_size")
     first = c.integer("first_k_dense_replace")
     default = tuple("dense" if i < first else "sparse" for i in range(layers))
@@ -91,17 +91,21 @@ _V3 = _V2 | {
 }
 _V3_FULL = trunk(61, 7168, 128, 128, 18432, 129280, n_routed_experts=256) | _V3 | {"first_k_dense_replace": 3}
 _INDEX = {"index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048}
-_GLM5 = trunk(78, 6144, 64, 64, 12288, 154880, n_routed_experts=256) | _V3 | {
-    "model_type": "glm_moe_dsa",
-    "q_lora_rank": 2048,
-    "qk_nope_head_dim": 192,
-    "v_head_dim": 256,
-    "first_k_dense_replace": 3,
-    "index_n_heads": 32,
-    "index_head_dim": 128,
-    "index_topk": 2048,
-    "max_position_embeddings": 202752,
-}
+_GLM5 = (
+    trunk(78, 6144, 64, 64, 12288, 154880, n_routed_experts=256)
+    | _V3
+    | {
+        "model_type": "glm_moe_dsa",
+        "q_lora_rank": 2048,
+        "qk_nope_head_dim": 192,
+        "v_head_dim": 256,
+        "first_k_dense_replace": 3,
+        "index_n_heads": 32,
+        "index_head_dim": 128,
+        "index_topk": 2048,
+        "max_position_embeddings": 202752,
+    }
+)
 _GLM52 = _GLM5 | {"index_topk_freq": 4, "index_skip_topk_offset": 3, "max_position_embeddings": 1048576}
 _FLASH = trunk(47, 2048, 20, 20, 10240, 154880, n_routed_experts=64, moe_intermediate_size=1536) | {
     "model_type": "glm4_moe_lite",
@@ -130,25 +134,41 @@ MODELS = (
     Model(
         "deepseek-v2",
         ("deepseek-ai/DeepSeek-V2", "deepseek-ai/DeepSeek-V2.5"),
-        trunk(60, 5120, 128, 128, 12288, 102400, q_lora_rank=1536, n_routed_experts=160, moe_intermediate_size=1536) | _V2,
+        trunk(60, 5120, 128, 128, 12288, 102400, q_lora_rank=1536, n_routed_experts=160, moe_intermediate_size=1536)
+        | _V2,
         "236 B",
         "21 B",
         "arXiv 2405.04434",
     ),
     Model(
         "deepseek-v3",
-        ("deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3.1", "deepseek-ai/DeepSeek-V3-0324"),
+        (
+            "deepseek-ai/DeepSeek-V3",
+            "deepseek-ai/DeepSeek-R1",
+            "deepseek-ai/DeepSeek-V3.1",
+            "deepseek-ai/DeepSeek-V3-0324",
+        ),
         _V3_FULL,
         "671 B",
         "37 B",
         "arXiv 2412.19437",
     ),
     Model(
-        "deepseek-v3.2", ("deepseek-ai/DeepSeek-V3.2",), _V3_FULL | _INDEX | {"model_type": "deepseek_v32"}, "671 B", "37 B"
+        "deepseek-v3.2",
+        ("deepseek-ai/DeepSeek-V3.2",),
+        _V3_FULL | _INDEX | {"model_type": "deepseek_v32"},
+        "671 B",
+        "37 B",
     ),
     Model(
         "kimi-k2",
-        ("moonshotai/Kimi-K2-Instruct", "moonshotai/Kimi-K2-Base", "moonshotai/Kimi-K2-Thinking"),
+        (
+            "moonshotai/Kimi-K2-Instruct",
+            "moonshotai/Kimi-K2-Base",
+            "moonshotai/Kimi-K2-Thinking",
+            "moonshotai/Kimi-K2.5",
+            "moonshotai/Kimi-K2.6",
+        ),
         trunk(61, 7168, 64, 64, 18432, 163840, n_routed_experts=384)
         | _V3
         | {"first_k_dense_replace": 1, "num_nextn_predict_layers": 0},
@@ -158,7 +178,7 @@ MODELS = (
     ),
     Model(
         "moonlight-16b-a3b",
-        ("moonshotai/Moonlight-16B-A3B",),
+        ("moonshotai/Moonlight-16B-A3B", "moonshotai/Kimi-VL-A3B"),
         trunk(27, 2048, 16, 16, 11264, 163840)
         | _V3
         | _LITE

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp
+from ..blocks import Attention, Style, attention, gated_mlp
 from ..config import Config
-from ..decoder import Asked, Decoder, prenorm, repeated, shapes
+from ..decoder import Decoder, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..facts import rotary, settings
 from ..model import Model, trunk
@@ -15,13 +15,13 @@ FAMILY = "Qwen3-Next, Qwen3.5 (gated delta net)"
 READS = ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Pre-norm layers of a gated delta net or gated attention, with experts and a gated shared one, or a gated MLP."""
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads, size = c.integer("num_key_value_heads"), c.integer("head_dim", default=256)
     bias = c.flag("attention_bias", default=False)
     c.refuse(attn_output_gate=True)
-    style = asked.styled(hidden=hidden, norm="rms_wide")
+    style = base.of(hidden=hidden, norm="rms_wide")
     every = c.integer("full_attention_interval", default=4)
     default = tuple("linear_attention" if (i + 1) % every else "full_attention" for i in range(layers))
     kinds = c.kinds("layer_types", layers, default)
@@ -35,9 +35,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
             conv=c.integer("linear_conv_kernel_dim", default=4),
             split_projections=kind != "qwen3_next",
         ),
-        "full_attention": attention(
-            style, Attention(heads, kv_heads, size, bias, bias, "head", gated="elements")
-        ),
+        "full_attention": attention(style, Attention(heads, kv_heads, size, bias, bias, "head", gated="elements")),
     }
     tied = c.flag("tie_word_embeddings", default=False)
     mixed = kind != "qwen3_5_text"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention
+from ..blocks import Attention, Style, attention
 from ..config import Config
-from ..decoder import Asked, Decoder, prenorm, repeated, shapes
+from ..decoder import Decoder, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..model import Model, trunk
 
@@ -13,7 +13,7 @@ FAMILY = "gpt-oss"
 READS = ("gpt_oss",)
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Pre-norm layers of grouped attention with sinks over a window or all keys, and experts.
 
     Attention is one kernel, as training frameworks run it; transformers' own code writes its scores out.
@@ -24,7 +24,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     default = tuple("full_attention" if i % 2 else "sliding_attention" for i in range(layers))
     kinds = c.kinds("layer_types", layers, default)
     window, ffn = c.integer("sliding_window", default=128), c.integer("intermediate_size")
-    style = asked.styled(hidden=hidden, norm="rms_wide")
+    style = base.of(hidden=hidden, norm="rms_wide")
     e = Experts(
         c.integer("num_local_experts"),
         c.integer("num_experts_per_tok", "experts_per_token"),

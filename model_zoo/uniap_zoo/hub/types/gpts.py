@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from uniap_core.graph import Operator
 
 from ... import operators as op
 from ..blocks import Style, norm, pointwise
-from ..config import Config
-from ..decoder import Asked, Decoder, Operators, shapes
+from ..config import Config, Unread
+from ..decoder import Decoder, Operators, shapes
 from ..model import Model
 
 FAMILY = "OPT, BLOOM, Falcon, GPT-Neo, GPT-J, GPT-NeoX, Pythia, MPT"
@@ -114,7 +116,7 @@ KINDS = {
 }
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Layers of attention and a plain MLP with layer norms, one behind the other or side by side.
 
     Attention is one kernel; dropout counts only in training with it, and is left out as for decoders of today.
@@ -126,13 +128,14 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     behind = kind == "opt" and not c.flag("do_layer_norm_before", default=True)
     c.refuse(alibi=kind == "bloom", expansion_ratio=4)
     c.refuse(parallel_attn=True, bias=False, qk_ln=False, multi_query=c.fields.get("multi_query", True))
-    style = asked.styled(hidden=hidden, norm="layer" if k.shift else "flat")
+    style = base.of(hidden=hidden, norm="layer" if k.shift else "flat")
     two_norms, kv_heads = not k.shared_norm, heads
     if kind == "falcon":
         new = c.flag("new_decoder_architecture", default=False)
         kv_heads = c.integer("num_kv_heads", default=heads) if new else 1
         two_norms = new and c.integer("num_ln_in_parallel_attn", default=2) == 2
-    block = _block(style, k, heads, kv_heads, ffn, two_norms=two_norms)
+    windows = _windows(kind, c, layers)
+    build = {w: _block(style, k, heads, kv_heads, ffn, two_norms=two_norms, window=w) for w in set(windows)}
     tied = c.flag("tie_word_embeddings", default=k.tied)
     sizes = Config({"num_hidden_layers": layers, "hidden_size": hidden, "vocab_size": c.integer("vocab_size")})
     facts = shapes(sizes, kind, tied=tied, heads=heads, kv_heads=kv_heads, size=hidden // heads, ffn=ffn)
@@ -147,7 +150,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
         style,
         c.integer("vocab_size"),
         tied,
-        (block,) * layers,
+        tuple(build[window] for window in windows),
         facts,
         limit,
         embedding=k.embedding,
@@ -161,7 +164,21 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     )
 
 
-def _block(style: Style, k: Kind, heads: int, kv_heads: int, ffn: int, *, two_norms: bool) -> Operators:
+def _windows(kind: str, c: Config, layers: int) -> tuple[int, ...]:
+    """The window of each layer's attention: GPT-Neo's local layers see 256 positions."""
+    if kind != "gpt_neo":
+        return (0,) * layers
+    groups = c.fields.get("attention_types", [[["global", "local"], layers // 2]])
+    if not isinstance(groups, list) or not all(isinstance(g, list) and len(g) == 2 for g in groups):
+        raise Unread(f"attention_types is {groups!r}")
+    words = [word for pattern, times in groups for word in pattern * times]
+    if len(words) != layers or set(words) - {"global", "local"}:
+        raise Unread(f"attention_types is {groups!r}")
+    near = c.integer("window_size", default=256)
+    return tuple(near if word == "local" else 0 for word in words)
+
+
+def _block(style: Style, k: Kind, heads: int, kv_heads: int, ffn: int, *, two_norms: bool, window: int) -> Operators:
     hidden, size = style.hidden, style.hidden // heads
     qkv, out, mlp, _ = k.biases
     wide = (heads + 2 * kv_heads) * size
@@ -170,7 +187,7 @@ def _block(style: Style, k: Kind, heads: int, kv_heads: int, ffn: int, *, two_no
         norm(style, "input_layernorm"),
         op.linear("attention.query_key_value", hidden, wide, split="column", entry=True, bias=qkv),
         *turn,
-        op.attention("attention.core", heads, size, kv_heads=kv_heads, causal=True),
+        structs.replace(op.attention("attention.core", heads, size, kv_heads=kv_heads, causal=True), window=window),
         op.linear("attention.dense", hidden, hidden, split="row", bias=out),
         pointwise("add", hidden),
         *((norm(style, "post_attention_layernorm"),) if two_norms else ()),
@@ -203,11 +220,17 @@ def _falcon(size: str, layers: int, hidden: int, heads: int, kv_heads: int, figu
 def _neo(size: str, layers: int, hidden: int, heads: int, figure: str) -> Model:
     config = {"model_type": "gpt_neo", "num_layers": layers, "hidden_size": hidden, "num_heads": heads}
     config |= {"vocab_size": 50257, "max_position_embeddings": 2048}
+    config["attention_types"] = [[["global", "local"], layers // 2]]
     return Model(f"gpt-neo-{size}", (f"EleutherAI/gpt-neo-{size}",), config, figure, sequence=2048)
 
 
 def _neox(name: str, hub: str, layers: int, hidden: int, heads: int, vocab: int, figure: str) -> Model:
-    config = {"model_type": "gpt_neox", "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
+    config = {
+        "model_type": "gpt_neox",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+    }
     config |= {"intermediate_size": 4 * hidden, "vocab_size": vocab, "max_position_embeddings": 2048}
     return Model(name, (hub,), config, figure, sequence=2048)
 

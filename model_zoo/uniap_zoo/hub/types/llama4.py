@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp
+from ..blocks import Attention, Style, attention, gated_mlp
 from ..config import Config
-from ..decoder import Asked, Decoder, Operators, prenorm, repeated, shapes
+from ..decoder import Decoder, Operators, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..model import Model, trunk
 
@@ -13,7 +13,7 @@ FAMILY = "Llama 4"
 READS = ("llama4_text",)
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Pre-norm layers of grouped attention, and experts or a gated MLP.
 
     Attention within chunks of positions is counted as a window of a chunk, of which a query sees up to twice as much.
@@ -21,7 +21,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads, size = c.integer("num_key_value_heads"), c.integer("head_dim", default=128)
     bias = c.flag("attention_bias", default=False)
-    style = asked.styled(hidden=hidden, mlp="feed_forward")
+    style = base.of(hidden=hidden, mlp="feed_forward")
     interval = c.integer("no_rope_layer_interval", default=4)
     turned = c.indices("no_rope_layers") or tuple(int((i + 1) % interval != 0) for i in range(layers))
     step = c.integer("interleave_moe_layer_step", default=1)
@@ -66,6 +66,20 @@ def _sizes(experts: int, step: int) -> dict[str, object]:
 
 
 MODELS = (
-    Model("llama4-scout", ("meta-llama/Llama-4-Scout-17B-16E",), _sizes(16, 1), "108 B", "17 B", sequence=8192),
-    Model("llama4-maverick", ("meta-llama/Llama-4-Maverick-17B-128E",), _sizes(128, 2), "400 B", "17 B", sequence=8192),
+    Model(
+        "llama4-scout",
+        ("meta-llama/Llama-4-Scout-17B-16E", "llama4-17b16e"),
+        _sizes(16, 1),
+        "108 B",
+        "17 B",
+        sequence=8192,
+    ),
+    Model(
+        "llama4-maverick",
+        ("meta-llama/Llama-4-Maverick-17B-128E", "llama4-17b128e"),
+        _sizes(128, 2),
+        "400 B",
+        "17 B",
+        sequence=8192,
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..blocks import Attention, Style, attention, gated_mlp
 from ..config import Config
-from ..decoder import Asked, Decoder, Operators, alone, prenorm, repeated, shapes
+from ..decoder import Decoder, Fact, Operators, alone, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..model import Model, trunk
 from ..scans import mamba2
@@ -16,15 +16,15 @@ READS = ("mamba2", "granitemoehybrid")
 REMARK = "Mamba-2 as the kernels of mamba-ssm run it"
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """A decoder of Mamba-2 alone or of Granite 4's layers."""
-    return _mamba(c, asked) if kind == "mamba2" else _granite(c, asked)
+    return _mamba(c, base) if kind == "mamba2" else _granite(c, base)
 
 
-def _mamba(c: Config, asked: Asked) -> Decoder:
+def _mamba(c: Config, base: Style) -> Decoder:
     hidden, layers = c.integer("hidden_size"), c.integer("num_hidden_layers")
     heads, size = c.integer("num_heads", default=128), c.integer("head_dim", default=64)
-    style = asked.styled(hidden=hidden)
+    style = base.of(hidden=hidden)
     block = alone(
         style,
         mamba2(
@@ -40,7 +40,7 @@ def _mamba(c: Config, asked: Asked) -> Decoder:
         ),
     )
     tied = c.flag("tie_word_embeddings", default=False)
-    facts = {"family": "mamba2", "layers": layers, "hidden": hidden, "head_size": size}
+    facts: dict[str, Fact] = {"family": "mamba2", "layers": layers, "hidden": hidden, "head_size": size}
     facts |= {"vocab": c.integer("vocab_size"), "tied": tied}
     return Decoder(
         style,
@@ -56,12 +56,12 @@ def _mamba(c: Config, asked: Asked) -> Decoder:
     )
 
 
-def _granite(c: Config, asked: Asked) -> Decoder:
+def _granite(c: Config, base: Style) -> Decoder:
     """Pre-norm layers of Mamba-2 or attention, with experts and a shared MLP, or that MLP alone."""
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads, size = c.integer("num_key_value_heads", default=heads), hidden // heads
     kinds = c.kinds("layer_types" if c.has("layer_types") else "layers_block_type", layers, ())
-    style = asked.styled(hidden=hidden)
+    style = base.of(hidden=hidden)
     bias = c.flag("attention_bias", default=False)
     turns = c.fields.get("position_embedding_type") == "rope"
     state_heads = c.integer("mamba_n_heads", default=128)
@@ -135,7 +135,19 @@ MODELS = (
     Model(
         "granite4-h-tiny",
         ("ibm-granite/granite-4.0-h-tiny", "ibm-granite/granite-4.0-tiny-preview"),
-        trunk(40, 1536, 12, 4, 512, 0, layer_types=_layers(40, (5, 15, 25, 35)), num_local_experts=64, num_experts_per_tok=6, shared_intermediate_size=1024, mamba_n_heads=48)
+        trunk(
+            40,
+            1536,
+            12,
+            4,
+            512,
+            0,
+            layer_types=_layers(40, (5, 15, 25, 35)),
+            num_local_experts=64,
+            num_experts_per_tok=6,
+            shared_intermediate_size=1024,
+            mamba_n_heads=48,
+        )
         | _GRANITE,
         "7 B",
         "1 B",
@@ -143,7 +155,19 @@ MODELS = (
     Model(
         "granite4-h-small",
         ("ibm-granite/granite-4.0-h-small",),
-        trunk(40, 4096, 32, 8, 768, 0, layer_types=_layers(40, (5, 15, 25, 35)), num_local_experts=72, num_experts_per_tok=10, shared_intermediate_size=1536, mamba_n_heads=128)
+        trunk(
+            40,
+            4096,
+            32,
+            8,
+            768,
+            0,
+            layer_types=_layers(40, (5, 15, 25, 35)),
+            num_local_experts=72,
+            num_experts_per_tok=10,
+            shared_intermediate_size=1536,
+            mamba_n_heads=128,
+        )
         | _GRANITE,
         "32 B",
         "9 B",
@@ -151,7 +175,19 @@ MODELS = (
     Model(
         "granite4-h-micro",
         ("ibm-granite/granite-4.0-h-micro",),
-        trunk(40, 2048, 32, 8, 8192, 0, layer_types=_layers(40, (5, 15, 25, 35)), num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=8192, mamba_n_heads=64)
+        trunk(
+            40,
+            2048,
+            32,
+            8,
+            8192,
+            0,
+            layer_types=_layers(40, (5, 15, 25, 35)),
+            num_local_experts=0,
+            num_experts_per_tok=0,
+            shared_intermediate_size=8192,
+            mamba_n_heads=64,
+        )
         | _GRANITE,
         "3.19 B",
     ),

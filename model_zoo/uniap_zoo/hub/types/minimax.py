@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention
+from ..blocks import Attention, Style, attention
 from ..config import Config
-from ..decoder import Asked, Decoder, prenorm, repeated, shapes
+from ..decoder import Decoder, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..model import Model, trunk
 from ..scans import lightning_attention
@@ -14,12 +14,12 @@ FAMILY = "MiniMax"
 READS = ("minimax",)
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Pre-norm layers of lightning or softmax attention, and experts."""
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads, size = c.integer("num_key_value_heads", default=8), c.integer("head_dim", default=hidden // heads)
     c.refuse(sliding_window=None)
-    style = asked.styled(hidden=hidden)
+    style = base.of(hidden=hidden)
     default = tuple("full_attention" if (i + 1) % 2 else "linear_attention" for i in range(layers))
     kinds = c.kinds("layer_types", layers, default)
     ffn = c.integer("intermediate_size")
@@ -45,7 +45,19 @@ MODELS = (
     Model(
         "minimax-text-01",
         ("MiniMaxAI/MiniMax-Text-01-hf", "MiniMaxAI/MiniMax-Text-01", "MiniMaxAI/MiniMax-M1-80k"),
-        trunk(80, 6144, 64, 8, 9216, 200064, model_type="minimax", head_dim=128, num_local_experts=32, num_experts_per_tok=2, layer_types=_KINDS),
+        trunk(
+            80,
+            6144,
+            64,
+            8,
+            9216,
+            200064,
+            model_type="minimax",
+            head_dim=128,
+            num_local_experts=32,
+            num_experts_per_tok=2,
+            layer_types=_KINDS,
+        ),
         "456 B",
         "45.9 B",
         "arXiv 2501.08313",

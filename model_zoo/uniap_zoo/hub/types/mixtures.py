@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..blocks import Attention, attention, gated_mlp
+from ..blocks import Attention, Style, attention, gated_mlp
 from ..config import Config, Unread
-from ..decoder import Asked, Decoder, Fact, prenorm, repeated, shapes
+from ..decoder import Decoder, Fact, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..facts import activation, rotary, settings
 from ..model import Model, trunk
@@ -19,10 +19,10 @@ LLAMA_LIKE = ("mixtral", "qwen2_moe", "qwen3_moe", "glm4_moe", "exaone_moe")
 """Types whose settings beside the sizes are recorded, as they are of traced models."""
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """Pre-norm layers of grouped attention; some have a dense MLP, most have experts."""
     if kind == "dbrx":
-        return _dbrx(c, asked)
+        return _dbrx(c, base)
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads = c.integer("num_key_value_heads", default=heads if kind == "olmoe" else None)
     size = c.integer("head_dim", default=hidden // heads)
@@ -34,7 +34,7 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
         qk_norm = "head" if c.flag("use_qk_norm", default=False) else ""
     a = Attention(heads, kv_heads, size, bias, out_bias, qk_norm)
     window, kinds = _windows(kind, c, layers)
-    style = asked.styled(hidden=hidden, mlp="moe" if kind == "grok-1" else "mlp")
+    style = base.of(hidden=hidden, mlp="moe" if kind == "grok-1" else "mlp")
     dense = _dense(kind, c, layers)
     ffn = c.integer("intermediate_size")
     mlps = {False: experts(style, _experts(kind, c, ffn)), True: gated_mlp(style, ffn)}
@@ -58,13 +58,13 @@ def read(kind: str, c: Config, asked: Asked) -> Decoder:
     return Decoder(style, c.integer("vocab_size"), tied, blocks, facts, limit, predicts=predicts)
 
 
-def _dbrx(c: Config, asked: Asked) -> Decoder:
+def _dbrx(c: Config, base: Style) -> Decoder:
     """DBRX: packed projections, layer norms without a shift, experts in all layers."""
     hidden, layers, heads = c.integer("d_model"), c.integer("n_layers"), c.integer("n_heads")
     inside, ffn = c.table("attn_config"), c.table("ffn_config")
     sizes = Config(c.fields | {"num_hidden_layers": layers, "hidden_size": hidden} | inside | ffn)
     kv_heads, width = sizes.integer("kv_n_heads"), sizes.integer("ffn_hidden_size")
-    style = asked.styled(hidden=hidden, norm="flat", attention="norm_attn_norm.attn", mlp="ffn")
+    style = base.of(hidden=hidden, norm="flat", attention="norm_attn_norm.attn", mlp="ffn")
     a = Attention(heads, kv_heads, hidden // heads, packed=True)
     e = Experts(sizes.integer("moe_num_experts"), sizes.integer("moe_top_k"), width, gate_name="router.layer")
     block = prenorm(style, attention(style, a), experts(style, e))
@@ -162,13 +162,25 @@ _GLM = {
     "rope_theta": 1000000.0,
     "rms_norm_eps": 1e-5,
 }
-_GLM_FULL = trunk(
-    92, 5120, 96, 8, 12288, 151552, moe_intermediate_size=1536, n_routed_experts=160, first_k_dense_replace=3,
-    use_qk_norm=True,
-) | _GLM
-_GLM_AIR = trunk(
-    46, 4096, 96, 8, 10944, 151552, moe_intermediate_size=1408, n_routed_experts=128, first_k_dense_replace=1
-) | _GLM
+_GLM_FULL = (
+    trunk(
+        92,
+        5120,
+        96,
+        8,
+        12288,
+        151552,
+        moe_intermediate_size=1536,
+        n_routed_experts=160,
+        first_k_dense_replace=3,
+        use_qk_norm=True,
+    )
+    | _GLM
+)
+_GLM_AIR = (
+    trunk(46, 4096, 96, 8, 10944, 151552, moe_intermediate_size=1408, n_routed_experts=128, first_k_dense_replace=1)
+    | _GLM
+)
 _EXAONE = {
     "model_type": "exaone_moe",
     "head_dim": 128,
@@ -206,11 +218,46 @@ MODELS = (
         "22 B",
     ),
     Model(
+        "qwen3-coder-480b-a35b",
+        ("Qwen/Qwen3-Coder-480B-A35B",),
+        trunk(62, 6144, 96, 8, 8192, 151936, moe_intermediate_size=2560) | _QWEN3 | {"num_experts": 160},
+        "480 B",
+        "35 B",
+    ),
+    Model(
+        "qwen2-57b-a14b",
+        ("Qwen/Qwen2-57B-A14B",),
+        trunk(
+            28,
+            3584,
+            28,
+            4,
+            18944,
+            151936,
+            model_type="qwen2_moe",
+            num_experts=64,
+            num_experts_per_tok=8,
+            moe_intermediate_size=2560,
+            shared_expert_intermediate_size=20480,
+        ),
+        "57.4 B",
+        "14 B",
+    ),
+    Model(
         "qwen1.5-moe-a2.7b",
         ("Qwen/Qwen1.5-MoE-A2.7B",),
         trunk(
-            24, 2048, 16, 16, 5632, 151936, model_type="qwen2_moe", num_experts=60, num_experts_per_tok=4,
-            moe_intermediate_size=1408, shared_expert_intermediate_size=5632,
+            24,
+            2048,
+            16,
+            16,
+            5632,
+            151936,
+            model_type="qwen2_moe",
+            num_experts=60,
+            num_experts_per_tok=4,
+            moe_intermediate_size=1408,
+            shared_expert_intermediate_size=5632,
         ),
         "14.3 B",
         "2.7 B",
@@ -223,7 +270,7 @@ MODELS = (
         "1.3 B",
     ),
     Model("glm-4.5", ("zai-org/GLM-4.5", "zai-org/GLM-4.6", "zai-org/GLM-4.7"), _GLM_FULL, "355 B", "32 B"),
-    Model("glm-4.5-air", ("zai-org/GLM-4.5-Air",), _GLM_AIR, "106 B", "12 B"),
+    Model("glm-4.5-air", ("zai-org/GLM-4.5-Air", "zai-org/GLM-4.5V", "zai-org/GLM-4.6V"), _GLM_AIR, "106 B", "12 B"),
     Model(
         "k-exaone-236b-a23b",
         ("LGAI-EXAONE/K-EXAONE-236B-A23B",),
@@ -241,13 +288,15 @@ MODELS = (
             "n_heads": 48,
             "vocab_size": 100352,
             "max_seq_len": 32768,
-            "attn_config": {"kv_n_heads": 8},
+            "attn_config": {"kv_n_heads": 8, "clip_qkv": 8, "rope_theta": 500000.0},
             "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4},
         },
         "132 B",
         "36 B",
     ),
-    Model("minimax-m2", ("MiniMaxAI/MiniMax-M2", "MiniMaxAI/MiniMax-M2.5", "MiniMaxAI/MiniMax-M2.7"), _M2, "229 B", "10 B"),
+    Model(
+        "minimax-m2", ("MiniMaxAI/MiniMax-M2", "MiniMaxAI/MiniMax-M2.5", "MiniMaxAI/MiniMax-M2.7"), _M2, "229 B", "10 B"
+    ),
     Model(
         "grok-1",
         ("xai-org/grok-1", "hpcai-tech/grok-1"),

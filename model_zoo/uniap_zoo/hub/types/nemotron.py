@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from uniap_core.graph import Operator
+
 from ..blocks import Attention, Style, attention, plain_mlp
 from ..config import Config, Unread
-from ..decoder import Asked, Decoder, Operators, alone, prenorm, repeated, shapes
+from ..decoder import Decoder, Operators, alone, prenorm, repeated, shapes
 from ..experts import Experts, experts
 from ..model import Model, trunk
 from ..scans import mamba2
@@ -17,17 +21,17 @@ LETTERS = {"M": "linear_attention", "E": "moe", "-": "mlp", "*": "full_attention
 """What the letters of a pattern mean."""
 
 
-def read(kind: str, c: Config, asked: Asked) -> Decoder:
+def read(kind: str, c: Config, base: Style) -> Decoder:
     """A decoder of either generation."""
-    return _dense(c, asked) if kind == "nemotron" else _hybrid(c, asked)
+    return _dense(c, base) if kind == "nemotron" else _hybrid(c, base)
 
 
-def _dense(c: Config, asked: Asked) -> Decoder:
+def _dense(c: Config, base: Style) -> Decoder:
     hidden, layers, heads = (c.integer(n) for n in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     kv_heads = c.integer("num_key_value_heads", default=heads)
     size, ffn = c.integer("head_dim", default=hidden // heads), c.integer("intermediate_size")
     c.refuse(hidden_act="relu2", mlp_bias=False, attention_bias=False)
-    style = asked.styled(hidden=hidden, norm="layer")
+    style = base.of(hidden=hidden, norm="layer")
     block = prenorm(style, attention(style, Attention(heads, kv_heads, size)), plain_mlp(style, ffn, squared=True))
     tied = c.flag("tie_word_embeddings", default=False)
     facts = shapes(c, "nemotron", tied=tied, heads=heads, kv_heads=kv_heads, size=size, ffn=ffn)
@@ -35,15 +39,17 @@ def _dense(c: Config, asked: Asked) -> Decoder:
     return Decoder(style, c.integer("vocab_size"), tied, (block,) * layers, facts, limit)
 
 
-def _hybrid(c: Config, asked: Asked) -> Decoder:
+def _hybrid(c: Config, base: Style) -> Decoder:
     """Layers of one norm and one mixer, MLP or mixture of experts each."""
     hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads")
     kv_heads, size = c.integer("num_key_value_heads", default=8), c.integer("head_dim", default=128)
     kinds = _kinds(c)
-    style = asked.styled(hidden=hidden, norm="rms_wide", attention="mixer", mlp="mixer")
+    style = base.of(hidden=hidden, norm="rms_wide", attention="mixer", mlp="mixer")
     c.refuse(mlp_hidden_act="relu2", attention_bias=False, mlp_bias=False, sliding_window=None)
     build: dict[object, Operators] = {}
-    facts = shapes(_with_layers(c, len(kinds)), "nemotron_h", tied=False, heads=heads, kv_heads=kv_heads, size=size, ffn=0)
+    facts = shapes(
+        _with_layers(c, len(kinds)), "nemotron_h", tied=False, heads=heads, kv_heads=kv_heads, size=size, ffn=0
+    )
     facts["tied"] = tied = c.flag("tie_word_embeddings", default=False)
     for word in dict.fromkeys(kinds):
         if word == "linear_attention":
@@ -80,10 +86,10 @@ def _hybrid(c: Config, asked: Asked) -> Decoder:
     )
 
 
-def _second(operator: object) -> object:
+def _second(operator: Operator) -> Operator:
     from msgspec import structs
 
-    return structs.replace(operator, name=f"second.{operator.name}")  # type: ignore[type-var, attr-defined]
+    return structs.replace(operator, name=f"second.{operator.name}")
 
 
 def _with_layers(c: Config, layers: int) -> Config:
@@ -133,31 +139,87 @@ def _experts(c: Config) -> Experts:
 _M8 = {"model_type": "nemotron_h", "head_dim": 128, "ssm_state_size": 128, "n_groups": 8, "mamba_head_dim": 64}
 _N3 = _M8 | {"n_shared_experts": 1}
 SUPER = "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME"
-ULTRA = (
-    "MEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
-)
+ULTRA = "MEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 NANO = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 NANO_V2_12B = "M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M-"
+NANO_V2_9B = "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"
+H_56B = "M-M-M-M" + "*-M-M-M-M-M" * 10 + "-"
 H_8B = "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-"
 
 
-def _hybrid_model(name: str, hub: tuple[str, ...], pattern: str, sizes: tuple[int, ...], more: dict[str, int], *said: str) -> Model:
+def _hybrid_model(
+    name: str, hub: tuple[str, ...], pattern: str, sizes: tuple[int, ...], more: dict[str, Any], *said: str
+) -> Model:
     config = trunk(len(pattern), *sizes) | more | {"hybrid_override_pattern": pattern}
     return Model(name, hub, config, *said, sequence=8192)  # type: ignore[arg-type, misc]
 
 
 MODELS = (
-    Model("nemotron-mini-4b", ("nvidia/Nemotron-Mini-4B-Instruct", "nvidia/Minitron-4B-Base"), trunk(32, 3072, 24, 8, 9216, 256000, model_type="nemotron", head_dim=128), "4.19 B"),
-    Model("nemotron-15b", ("nvidia/Nemotron-4-15B",), trunk(32, 6144, 48, 8, 24576, 256000, model_type="nemotron"), "15.6 B", source="arXiv 2402.16819"),
-    Model("nemotron-340b", ("nvidia/Nemotron-4-340B-Base",), trunk(96, 18432, 96, 8, 73728, 256000, model_type="nemotron"), "341 B", source="arXiv 2406.11704"),
-    _hybrid_model("nemotron-h-8b", ("nvidia/Nemotron-H-8B-Base-8K",), H_8B, (4096, 32, 8, 21504, 131072), _M8 | {"mamba_num_heads": 128}, "8.1 B"),
-    _hybrid_model("nemotron-nano-12b-v2", ("nvidia/NVIDIA-Nemotron-Nano-12B-v2", "nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL"), NANO_V2_12B, (5120, 40, 8, 20480, 131072), _M8 | {"mamba_num_heads": 128, "mamba_head_dim": 80}, "12.3 B"),
+    Model(
+        "nemotron-mini-4b",
+        ("nvidia/Nemotron-Mini-4B-Instruct", "nvidia/Minitron-4B-Base"),
+        trunk(32, 3072, 24, 8, 9216, 256000, model_type="nemotron", head_dim=128),
+        "4.19 B",
+    ),
+    Model(
+        "nemotron-15b",
+        ("nvidia/Nemotron-4-15B",),
+        trunk(32, 6144, 48, 8, 24576, 256000, model_type="nemotron"),
+        "15.6 B",
+        source="arXiv 2402.16819",
+    ),
+    Model(
+        "nemotron-340b",
+        ("nvidia/Nemotron-4-340B-Base",),
+        trunk(96, 18432, 96, 8, 73728, 256000, model_type="nemotron"),
+        "341 B",
+        source="arXiv 2406.11704",
+    ),
+    _hybrid_model(
+        "nemotron-h-8b",
+        ("nvidia/Nemotron-H-8B-Base-8K",),
+        H_8B,
+        (4096, 32, 8, 21504, 131072),
+        _M8 | {"mamba_num_heads": 128},
+        "8.1 B",
+    ),
+    _hybrid_model(
+        "nemotron-h-56b",
+        ("nvidia/Nemotron-H-56B-Base-8K",),
+        H_56B,
+        (8192, 64, 8, 32768, 131072),
+        _M8 | {"mamba_num_heads": 256, "ssm_state_size": 256},
+        "56 B",
+    ),
+    _hybrid_model(
+        "nemotron-nano-9b-v2",
+        ("nvidia/NVIDIA-Nemotron-Nano-9B-v2",),
+        NANO_V2_9B,
+        (4480, 40, 8, 15680, 131072),
+        _M8 | {"mamba_num_heads": 128, "mamba_head_dim": 80},
+        "8.89 B",
+    ),
+    _hybrid_model(
+        "nemotron-nano-12b-v2",
+        ("nvidia/NVIDIA-Nemotron-Nano-12B-v2", "nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL"),
+        NANO_V2_12B,
+        (5120, 40, 8, 20480, 131072),
+        _M8 | {"mamba_num_heads": 128, "mamba_head_dim": 80},
+        "12.3 B",
+    ),
     _hybrid_model(
         "nemotron3-nano-30b-a3b",
         ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B", "nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning"),
         NANO,
         (2688, 32, 2, 1856, 131072),
-        _N3 | {"mamba_num_heads": 64, "n_routed_experts": 128, "num_experts_per_tok": 6, "moe_intermediate_size": 1856, "moe_shared_expert_intermediate_size": 3712},
+        _N3
+        | {
+            "mamba_num_heads": 64,
+            "n_routed_experts": 128,
+            "num_experts_per_tok": 6,
+            "moe_intermediate_size": 1856,
+            "moe_shared_expert_intermediate_size": 3712,
+        },
         "31.6 B",
         "3.6 B",
     ),
@@ -166,7 +228,16 @@ MODELS = (
         ("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B",),
         SUPER,
         (4096, 32, 2, 2688, 131072),
-        _N3 | {"mamba_num_heads": 128, "n_routed_experts": 512, "num_experts_per_tok": 22, "moe_intermediate_size": 2688, "moe_shared_expert_intermediate_size": 5376, "moe_latent_size": 1024, "num_nextn_predict_layers": 1},
+        _N3
+        | {
+            "mamba_num_heads": 128,
+            "n_routed_experts": 512,
+            "num_experts_per_tok": 22,
+            "moe_intermediate_size": 2688,
+            "moe_shared_expert_intermediate_size": 5376,
+            "moe_latent_size": 1024,
+            "num_nextn_predict_layers": 1,
+        },
         "120 B",
         "12 B",
     ),
@@ -175,7 +246,16 @@ MODELS = (
         ("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B",),
         ULTRA,
         (8192, 64, 2, 5120, 131072),
-        _N3 | {"mamba_num_heads": 256, "n_routed_experts": 512, "num_experts_per_tok": 22, "moe_intermediate_size": 5120, "moe_shared_expert_intermediate_size": 10240, "moe_latent_size": 2048, "num_nextn_predict_layers": 1},
+        _N3
+        | {
+            "mamba_num_heads": 256,
+            "n_routed_experts": 512,
+            "num_experts_per_tok": 22,
+            "moe_intermediate_size": 5120,
+            "moe_shared_expert_intermediate_size": 10240,
+            "moe_latent_size": 2048,
+            "num_nextn_predict_layers": 1,
+        },
         "550 B",
         "55 B",
     ),
