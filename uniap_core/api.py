@@ -44,7 +44,7 @@ from .events import Emit, Event, Incumbent, Note, Progress, silent
 from .execute import Capability, ExecutorPlugin, Job, RankLayout, RunReport, StageReport, admit, rank_layout
 from .graph import LONGEST, TOKENS, Flow, Layer, Length, ModelGraph, Operator, Saved
 from .growth import Growth, GrowthField, value_at
-from .menus import extent_of, extents
+from .menus import extent_of, extents, runs_along
 from .models import Hyperparameters, Kernels, ModelPlugin
 from .operators import per_row
 from .pipeline import Pipeline
@@ -93,6 +93,7 @@ __all__ = [
     "arrange",
     "Extent",
     "extent_of",
+    "runs_along",
     "extents",
     "MEMORY_PARTS",
     "MEMORY_TOLERANCE",

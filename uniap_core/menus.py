@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from math import gcd
 
-from .graph import Layer, ModelGraph
+from .graph import Layer, ModelGraph, Operator
 from .modules import menu
 from .strategy import Extent, StrategySpace
 
 CUT = frozenset({"gemm", "grouped_gemm", "attention", "norm", "pointwise", "embedding", "loss"})
 """Kinds of operators that work on any part of a sequence, or, as attention does, pass on what other parts need."""
+
+
+ALONG = ("scan", "conv1d")
+"""Beginnings of the last word of names of operators that run along a sequence: what they hand from one position to the
+next is not priced between ranks, so context parallelism does not cut their layers."""
 
 
 def extents(graph: ModelGraph, space: StrategySpace) -> tuple[Extent, ...]:
@@ -34,8 +39,13 @@ def extents(graph: ModelGraph, space: StrategySpace) -> tuple[Extent, ...]:
 
 def extent_of(layer: Layer, sequence: int) -> Extent:
     """The extent of a layer for a sequence of so many positions."""
-    cut = all(op.kind in CUT and op.rows.per_position for op in layer.operators)
+    cut = all(op.kind in CUT and op.rows.per_position and not runs_along(op) for op in layer.operators)
     return Extent(gcd(*(op.experts for op in layer.operators)), sequence if cut else 0, menu(layer.operators))
+
+
+def runs_along(op: Operator) -> bool:
+    """Whether an operator runs along the sequence: a scan of a state-space layer, a causal convolution."""
+    return op.name.rpartition(".")[2].startswith(ALONG)
 
 
 def without_experts(found: tuple[Extent, ...]) -> frozenset[int]:

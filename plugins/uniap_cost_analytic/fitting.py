@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uniap_core.api import Candidate, Layer, Strategy, divide_batch
+from uniap_core.api import Candidate, Layer, Strategy, divide_batch, runs_along
 
 
 def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int) -> str:
@@ -24,6 +24,8 @@ def misfit(layer: Layer, strategy: Strategy, candidate: Candidate, sequence: int
             return reason
         if strategy.cp > 1 and (op.rows.per_position == 0 or sequence % (2 * strategy.cp)):
             return f"the sequence of {sequence} does not divide by twice cp {strategy.cp}"
+        if strategy.cp > 1 and runs_along(op):
+            return f"{op.name} of {layer.name} runs along the sequence, which is not priced between ranks"
         if op.experts and op.experts % strategy.ep:
             return f"{op.experts} experts of {op.name} do not divide by ep {strategy.ep}"
         if op.kind == "grouped_gemm" and (op.outer if op.entry else op.inner) % strategy["etp"]:  # type: ignore[operator]

@@ -54,9 +54,12 @@ def test_replicas_are_considered_where_they_can_pay():
     assert "would span nodes" in refused("gpt2", "4xA100-80G", 4, pins=["replicate=2"]).cause
 
 
-@pytest.mark.parametrize("pin", ["cp=2", "ep=2"])
-def test_what_is_not_searched_is_said_so(pin):
-    assert "parallelism is not searched" in refused("gpt2", "4xA100-80G", 4, pins=[pin]).cause
+@pytest.mark.parametrize(
+    ("pin", "reason"),
+    [("cp=2", "context parallelism is considered for sequences of 8192 or more"), ("ep=2", "gpt2 has no experts")],
+)
+def test_what_is_not_searched_is_said_so(pin, reason):
+    assert reason in refused("gpt2", "4xA100-80G", 4, pins=[pin]).cause
 
 
 def test_tensor_parallelism_over_nodes_of_one_device():

@@ -294,6 +294,8 @@ def _no_such_context(search: Search, value: int) -> str:
         return f"{search.graph.name} has no sequence"
     if sequence < LONG:
         return f"context parallelism is considered for sequences of {LONG} or more, and this has {sequence}"
+    if along := [layer.name for layer in search.graph.layers if any(menus.runs_along(op) for op in layer.operators)]:
+        return f"{along[0]} runs along its sequence, and context parallelism cuts no such layer"
     if sequence % (2 * value):
         return f"the sequence of {sequence} does not divide by twice cp {value}"
     if sequence // value < LEAST:

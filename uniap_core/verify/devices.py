@@ -151,6 +151,8 @@ def _indivisible(layer: Layer, s: Strategy, sequence: int) -> Iterator[str]:
         etp, width = s.tp if s.etp is UNSET else s.etp, op.outer if op.entry else op.inner
         if op.kind == "grouped_gemm" and width % etp:
             yield f"width {width} of each expert of {op.name} does not divide by etp {etp}"
+        if s.cp > 1 and op.name.rpartition(".")[2].startswith(("scan", "conv1d")):
+            yield f"{op.name} runs along the sequence, and cp is {s.cp}"
     # Ring attention cuts the sequence into 2 cp pieces, so that a causal mask gives every rank equal work.
     if s.cp > 1 and sequence % (2 * s.cp):
         yield f"the sequence of {sequence} does not divide by twice cp {s.cp}"

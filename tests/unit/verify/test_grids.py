@@ -83,6 +83,19 @@ def test_a_context_that_does_not_divide_is_named(proposal):
     assert "the sequence of 16386 does not divide by twice cp 2" in divisibility(odd).evidence
 
 
+def test_what_runs_along_a_sequence_is_not_cut(proposal):
+    made, tables = proposal
+    (first, *others) = made.model.layers[1].operators
+    layer = structs.replace(made.model.layers[1], operators=(structs.replace(first, name="mixer.scan_state"), *others))
+    layers = (made.model.layers[0], layer, *made.model.layers[2:])
+    hybrid = structs.replace(made.model, layers=layers)
+    assert "mixer.scan_state runs along the sequence" in divisibility(replace(made, model=hybrid)).evidence
+    search = make(hybrid, "8xH100-80G", 8)
+    menu = price(search, Candidate.of(1, 2, search.training)).layers[1].strategies
+    assert {s.cp for s in menu} == {1}
+    assert {s.cp for s in tables.layers[1].strategies} > {1}
+
+
 def test_what_the_menu_of_a_layer_lacks_is_not_in_the_space(proposal):
     made, tables = proposal
     layers = list(made.layers)
