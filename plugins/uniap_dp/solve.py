@@ -49,10 +49,10 @@ def lower_bound(problem: Problem) -> float:
     if problem.depth > len(problem.layers):
         return math.inf
     if not problem.plain_placement:
-        from .chunks import arrays
-        from .chunks import search as chunked
+        from .chunks.arrays import pose
+        from .chunks.relax import first_bound
 
-        return max(_bound_of_layers(problem), chunked.bound(arrays.pose(problem)))
+        return max(_bound_of_layers(problem), first_bound(pose(problem)))
     from .chain.search import search
 
     found = search(problem, math.inf, 2, 0)

@@ -15,6 +15,7 @@ from uniap_core.events import silent
 from uniap_core.execute import Capability, ExecutorPlugin
 from uniap_core.export import _beyond, nearest, obstacles, refusal
 from uniap_core.models import load
+from uniap_core.modules import MODULES
 from uniap_core.search import best_precision, check_ability, make, moved, narrow, regimes_of
 from uniap_core.strategy import FREE, StrategySpace
 
@@ -103,7 +104,8 @@ def test_each_part_of_a_capability_refuses_by_itself(capability, words):
 
 def test_replicas_are_considered_for_those_that_have_them():
     assert narrow(FREE, Capability()) == StrategySpace()
-    assert narrow(FREE, Capability(replicas=True)) == FREE
+    assert narrow(FREE, Capability(replicas=True, modules=MODULES)) == FREE
+    assert narrow(FREE, Capability(modules=("moe", "mlp"))) == StrategySpace(modules=("mlp", "moe"))
     with pytest.raises(UsageError):
         narrow(StrategySpace(replicate=(2,)), Capability())
     plan = planned("llama", "tp1-dp16-zero3-replicate2", cluster="2x8xA100-80G")

@@ -50,6 +50,10 @@ def test_key_heads_are_named_where_they_alone_do_not_divide():
     assert "tp 4" in error.cause
 
 
+def test_replicas_are_considered_where_they_can_pay():
+    assert "would span nodes" in refused("gpt2", "4xA100-80G", 4, pins=["replicate=2"]).cause
+
+
 @pytest.mark.parametrize("pin", ["cp=2", "ep=2"])
 def test_what_is_not_searched_is_said_so(pin):
     assert "parallelism is not searched" in refused("gpt2", "4xA100-80G", 4, pins=[pin]).cause

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 DESCRIBED = ("bert", "t5", "vit", "swin", "gpt")
 """Families whose named models columns describe whole."""
 
+NO = ("", "1", "0", "no", "none", "false", "off", "-")
+"""How columns say that there is none of what they are for, or one, which is as much."""
+
 DECODERS = ("gpt", "llama", "mixtral")
 """Families whose attention may be a fused kernel or not."""
 
@@ -62,7 +65,7 @@ def parse(row: Mapping[str, str], notes: list[str]) -> Plan:
     model = row.get("model") or "model"
     columns = shape_of(row)
     shape = filled(model, columns, notes)
-    train, freeze = (row.get("train") or row.get("peft") or "").strip(), (row.get("freeze") or "").split()
+    train, freeze = _adapters(row), (row.get("freeze") or "").split()
     if train in ("lora", "qlora"):
         notes.append(f"adapters of rank {RANK} beside all products of the blocks")
     if not train and re.search(r"\bq?lora\b", model, re.IGNORECASE):
@@ -167,6 +170,12 @@ def shape_of(row: Mapping[str, str]) -> Hyperparameters:
         dense_layers=_count(row, "dense_layers"),
         family=(row.get("family") or "").strip(),
     )
+
+
+def _adapters(row: Mapping[str, str]) -> str:
+    """What ``--train`` would say of a row, empty where its adapters are none."""
+    peft = (row.get("peft") or "").strip()
+    return (row.get("train") or "").strip() or ("" if peft.lower() in NO else peft)
 
 
 def _attention(row: Mapping[str, str]) -> Attention | None:

@@ -13,18 +13,15 @@ from ..search import Search, outside
 from ..search.software import space_of
 from ..searched import SEARCHED
 from ..system import Stack
-from .plan import NAMED, Plan
+from .plan import NAMED, NO, Plan
 from .prediction import Prediction
 
 UNPLANNED = {
-    "peft": "adapters as this column states them",
     "frozen": "freezing as this column states it",
     "offload": "offloading activations",
     "expert_overlap": "experts' exchange behind another micro-batch",
 }
 """Columns that state what no plan says."""
-
-NO = ("", "1", "0", "no", "none", "false", "off", "-")
 
 KINDS = ("", "p2p", "ring")
 """How keys and values get to context-parallel ranks where a ring can run."""

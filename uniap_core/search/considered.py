@@ -252,6 +252,8 @@ def _reason(search: Search, pin: Pin) -> str:
     if pin.op != "=" or not isinstance(pin.value, int):
         return ""
     value, cluster, batch = pin.value, search.cluster, search.training.global_batch
+    if pin.key == "replicate":
+        return "replicas are considered where a shard group would span nodes, over those of one (under zero3 of 8 too)"
     if pin.key == "micro_batches":
         if batch % value:
             return f"{value} does not divide the batch of {batch}"

@@ -226,8 +226,8 @@ def make(
     graph = tuned(with_kernels(graph, stack, attention, emit), train, freeze)
     document = graph.sequence
     if tokens_per_device is not None:
-        batch = _packs(document, batch, tokens_per_device, emit)
         graph = packed(graph, tokens_per_device)
+        batch = _packs(document, batch, tokens_per_device, emit)
     software = trained(graph, machine, stack, attention, batch, precision)
     training = msgspec.structs.replace(
         software, optimizer=optimizer, states=states, loss=loss, imbalance=imbalance, margin=margin

@@ -97,6 +97,11 @@ def value(posed: Posed, dual: Dual, share: float = 1.0) -> Point:
     return Point(dual, bound, path, used, to_go)
 
 
+def first_bound(posed: Posed) -> float:
+    """A lower bound, ``inf`` if nothing fits: one point of the dual."""
+    return math.inf if (posed.flow.cap < 0).any() else value(posed, Dual(*evenly(posed))).bound
+
+
 class Climb:
     """The dual, climbed; what it is at stays its best point.
 

@@ -10,10 +10,8 @@ from ..ledger import Ledger, OutOfNodes
 from . import counts
 from .arrays import Posed, pose
 from .close import close
-from .outset import evenly
-from .relax import Climb, Dual, Point, value
+from .relax import Climb, Dual, Point
 from .repair import balanced, even, polish, refit, spread
-from .whole import can_cut, try_cuts
 
 Array = np.ndarray
 
@@ -29,6 +27,9 @@ FEW_LABELS, MOST_LABELS = 24, 1600
 EARLY, MOST_ROUNDS = 40, 3000
 """Steps of the dual before a small problem is searched, and in all."""
 
+MOST_CUTS = 10**9
+"""Ways to cut a chain; of more not even those that may beat a goal are few."""
+
 FIRST_STEP = 0.01
 """How much the first goal is above the bound when a chain is cut in every way."""
 
@@ -36,9 +37,11 @@ FIRST_NODES = 400_000
 """Nodes of the first search of a small problem."""
 
 
-def bound(posed: Posed) -> float:
-    """A lower bound, ``inf`` if nothing fits: one point of the dual."""
-    return math.inf if (posed.flow.cap < 0).any() else value(posed, Dual(*evenly(posed))).bound
+def can_cut(posed: Posed) -> bool:
+    """Whether a problem is a chain without other edges, with few ways to cut it, and its longest rank matters."""
+    count, depth = len(posed.flow.time), len(posed.flow.rank)
+    plain = posed.flow.linked and not posed.others and posed.objective.peak > 0
+    return plain and math.comb(count - 1, depth - 1) <= MOST_CUTS
 
 
 def prove(ledger: Ledger, most_nodes: int) -> int:
@@ -98,6 +101,8 @@ def prove(ledger: Ledger, most_nodes: int) -> int:
 
 def _cut(ledger: Ledger, posed: Posed, point: Point, most: int) -> bool:
     """Every way to cut the chain, below goals that rise from the bound; True if the last goal is met."""
+    from .whole import try_cuts  # its loops are compiled only when they are needed
+
     step = FIRST_STEP
     while True:
         goal = min(ledger.goal, ledger.bound * (1 + step) if step < 1 else math.inf)

@@ -20,21 +20,11 @@ from .repair import rank_prices
 
 Array = np.ndarray
 
-MOST_CUTS = 10**9
-"""Ways to cut a chain; of more not even those that may beat a goal are few."""
-
 MOST_TRIED, MOST_LISTED = 30_000_000, 50_000
 """Chunks that are ended somewhere while cuts are listed, and cuts that are listed."""
 
 MOST_SIGNATURES = 20_000
 """Signatures of a rank."""
-
-
-def can_cut(posed: Posed) -> bool:
-    """Whether a problem is a chain without other edges, with few ways to cut it, and its longest rank matters."""
-    count, depth = len(posed.flow.time), len(posed.flow.rank)
-    plain = posed.flow.linked and not posed.others and posed.objective.peak > 0
-    return plain and math.comb(count - 1, depth - 1) <= MOST_CUTS
 
 
 def try_cuts(posed: Posed, point: Point, goal: float, most: int, clock: Callable[[], None]) -> tuple[list[Array], bool]:

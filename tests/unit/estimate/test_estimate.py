@@ -209,8 +209,10 @@ def test_experts_beyond_a_stage_are_taken_for_as_many_as_divide() -> None:
         ({"recompute": "selective: moe_act layernorm"}, "recomputation norm+activation is not searched"),
         ({"recompute": "selective: mhc"}, "recomputing mhc is not searched"),
         ({"expert_overlap": "yes"}, "experts' exchange behind another micro-batch"),
-        ({"peft": "lora"}, "adapters"),
-        ({"precision": "nvfp4", "gpu": "B200"}, "priced with fp8 in place of fp4"),
+        ({"peft": "lora"}, ""),
+        ({"peft": "none"}, ""),
+        ({"precision": "nvfp4", "gpu": "B200"}, ""),
+        ({"precision": "nvfp4", "gpu": "H100"}, "priced with fp8 in place of nvfp4"),
     ],
 )
 def test_a_row_says_whether_the_default_search_considers_its_plan(row: dict[str, str], reason: str) -> None:

@@ -12,7 +12,8 @@ from uniap_dp.chunks import counts
 from uniap_dp.chunks.arrays import pose
 from uniap_dp.chunks.relax import Climb
 from uniap_dp.chunks.repair import balanced, even, polish, refit
-from uniap_dp.chunks.whole import can_cut, try_cuts
+from uniap_dp.chunks.search import can_cut
+from uniap_dp.chunks.whole import try_cuts
 from uniap_dp.solve import lower_bound, solve
 
 from bench.dp.chunked import chunked
