@@ -48,7 +48,7 @@ $(VENV)/core.stamp: pyproject.toml
 
 $(VENV)/test.stamp: $(VENV)/core.stamp
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -e '.[dev,solvers,gurobi,torch,hf,megatron]'
+	$(BIN)/pip install -q -e '.[dev,solvers,gurobi,torch,hf,peft,megatron]'
 	touch $@
 
 $(VENV)/docs.stamp: $(VENV)/core.stamp

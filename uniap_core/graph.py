@@ -186,6 +186,11 @@ class ModelGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         """Those of them that are trained."""
         return sum(layer.trained for layer in self.layers)
 
+    @property
+    def chosen(self) -> tuple[tuple[str, str], ...]:
+        """Options, with their values, that chose what is trained; none where it is as the source says."""
+        return () if self.tuning is msgspec.UNSET else self.tuning.options
+
     @cached_property
     def adapted(self) -> bool:
         """Whether adapters are trained in it."""

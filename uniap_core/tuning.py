@@ -120,8 +120,8 @@ def tuned(graph: ModelGraph, train: str | None = None, freeze: Sequence[str] = (
     """
     if not train and not freeze:
         return graph
-    if graph.tuning is not msgspec.UNSET:
-        chosen = " ".join(f"--{name} {value}" for name, value in graph.tuning.options)
+    if graph.chosen:
+        chosen = " ".join(f"--{name} {value}" for name, value in graph.chosen)
         raise BadValue(f"what is trained of {graph.name} was chosen already: {chosen}", "choose once, from its source")
     changed, words = graph, ""
     if train:

@@ -13,6 +13,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -75,6 +76,14 @@ def release(*, group: int | None = None, folder: str | os.PathLike[str] | None =
     """Take back what was named to :func:`watch`: it is gone, or shall stay."""
     if _process is not None:
         _tell(b"-", group, folder)
+
+
+def folder_of(prefix: str) -> str:
+    """A new temporary folder that goes with this process: it is named to the warden before it is there."""
+    path = os.path.join(tempfile.gettempdir(), prefix + os.urandom(8).hex())
+    watch(folder=path)
+    os.mkdir(path, 0o700)
+    return path
 
 
 def _tell(sign: bytes, group: int | None, folder: str | os.PathLike[str] | None) -> None:

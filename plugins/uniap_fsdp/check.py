@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import UNSET
-
 from uniap_core.api import Inexpressible, Layer, ModelGraph, Plan
 
 from .models.names import is_traced
@@ -81,8 +79,8 @@ def _schedule(plan: Plan) -> Iterator[Refusal]:
 
 def frozen(graph: ModelGraph, precision: str) -> Iterator[Refusal]:
     """What of a model with frozen parameters cannot be run."""
-    if graph.tuning is not UNSET:
-        chosen = " ".join(f"--{name} {value}" for name, value in graph.tuning.options)
+    if graph.chosen:
+        chosen = " ".join(f"--{name} {value}" for name, value in graph.chosen)
         yield (
             f"what was chosen apart from the model's source ({chosen}), which is what it builds",
             "let a factory make the model so (PEFT, requires_grad=False), and plan package.module:factory",

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -115,9 +114,7 @@ def _launch(
 
 def _folder(job: Job) -> Path:
     if not job.folder:
-        own = Path(tempfile.mkdtemp(prefix="uniap-run-"))
-        warden.watch(folder=own)
-        return own
+        return Path(warden.folder_of("uniap-run-"))
     folder = Path(job.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -106,6 +106,7 @@ class ModelGraph:
     # Scripts are written of models alone that train whole: nothing of them is frozen, nothing lacks a backward pass.
     parameters: int = 0
     trained: int = 0
+    chosen: tuple[tuple[str, str], ...] = ()
     without_backward: frozenset[str] = frozenset()
 
 

@@ -60,8 +60,10 @@ def solve(program: Program, request: SolveRequest, emit: Emit) -> RawResult:
         highs.setSolution(len(chosen), chosen, program.start[chosen])
     _listen(highs, emit)
     _run(highs, request, began)
-    if _lost_optimum(highs, program):
-        emit(Note(time.perf_counter() - began, "HiGHS's presolve cut off an optimum; solving again without presolve"))
+    failed = highs.getModelStatus() == HighsModelStatus.kSolveError
+    if failed or _lost_optimum(highs, program):
+        what = "HiGHS failed" if failed else "HiGHS's presolve cut off an optimum"
+        emit(Note(time.perf_counter() - began, f"{what}; solving again without presolve"))
         highs.clearSolver()
         highs.setOptionValue("presolve", "off")
         _run(highs, request, began)

@@ -33,7 +33,7 @@ ROW = {
 def run(schedule: str, vpp: str, pace: str, gib: str, predicted_s: float, **other: str) -> Judged:
     notes = {"notes": f"pipeline schedule {schedule}; page says no more", "vpp": vpp}
     row = _scheduled(ROW | notes | {"tokens_per_s_per_gpu": pace, "mem_gib": gib} | other)
-    return Judged(row, Prediction(predicted_s, 2.0**30, 0.0, True, True))
+    return Judged(row, Prediction(predicted_s, 2.0**30, 0.0, True, True, ()))
 
 
 def test_a_choice_costs_what_the_fastest_measured_gains_on_it() -> None:

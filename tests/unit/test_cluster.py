@@ -320,7 +320,7 @@ def test_groups_inside_a_domain_are_as_fast_as_inside_a_node():
             "llama:layers=2,hidden=4096,heads=32,ffn=14336,vocab=32000,seq=2048",
             machine,
             16,
-            pins=("pp=1", "tp=1", "c=1", "sharding=zero3", "recompute=none"),
+            pins=("pp=1", "tp=1", "c=1", "sharding=zero3", "recompute=none", "replicate=1"),
         ).plan.predicted.iteration_time_s
         for machine in ("8xGB300", "2x4xGB300", apart)
     ]

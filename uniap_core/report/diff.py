@@ -9,7 +9,7 @@ import msgspec
 from ..errors import UsageError
 from ..proposal import LayerPlan, Proposal
 from .runs import ranges
-from .words import USUAL, chosen, said, time_shares
+from .words import USUAL, said, time_shares
 
 
 class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ def difference(old: Proposal, new: Proposal) -> Difference:
 
 def _trained(plan: Proposal) -> str:
     """What was chosen to be trained of a plan's model, in words."""
-    return " ".join(" ".join(option) for option in chosen(plan.model)) or "as the model's source says"
+    return " ".join(" ".join(option) for option in plan.model.chosen) or "as the model's source says"
 
 
 def _layer_changes(old: Proposal, new: Proposal) -> tuple[LayerChange, ...]:

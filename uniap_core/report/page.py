@@ -12,7 +12,7 @@ from ..quoting import html as escape
 from ..quoting import shell
 from . import charts
 from .runs import gathered, runs
-from .words import axes_searched, chosen, proof_line, time_shares, unusual
+from .words import axes_searched, proof_line, time_shares, unusual
 
 
 def page(
@@ -169,7 +169,7 @@ def _checks(plan: Plan, doubts: Sequence[str]) -> str:
 
 def _reproduce(plan: Plan) -> str:
     pins = "".join(f" --pin {shell(pin)}" for pin in plan.pins)
-    options = (*unusual(plan.training).items(), *chosen(plan.model))
+    options = (*unusual(plan.training).items(), *plan.model.chosen)
     kept = "".join(f" --{name} {shell(value)}" for name, value in options)
     model = shell(plan.model.source.removeprefix("zoo:") or "model.json")
     sequence, batch = f"--seq {plan.sequence} " if plan.model.counts_positions else "", plan.global_batch

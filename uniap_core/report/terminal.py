@@ -12,7 +12,7 @@ from ..plan import Plan
 from ..proposal import StagePlan
 from ..quoting import line
 from .runs import gathered, runs
-from .words import axes_searched, chosen, proof_line, time_shares, unusual
+from .words import axes_searched, proof_line, time_shares, unusual
 
 WIDTH = 80
 BAR = 16
@@ -66,7 +66,7 @@ def lines(plan: Plan, seconds: float | None = None) -> Iterator[Text]:
 def _headline(plan: Plan) -> Text:
     title = Text(line(plan.model.name), style="bold")
     words = [plan.precision, *(f"{name} {value}" for name, value in unusual(plan.training).items())]
-    words += [" ".join(option) for option in chosen(plan.model)]
+    words += [" ".join(option) for option in plan.model.chosen]
     if plan.model.trained < plan.model.parameters:
         words.append(f"{plan.model.trained:,} of {plan.model.parameters:,} parameters trained")
     sequence = f"sequence {plan.sequence}, " if plan.model.counts_positions else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec import UNSET
 
 from ..costs import MARGIN, Training
-from ..graph import ModelGraph
 from ..menus import extents
 from ..proposal import CandidateProof, Proposal
 from ..strategy import AXES
@@ -27,11 +26,6 @@ def said(training: Training, name: str) -> str:
     """A field of a training as its option takes it."""
     value = getattr(training, name)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def chosen(graph: ModelGraph) -> tuple[tuple[str, str], ...]:
-    """Options of ``uniap plan`` that say what of a model is trained, with their values."""
-    return () if graph.tuning is UNSET else graph.tuning.options
 
 
 def time_shares(proposal: Proposal) -> dict[str, float]:

@@ -105,8 +105,8 @@ def lacks(executor: ExecutorPlugin, graph: ModelGraph, training: Training) -> It
         yield f"{name} does not compute a {training.loss} loss", f"it has --loss {_either(able.losses)}"
     if training.documents and not able.packed:
         yield f"{name} gives every device samples of one length, not packs of documents", "leave out tokens per device"
-    if graph.tuning is not msgspec.UNSET and not able.tuning:
-        chosen = " ".join(f"--{option} {value}" for option, value in graph.tuning.options)
+    if graph.chosen and not able.tuning:
+        chosen = " ".join(f"--{option} {value}" for option, value in graph.chosen)
         yield (
             f"{name} trains what the source of a model does, and neither adds adapters nor freezes parts ({chosen})",
             "plan without an executor, or let a factory make the model so (PEFT, requires_grad=False) and name that",

@@ -59,8 +59,7 @@ class Worker:
         self._up, up_write = os.pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         # A folder of its own: what a killed solver leaves behind goes with it.
-        self._folder = tempfile.mkdtemp(prefix="uniap-worker-")
-        warden.watch(folder=self._folder)
+        self._folder = warden.folder_of("uniap-worker-")
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
         environment = dict(os.environ, PYTHONPATH=path, TMPDIR=self._folder)
         code = f"from uniap_core.solve.worker import main; main({down_read}, {up_write})"
