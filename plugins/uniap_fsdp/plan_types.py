@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from uniap_core.api import Grids, Layout, Span, arrange
 
@@ -59,6 +59,9 @@ class Strategy:
     sharding: str = "none"
     recompute: str = "none"
     sequence_parallel: bool = False
+    # Scripts are written of plans alone that have no more than these.
+    replicate: ClassVar[int] = 1
+    folded: ClassVar[bool] = False
 
     @property
     def grids(self) -> Grids:
