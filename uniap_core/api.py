@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from . import modules, warden
-from .architecture import ANY, ENTRIES, SHAPES, Entry, Value, beyond, complete, idle, mistyped
+from .architecture import (
+    ANY,
+    ENTRIES,
+    ROTARY_FIELDS,
+    SCALE_FIELDS,
+    SHAPES,
+    Entry,
+    Value,
+    beyond,
+    complete,
+    idle,
+    mistyped,
+)
 from .artifact import decode, digest, encode, read, write, write_text
 from .axes import Grid, Grids, Groups, Layout, Span, arrange
 from .caches import folder as cache_folder
@@ -76,6 +88,8 @@ __all__ = [
     "LONGEST",
     "ANY",
     "ENTRIES",
+    "ROTARY_FIELDS",
+    "SCALE_FIELDS",
     "SHAPES",
     "Entry",
     "Value",

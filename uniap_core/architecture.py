@@ -15,6 +15,32 @@ Value = int | float | str | bool
 SHAPES = ("layers", "hidden", "heads", "kv_heads", "head_size", "ffn", "vocab")
 """Entries without which no decoder or encoder can be built."""
 
+ROTARY_FIELDS = {
+    "rope_theta": "rotary_base",
+    "partial_rotary_factor": "rotary_share",
+    "factor": "rotary_factor",
+    "low_freq_factor": "rotary_low",
+    "high_freq_factor": "rotary_high",
+    "original_max_position_embeddings": "rotary_positions",
+    "beta_fast": "rotary_fast",
+    "beta_slow": "rotary_slow",
+    "attention_factor": "rotary_attention",
+    "mscale": "rotary_mscale",
+    "mscale_all_dim": "rotary_mscale_all",
+}
+"""Rotary parameters of a Hugging Face configuration, and what an architecture calls them."""
+
+SCALE_FIELDS = {
+    "attn_logit_softcapping": "attention_softcap",
+    "final_logit_softcapping": "logit_softcap",
+    "attention_multiplier": "attention_scale",
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "logits_scaling": "logit_divisor",
+    "router_aux_loss_coef": "router_loss",
+}
+"""Factors and caps of a Hugging Face configuration, and what an architecture calls them."""
+
 
 class Entry(NamedTuple):
     """An entry of an architecture.

@@ -8,35 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from uniap_core.api import ENTRIES
+from uniap_core.api import ENTRIES, ROTARY_FIELDS, SCALE_FIELDS
 
 Fact = tuple[str, int | float | str | bool]
-
-ROTARY = {
-    "rope_theta": "rotary_base",
-    "partial_rotary_factor": "rotary_share",
-    "factor": "rotary_factor",
-    "low_freq_factor": "rotary_low",
-    "high_freq_factor": "rotary_high",
-    "original_max_position_embeddings": "rotary_positions",
-    "beta_fast": "rotary_fast",
-    "beta_slow": "rotary_slow",
-    "attention_factor": "rotary_attention",
-    "mscale": "rotary_mscale",
-    "mscale_all_dim": "rotary_mscale_all",
-}
-"""Rotary parameters of a config and what an architecture calls them."""
-
-SCALES = {
-    "attn_logit_softcapping": "attention_softcap",
-    "final_logit_softcapping": "logit_softcap",
-    "attention_multiplier": "attention_scale",
-    "embedding_multiplier": "embedding_scale",
-    "residual_multiplier": "residual_scale",
-    "logits_scaling": "logit_divisor",
-    "router_aux_loss_coef": "router_loss",
-}
-"""Factors and caps of a config and what an architecture calls them."""
 
 DROPOUTS = {
     "attention_dropout": ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob"),
@@ -115,7 +89,7 @@ def _rotary(config: Any) -> Iterator[Fact]:
         yield "rotary", "none"
         return
     yield "rotary", str(found.get("rope_type", "by layer"))
-    yield from ((key, found[name]) for name, key in ROTARY.items() if isinstance(found.get(name), int | float))
+    yield from ((key, found[name]) for name, key in ROTARY_FIELDS.items() if isinstance(found.get(name), int | float))
 
 
 def _rest(config: Any, *, gated: bool) -> Iterator[Fact]:
@@ -128,7 +102,7 @@ def _rest(config: Any, *, gated: bool) -> Iterator[Fact]:
         dropped = next((float(d) for n in spelled if isinstance(d := getattr(config, n, None), int | float)), None)
         if dropped or (dropped is not None and not gated and key != "embedding_dropout"):
             yield key, dropped
-    for name, key in SCALES.items():
+    for name, key in SCALE_FIELDS.items():
         value = getattr(config, name, None)
         if isinstance(value, int | float) and value != ENTRIES[key].neutral:
             yield key, float(value)

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from uniap_core.architecture import ENTRIES, ROTARY_FIELDS, SCALE_FIELDS
+
 from .config import Config, Unread
 from .decoder import Fact
-
-ROTARY = {
-    "rope_theta": "rotary_base",
-    "partial_rotary_factor": "rotary_share",
-    "factor": "rotary_factor",
-    "low_freq_factor": "rotary_low",
-    "high_freq_factor": "rotary_high",
-    "original_max_position_embeddings": "rotary_positions",
-    "beta_fast": "rotary_fast",
-    "beta_slow": "rotary_slow",
-    "attention_factor": "rotary_attention",
-    "mscale": "rotary_mscale",
-    "mscale_all_dim": "rotary_mscale_all",
-}
-"""Rotary parameters of a configuration and what an architecture calls them."""
-
-SCALES = {
-    "attn_logit_softcapping": "attention_softcap",
-    "final_logit_softcapping": "logit_softcap",
-    "attention_multiplier": "attention_scale",
-    "embedding_multiplier": "embedding_scale",
-    "residual_multiplier": "residual_scale",
-    "logits_scaling": "logit_divisor",
-    "router_aux_loss_coef": "router_loss",
-}
-NEUTRAL = {"attention_scale": 0.0, "embedding_scale": 1.0, "residual_scale": 1.0, "logit_divisor": 1.0}
 
 
 def rotary(c: Config, *, base: float = 10000.0, share: float | None = None) -> dict[str, Fact]:
@@ -49,7 +25,7 @@ def rotary(c: Config, *, base: float = 10000.0, share: float | None = None) -> d
         found.setdefault("original_max_position_embeddings", c.integer("max_position_embeddings"))
     known = {
         key: found[name]
-        for name, key in ROTARY.items()
+        for name, key in ROTARY_FIELDS.items()
         if isinstance(found.get(name), int | float) and not isinstance(found.get(name), bool)
     }
     return {"rotary": kind, **known}
@@ -92,10 +68,10 @@ def settings(
         "activation": activation,
         **(rotary(c) if turned is None else turned),
     }
-    for name, key in SCALES.items():
+    for name, key in SCALE_FIELDS.items():
         if c.has(name) or name in (scales or {}):
             value = c.number(name, default=(scales or {}).get(name))
-            if value != NEUTRAL.get(key, 0.0):
+            if value != ENTRIES[key].neutral:
                 facts[key] = value
     dropout = c.number("attention_dropout", default=0.0)
     if dropout:
